@@ -1,0 +1,134 @@
+"""The plain data types that pass from one room to the next.
+
+Every time is a ``float`` in seconds on the cell's clock: ``time.perf_counter()`` (CLOCK_MONOTONIC, one
+clock for every process of a host) minus the cell's start. ``None`` means absent; a value is never 0 or
+NaN in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Outcome = Literal["ok", "error", "timeout", "cancelled"]
+AnswerKind = Literal["math", "choice", "none"]
+Message = Mapping[str, str]
+"""One chat message: ``{"role": ..., "content": ...}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One question, rendered to the chat messages that are sent, with what its answer is graded against.
+
+    ``reference`` is the expected answer: LaTeX or a number for ``math``, the letter for ``choice``
+    (``options`` then holds the option texts, A first). ``group`` is the subject or level, for reports.
+    """
+
+    item_id: str
+    messages: tuple[Message, ...]
+    reference: str
+    kind: AnswerKind
+    options: tuple[str, ...] = ()
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, rendered before the run: ``body`` is the whole JSON document as it goes on the wire."""
+
+    request_id: str
+    item_id: str
+    repeat: int
+    body: bytes
+    prompt_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What happened to one request: the load client's output, the metrics' input.
+
+    ``chunk_s``, ``chunk_tokens`` and ``chunk_reasoning`` have one entry per chunk that carried at least one
+    new output token: its arrival, how many output tokens it added, and how many of those were reasoning.
+    They add up to ``output_tokens`` and ``reasoning_tokens``. Without per-chunk usage from the server
+    ``chunk_tokens`` and ``chunk_reasoning`` are None and ``chunk_s`` holds every chunk with text. Without
+    reasoning counts from the server ``chunk_reasoning`` and ``reasoning_tokens`` follow from which chunks
+    carried reasoning text.
+
+    ``sent_s`` is None when no byte was handed to the socket (the connection was refused, say).
+    ``first_visible_s`` is the first chunk with non-blank text outside the reasoning.
+    """
+
+    request_id: str
+    item_id: str
+    repeat: int
+    prompt_sha256: str
+    scheduled_s: float
+    sent_s: float | None
+    first_token_s: float | None
+    first_visible_s: float | None
+    last_token_s: float | None
+    end_s: float
+    prompt_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+    cached_tokens: int | None
+    outcome: Outcome
+    finish_reason: str | None
+    error: str | None
+    http_status: int | None
+    chunk_s: NDArray[np.float64]
+    chunk_tokens: NDArray[np.int32] | None
+    chunk_reasoning: NDArray[np.int32] | None
+    reasoning_text: str
+    response_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    """A graded answer. ``predicted`` is None when no answer could be read; ``correct`` is None when the
+    request cannot be graded at all (it failed, or the dataset has no references)."""
+
+    predicted: str | None
+    correct: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The engine's and the GPUs' counters at one moment; None where the source does not have the counter.
+
+    Gauges in [0, 1]: ``kv_usage``. Counters are cumulative since the engine's start. GPU tuples have one
+    entry per GPU of the deployment: utilisation in [0, 1], memory in bytes, power in W, energy in J since
+    the driver was loaded.
+    """
+
+    t_s: float
+    kv_usage: float | None = None
+    running: float | None = None
+    waiting: float | None = None
+    preemptions_total: float | None = None
+    prefix_queries_tokens_total: float | None = None
+    prefix_hits_tokens_total: float | None = None
+    spec_drafts_total: float | None = None
+    spec_drafted_total: float | None = None
+    spec_accepted_total: float | None = None
+    prompt_tokens_total: float | None = None
+    generation_tokens_total: float | None = None
+    gpu_util: tuple[float, ...] | None = None
+    gpu_memory_bytes: tuple[int, ...] | None = None
+    gpu_power_w: tuple[float, ...] | None = None
+    gpu_energy_j: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where an OpenAI-compatible server listens. ``base_path`` precedes ``/v1/...``."""
+
+    host: str
+    port: int
+    model: str
+    api_key: str | None = None
+    base_path: str = ""
