@@ -1,0 +1,59 @@
+"""Prompt styles: how a question becomes the one user message that is sent.
+
+No style uses a system message; DeepSeek's card for R1 asks for that, and some chat templates have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.datasets.question import Question
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """The instruction after a question with a free answer (``math``) or with options (``choice``), and how a
+    worked example states its ``answer``."""
+
+    math: str
+    choice: str
+    answer: str
+
+
+STYLES = {
+    "plain": Style(math="", choice="", answer="Answer: {}"),
+    "cot": Style(
+        math='Think step by step. End with a line of the form "Answer: X", where X is the final answer.',
+        choice='Think step by step. End with a line of the form "Answer: X", where X is the letter of the '
+        "correct option.",
+        answer="Answer: {}",
+    ),
+    "boxed": Style(
+        math=r"Please reason step by step, and put your final answer within \boxed{}.",
+        choice=r"Please reason step by step, and put the letter of your final answer within \boxed{}.",
+        answer=r"\boxed{{{}}}",
+    ),
+}
+
+
+def render(question: Question, style: Style, shots: Sequence[Question] = ()) -> str:
+    """The text of the user message: ``shots`` as worked examples, the question, the style's instruction."""
+    instruction = style.choice if question.options else style.math
+    asked = [_asked(question), instruction] if instruction else [_asked(question)]
+    if not shots:
+        return "\n\n".join(asked)
+    examples = [f"Question: {_asked(shot)}\nAnswer: {_worked(shot, style)}" for shot in shots]
+    return "\n\n".join([*examples, "Question: " + "\n\n".join(asked)])
+
+
+def _asked(question: Question) -> str:
+    if not question.options:
+        return question.text
+    return "\n".join(
+        [question.text, "", *(f"{chr(65 + i)}) {option}" for i, option in enumerate(question.options))]
+    )
+
+
+def _worked(shot: Question, style: Style) -> str:
+    return "\n".join(part for part in (shot.worked, style.answer.format(shot.answer)) if part)

@@ -1,0 +1,102 @@
+"""Where rows come from: a local JSON-lines file, or the hub through the ``datasets`` library."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.config import DatasetConfig
+from orchestrator.datasets.question import Row
+from orchestrator.errors import ConfigError
+
+
+def local(path: str) -> tuple[Sequence[Row], str]:
+    """The rows of a JSON-lines file and ``sha256:`` with the first 16 hex digits of its content's hash.
+
+    Raises ConfigError when the file is absent, empty, or has a line that is not a JSON object.
+    """
+    file = Path(path).expanduser()
+    try:
+        stat = file.stat()
+        return _read(file.resolve(), stat.st_mtime_ns, stat.st_size)
+    except OSError as error:
+        raise ConfigError(
+            f"dataset.path={path}: {error.strerror or error}; it must be a JSON-lines file"
+        ) from error
+
+
+@functools.lru_cache(maxsize=8)
+def _read(file: Path, _mtime_ns: int, _size: int) -> tuple[Sequence[Row], str]:
+    content = file.read_bytes()
+    rows: list[Row] = []
+    for number, line in enumerate(content.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ConfigError(
+                f"dataset.path={file}: line {number} is not JSON ({error}); each line must be one JSON object"
+            ) from error
+        if not isinstance(row, dict):
+            raise ConfigError(
+                f"dataset.path={file}: line {number} is a JSON {type(row).__name__}; "
+                "each line must be one JSON object"
+            )
+        rows.append(row)
+    if not rows:
+        raise ConfigError(f"dataset.path={file}: the file has no rows; it must hold one JSON object a line")
+    return rows, "sha256:" + hashlib.sha256(content).hexdigest()[:16]
+
+
+def hub(dataset: DatasetConfig) -> Sequence[Row]:
+    """The rows of a hub dataset at ``dataset.revision``, from the local cache where it has them.
+
+    Raises ConfigError when the dataset is gated and this machine has no access, when the hub cannot be
+    reached and the cache does not have it, and when the subset, split or revision does not exist.
+    """
+    if not dataset.hub_id:
+        raise ConfigError(
+            f"dataset.hub_id is not set for dataset.name={dataset.name}; set it or dataset.path"
+        )
+    import datasets  # takes a second to import, and most runs never need it
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        loaded = datasets.load_dataset(
+            dataset.hub_id, dataset.subset, split=dataset.split, revision=dataset.revision
+        )
+    except DatasetNotFoundError as error:
+        if dataset.gated or "gated" in str(error):
+            raise ConfigError(_gated(dataset.hub_id)) from error
+        raise ConfigError(
+            f"dataset.hub_id={dataset.hub_id}: not found on the hub at revision {dataset.revision or 'main'}; "
+            "correct dataset.hub_id or dataset.revision, or point dataset.path at a local JSON-lines file"
+        ) from error
+    except ValueError as error:  # an unknown subset or split; the library names the ones that exist
+        raise ConfigError(
+            f"dataset.subset={dataset.subset} dataset.split={dataset.split} of {dataset.hub_id}: "
+            f"{_one_line(error)}"
+        ) from error
+    except OSError as error:  # ConnectionError and the hub client's HTTP errors are OSErrors
+        raise ConfigError(
+            f"dataset.hub_id={dataset.hub_id}: the hub cannot be reached and the local cache does not have it "
+            f"({_one_line(error)}); point dataset.path at a local JSON-lines file, or download it first where "
+            "there is a network and bring the cache (HF_HOME)"
+        ) from error
+    return list(loaded)
+
+
+def _gated(hub_id: str) -> str:
+    return (
+        f"dataset.hub_id={hub_id}: this dataset is gated; accept its terms at "
+        f"https://huggingface.co/datasets/{hub_id} and log in (`hf auth login`) or set HF_TOKEN, "
+        "or point dataset.path at a local copy"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
