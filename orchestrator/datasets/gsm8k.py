@@ -63,8 +63,8 @@ _CHAIN_OF_THOUGHT = (
         "29",
     ),
     (
-        "Michael had 58 golf balls. On tuesday, he lost 23 golf balls. On wednesday, he lost 2 more. How many "
-        "golf balls did he have at the end of wednesday?",
+        "Michael had 58 golf balls. On tuesday, he lost 23 golf balls. On wednesday, he lost 2 more. How "
+        "many golf balls did he have at the end of wednesday?",
         "Michael started with 58 golf balls. After losing 23 on tuesday, he had 58 - 23 = 35. After losing "
         "2 more, he had 35 - 2 = 33 golf balls.",
         "33",

@@ -43,7 +43,7 @@ def render(question: Question, style: Style, shots: Sequence[Question] = ()) -> 
     asked = [_asked(question), instruction] if instruction else [_asked(question)]
     if not shots:
         return "\n\n".join(asked)
-    examples = [f"Question: {_asked(shot)}\nAnswer: {_worked(shot, style)}" for shot in shots]
+    examples = [f"Question: {_asked(shot)}\n\n{_worked(shot, style)}" for shot in shots]
     return "\n\n".join([*examples, "Question: " + "\n\n".join(asked)])
 
 

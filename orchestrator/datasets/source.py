@@ -59,9 +59,7 @@ def hub(dataset: DatasetConfig) -> Sequence[Row]:
     reached and the cache does not have it, and when the subset, split or revision does not exist.
     """
     if not dataset.hub_id:
-        raise ConfigError(
-            f"dataset.hub_id is not set for dataset.name={dataset.name}; set it or dataset.path"
-        )
+        raise ConfigError(f"dataset.hub_id=null: set it or dataset.path for dataset.name={dataset.name}")
     import datasets  # takes a second to import, and most runs never need it
     from datasets.exceptions import DatasetNotFoundError
 
@@ -73,7 +71,7 @@ def hub(dataset: DatasetConfig) -> Sequence[Row]:
         if dataset.gated or "gated" in str(error):
             raise ConfigError(_gated(dataset.hub_id)) from error
         raise ConfigError(
-            f"dataset.hub_id={dataset.hub_id}: not found on the hub at revision {dataset.revision or 'main'}; "
+            f"dataset.hub_id={dataset.hub_id}: not on the hub at revision {dataset.revision or 'main'}; "
             "correct dataset.hub_id or dataset.revision, or point dataset.path at a local JSON-lines file"
         ) from error
     except ValueError as error:  # an unknown subset or split; the library names the ones that exist
@@ -83,9 +81,9 @@ def hub(dataset: DatasetConfig) -> Sequence[Row]:
         ) from error
     except OSError as error:  # ConnectionError and the hub client's HTTP errors are OSErrors
         raise ConfigError(
-            f"dataset.hub_id={dataset.hub_id}: the hub cannot be reached and the local cache does not have it "
-            f"({_one_line(error)}); point dataset.path at a local JSON-lines file, or download it first where "
-            "there is a network and bring the cache (HF_HOME)"
+            f"dataset.hub_id={dataset.hub_id}: not in the local cache, and the hub cannot be reached "
+            f"({_one_line(error)}); point dataset.path at a local JSON-lines file, or bring the cache "
+            "(HF_HOME) from a machine with a network"
         ) from error
     return list(loaded)
 
