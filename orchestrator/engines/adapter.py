@@ -1,0 +1,145 @@
+"""What an engine is to the rest of the code: pure functions and tables over one plain value, the launch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+HardwareKind = Literal["cpu", "gpu"]
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Everything an engine's command line and environment follow from.
+
+    ``model`` is a local folder (absolute) or a hub id, ``context`` the longest prompt plus output in tokens,
+    ``gpu_memory_utilization`` a share in (0, 1], ``version`` the engine's own (None: unknown, taken to be
+    the newest that the adapter knows). ``args`` are the merged engine flags, ``env`` what the optimizations
+    and the user add. ``host``, ``port`` and ``api_key`` are placeholders until `server.running` draws them.
+    With ``nodes`` above 1, ``node_rank`` and ``master`` (``host:port`` of rank 0) say which of them this is.
+    """
+
+    engine: str
+    python: str
+    model: str
+    served_name: str
+    revision: str | None = None
+    tensor_parallel_size: int = 1
+    nodes: int = 1
+    hardware: HardwareKind = "gpu"
+    dtype: str = "bfloat16"
+    context: int = 4096
+    weights: str = "auto"
+    seed: int = 0
+    gpu_memory_utilization: float = 0.9
+    reasoning_parser: str | None = None
+    opts: tuple[str, ...] = ()
+    version: str | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    host: str = "127.0.0.1"
+    port: int = 0
+    api_key: str = field(default="$API_KEY", repr=False)
+    node_rank: int = 0
+    master: str | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether the model is a folder on this machine, so that nothing need come from the hub."""
+        return Path(self.model).is_absolute()
+
+    def older_than(self, *version: int) -> bool:
+        """Whether the engine is known to be older than ``version``: ``launch.older_than(0, 27)``."""
+        return self.version is not None and parse_version(self.version) < version
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReset:
+    """The request that empties the prefix cache; ``succeeded`` reads the body of its 200 answer."""
+
+    method: str
+    path: str
+    succeeded: Callable[[bytes], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """One engine.
+
+    ``base_args(launch)`` are the flags every deployment starts from, ``command(launch)`` the argument vector,
+    ``environment(launch)`` only what the engine needs beside what it inherits. ``metrics`` maps a field of
+    `records.Sample` to the Prometheus name as exposed. ``distributions`` are the Python packages whose
+    version is the engine's, the first installed one counts. ``reserved`` flags follow from other keys:
+    flag -> the key to set instead. ``reasoning_fields`` of a streamed delta carry reasoning.
+    """
+
+    name: str
+    distributions: tuple[str, ...]
+    base_args: Callable[[Launch], dict[str, Any]]
+    command: Callable[[Launch], list[str]]
+    environment: Callable[[Launch], dict[str, str]]
+    metrics: Mapping[str, str]
+    ready_path: str
+    health_path: str
+    reset_cache: CacheReset
+    reserved: Mapping[str, str]
+    reasoning_fields: tuple[str, ...]
+
+
+def flag_name(name: str) -> str:
+    """``max_num_seqs`` and ``--max-num-seqs`` are both ``max-num-seqs``."""
+    return name.removeprefix("--").replace("_", "-")
+
+
+def merge_args(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Later layers win. Mappings merge key by key; None takes a flag away again."""
+    merged: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            flag, below = flag_name(name), merged.get(flag_name(name))
+            if isinstance(value, Mapping) and isinstance(below, Mapping):
+                value = {**below, **value}
+            merged[flag] = value
+    return {flag: value for flag, value in merged.items() if value is not None}
+
+
+def to_flags(args: Mapping[str, Any]) -> list[str]:
+    """``args`` as a command line's words.
+
+    True is a bare flag, False ``--no-flag``, None nothing, a list several values, a mapping one JSON value;
+    a value that begins with a dash is joined by ``=`` so that no parser takes it for a flag.
+    """
+    return [word for name, value in args.items() for word in _words(flag_name(name), value)]
+
+
+def _words(flag: str, value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    if isinstance(value, (list, tuple)):
+        return [f"--{flag}", *map(_text, value)]
+    text = _text(value)
+    return [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return json.dumps(value, separators=(",", ":"), sort_keys=True)
+    return str(value)
+
+
+def parse_version(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: ``0.25.1+cu130`` is ``(0, 25, 1)``."""
+    numbers: list[int] = []
+    for part in version.split("+")[0].split("."):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits:
+            break
+        numbers.append(int(digits))
+        if digits != part:
+            break
+    return tuple(numbers)

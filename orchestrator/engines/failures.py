@@ -1,0 +1,101 @@
+"""Why an engine failed, read from its log: a pure function over text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Cause = Literal[
+    "oom", "oom_serving", "unsupported", "bad_flag", "model_missing", "crash", "hang", "start_timeout"
+]
+
+TRY: dict[Cause, str] = {
+    "oom": "a larger tensor_parallel_size, a smaller model.context, or a quantized checkpoint",
+    "oom_serving": "a smaller hardware.gpu_memory_utilization, engine.args.max-num-seqs or load",
+    "unsupported": "another engine, another optimization, or a newer engine (engine.python)",
+    "bad_flag": "correct engine.args; the engine's own --help lists what this version takes",
+    "model_missing": "check model.hub_id, model.revision and model.path; gated models need HF_TOKEN",
+    "crash": "run the command below by hand",
+    "hang": "run the command below by hand; a smaller load tells whether it is only slow",
+    "start_timeout": "a larger timeout.engine_start_s, or read in the log what it waits for",
+}
+
+# The first that matches wins: an engine that runs out of memory also prints that its core died.
+_SIGNS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
+    (
+        "oom",
+        (
+            r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory|^MemoryError",
+            r"No available memory for the cache|KV cache is needed, which is larger|Not enough memory",
+            r"less than desired GPU memory utilization|exceeds (?:the )?available.*memory",
+            r"Cannot allocate memory|DefaultCPUAllocator: can't allocate memory",
+        ),
+    ),
+    (
+        "bad_flag",
+        (
+            r"error: (?:unrecognized arguments|argument |ambiguous option|the following arguments)",
+            r"KeyError: '?invalid (?:reasoning|tool call) parser",
+        ),
+    ),
+    (
+        "unsupported",
+        (
+            r"(?:is|are) not supported|not supported by|does not support|[Uu]nsupported|NotImplementedError",
+            r"not implemented for|Unknown quantization|Cannot find the config file for",
+            r"no kernel image is available|does not recognize this architecture|no module or parameter named",
+        ),
+    ),
+    (
+        "model_missing",
+        (
+            r"(?:RepositoryNotFound|GatedRepo|RevisionNotFound|LocalEntryNotFound)Error|OfflineModeIsEnabled",
+            r"is not a valid model identifier|Invalid repository ID or local directory",
+        ),
+    ),
+    ("bad_flag", (r"validation errors? for \w*(?:Config|Args)",)),
+)
+_COMPILED = tuple((cause, re.compile("|".join(signs), re.MULTILINE)) for cause, signs in _SIGNS)
+_CHATTER = re.compile(r"^.*\b(?:DEBUG|INFO|WARNING)\b.*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """``line`` is the log's line that says so, None when nothing there does."""
+
+    cause: Cause
+    line: str | None
+
+
+def classify(log: str, *, serving: bool = False, oom_killed: bool = False) -> Diagnosis:
+    """The cause of a failure from the engine's log. ``serving``: it had been ready. ``oom_killed``: the
+    kernel killed a process for memory meanwhile, which the victim cannot log."""
+    log = _CHATTER.sub("", log)
+    for cause, pattern in _COMPILED:
+        if match := pattern.search(log):
+            return Diagnosis(_when(cause, serving), _line_at(log, match.start()))
+    if oom_killed:
+        return Diagnosis(_when("oom", serving), None)
+    return Diagnosis("crash", _last_error(log))
+
+
+def tail(log: str, lines: int = 30) -> str:
+    """The last ``lines`` lines that are not blank, each at most 400 characters."""
+    kept = [line[:400] for line in log.splitlines() if line.strip()]
+    return "\n".join(kept[-lines:])
+
+
+def _when(cause: Cause, serving: bool) -> Cause:
+    return "oom_serving" if cause == "oom" and serving else cause
+
+
+def _line_at(text: str, position: int) -> str:
+    start = text.rfind("\n", 0, position) + 1
+    end = text.find("\n", position)
+    return text[start : end if end >= 0 else len(text)].strip()
+
+
+def _last_error(log: str) -> str | None:
+    errors = re.findall(r"^.*\b\w+(?:Error|Exception)\b: .*$", log, re.MULTILINE)
+    return errors[-1].strip() if errors else None

