@@ -84,6 +84,8 @@ class OptConfig:
     excludes: list[str] = field(default_factory=list)
     checkpoint: str | None = None  # the key of ``model.checkpoints`` it needs
     needs: str | None = None  # a key of the model it needs: draft, eagle3
+    weight_bytes: float | None = None  # per parameter, where it changes the weights
+    kv_bytes: float | None = None  # per cached element, where it changes the KV cache
     vllm: EngineOptConfig | None = None
     sglang: EngineOptConfig | None = None
 
@@ -102,6 +104,7 @@ class DatasetConfig:
     shots: int = 0
     sample: str = "hash"  # hash: the first `limit` by a hash of the item's id | head: in the file's order
     gated: bool = False
+    size: int | None = None  # how many items the split has, for estimates made before it is loaded
 
 
 @dataclass
@@ -134,6 +137,7 @@ class HardwareConfig:
     kind: str = "auto"  # auto | cpu | gpu
     ray_accelerator_type: str | None = None  # Ray's label of the node, such as H200; None: any
     memory_gib: float | None = None  # per GPU; on a CPU, what an engine may use
+    bandwidth_gb_s: float | None = None  # per GPU, of its memory, by the vendor's datasheet
     gpus_per_node: int = 8
     cpus: float = 2.0  # CPUs reserved per deployment, client included
     gpu_memory_utilization: float = 0.9

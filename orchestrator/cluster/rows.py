@@ -1,0 +1,78 @@
+"""A cell's row: identity and configuration as columns (CONTRACT, "cells"), beside its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from orchestrator.cell import Cell, canonical_json
+
+
+def cell_row(
+    cell: Cell,
+    *,
+    study: str,
+    status: str,
+    reason: str | None,
+    flags: Sequence[str],
+    attempts: int,
+    started_at: datetime | None,
+    duration_s: float | None,
+    deployment_start_s: float | None,
+    engine_version: str | None,
+    gpus: int,
+    nodes: int,
+    items: int | None,
+    metrics: Mapping[str, float | int | None],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The row of one cell, without NaN; a metric that does not apply is absent."""
+    config, facts = cell.config, cell.facts
+    return {
+        "cell_id": cell.cell_id,
+        "deployment_id": cell.deployment_id,
+        "study": study,
+        "overrides": list(cell.overrides),
+        "model": config.model.name,
+        "model_kind": config.model.kind,
+        "model_revision": facts.model_revision,
+        "weights": config.weights,
+        "engine": config.engine.name,
+        "engine_version": engine_version or facts.engine_version,
+        "opt": list(cell.opts),
+        "tensor_parallel_size": facts.tensor_parallel_size,
+        "gpu_type": facts.gpu_type,
+        "gpus": gpus,
+        "nodes": nodes,
+        "dataset": config.dataset.name,
+        "dataset_revision": facts.dataset_revision,
+        "prompt": config.dataset.prompt,
+        "items": items,
+        "load": config.load.kind,
+        "concurrency": config.load.concurrency,
+        "batch_size": config.load.batch_size,
+        "request_rate": config.load.rate,
+        "burstiness": config.load.burstiness,
+        "usage": config.load.usage,
+        "max_tokens": config.max_tokens,
+        "seed": config.seed,
+        "repeats": config.repeats,
+        "temperature": facts.sampling.temperature,
+        "top_p": facts.sampling.top_p,
+        "top_k": facts.sampling.top_k,
+        "engine_args": canonical_json(dict(facts.engine_args)),
+        "provenance": canonical_json(
+            dict(provenance) | {"load": asdict(config.load), "engine_env": dict(facts.engine_env)}
+        ),
+        "status": status,
+        "reason": reason,
+        "flags": list(flags),
+        "attempts": attempts,
+        "started_at": started_at,
+        "duration_s": duration_s,
+        "deployment_start_s": deployment_start_s,
+        "simulated": False,
+        **metrics,
+    }

@@ -1,0 +1,63 @@
+"""Runs a plan on Ray, from connecting to the last commit."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from rich.console import Console
+
+from orchestrator.cluster.admission import needs
+from orchestrator.cluster.board import Board
+from orchestrator.cluster.schedule import run_deployments
+from orchestrator.cluster.session import Session, ray_session
+from orchestrator.plan.plan import Plan
+from orchestrator.store.write import clean_partial
+from orchestrator.track.ray_metrics import SweepMetrics
+from orchestrator.track.tracker import Tracker
+
+
+def run_plan(plan: Plan, console: Console) -> None:
+    """Measures every planned cell. Raises KeyboardInterrupt after an orderly end when interrupted, and
+    ConfigError when the cluster does not answer."""
+    clean_partial(plan.study_dir)
+    config = plan.deployments[0].config
+    cpus = max(needs(deployment).cpus for deployment in plan.deployments)
+    with ray_session(config.ray, cpus) as session, Tracker(plan.study_dir, config.tracker, console) as tracker:
+        _say_where(session, console)
+        metrics = SweepMetrics(plan.study)
+        with Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id)) as board:
+            asyncio.run(_interruptible(plan, board))
+
+
+async def _interruptible(plan: Plan, board: Board) -> None:
+    """SIGINT and SIGTERM cancel the loop, which stops every engine before it ends."""
+    task = asyncio.ensure_future(run_deployments(plan, board))
+    loop = asyncio.get_running_loop()
+    interrupted = False
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        interrupted = True
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupt)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _say_where(session: Session, console: Console) -> None:
+    if session.dashboard is not None:
+        console.print(
+            f"Ray dashboard: {session.dashboard}  (asks for a token: ray get-auth-token)",
+            markup=False,
+            highlight=False,
+        )

@@ -1,0 +1,59 @@
+"""A Ray to run on: a local one that ends with the sweep, or a cluster that stays."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from orchestrator.config import RayConfig
+from orchestrator.errors import ConfigError
+
+OBJECT_STORE_BYTES = 256 * 2**20  # only plans and outcomes travel through Ray; measurements go to disk
+
+
+@dataclass(frozen=True)
+class Session:
+    """``dashboard`` is None where Ray has none."""
+
+    dashboard: str | None
+    local: bool
+
+
+@contextmanager
+def ray_session(config: RayConfig, cpus: float) -> Iterator[Session]:
+    """Connects to ``config.address`` or starts a local Ray with at least ``cpus`` CPUs; ends it after.
+
+    Raises ConfigError when the cluster does not answer.
+    """
+    # Workers must not see the driver's progress bars or Ray's usage prompt, nor log into its terminal.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "orchestrator"}
+    try:
+        if config.address is not None:
+            context = ray.init(address=config.address, **quiet)
+        else:
+            context = ray.init(
+                address="local",  # None would join a cluster named by RAY_ADDRESS
+                num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)),
+                include_dashboard=config.dashboard,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **quiet,
+            )
+    except (ConnectionError, TimeoutError, RuntimeError) as error:
+        where = f"ray.address={config.address}" if config.address else "a local Ray"
+        raise ConfigError(f"{where}: does not answer or does not start ({_first_line(error)})") from error
+    try:
+        url = context.dashboard_url or None
+        yield Session(f"http://{url}" if url else None, config.address is None)
+    finally:
+        ray.shutdown()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,42 @@
+"""How long a cell takes, roughly, from the catalogue alone: good enough to order and to budget.
+
+A decode step reads the weights and the KV cache of every running request once; measured engines reach about
+60 % of the datasheet's memory bandwidth. Every answer is taken to use its whole budget, so this is an upper
+estimate. None where the catalogue or the hardware lacks a number: no guess is printed as an estimate.
+"""
+
+from __future__ import annotations
+
+from orchestrator.config import HardwareConfig, SweepConfig
+from orchestrator.plan.fit import GIB, PROMPT_TOKENS, Fit, kv_bytes_per_token
+
+BANDWIDTH_REACHED = 0.6
+START_S = 100.0  # a 7B engine on an H200: 97 to 108 s cold
+START_S_PER_GIB = 1.0
+
+
+def start_s(fit: Fit) -> float:
+    """Seconds from the engine's command to healthy."""
+    return START_S + START_S_PER_GIB * (fit.weights_gib or 0.0) / fit.tensor_parallel_size
+
+
+def requests_of(config: SweepConfig) -> int | None:
+    """Measured requests of a cell; None when the dataset's size is not known before it is loaded."""
+    sizes = [size for size in (config.limit, config.dataset.size) if size is not None]
+    return min(sizes) * config.repeats if sizes else None
+
+
+def cell_s(config: SweepConfig, fit: Fit, hardware: HardwareConfig) -> float | None:
+    """Seconds one cell takes on a live engine."""
+    requests = requests_of(config)
+    per_token = kv_bytes_per_token(config.model, config.opt.values())
+    if requests is None or per_token is None or fit.weights_gib is None or hardware.bandwidth_gb_s is None:
+        return None
+    in_flight = min(requests, config.load.concurrency or config.load.batch_size or 64)
+    context = PROMPT_TOKENS + config.max_tokens / 2
+    read = fit.weights_gib * GIB + in_flight * context * per_token
+    step_s = read / (hardware.bandwidth_gb_s * 1e9 * BANDWIDTH_REACHED * fit.tensor_parallel_size)
+    decode_s = (requests + in_flight) * config.max_tokens * step_s / in_flight  # warm-up is one more wave
+    if config.load.rate is not None:
+        return max(decode_s, requests / config.load.rate + config.max_tokens * step_s)
+    return decode_s

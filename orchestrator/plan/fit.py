@@ -1,0 +1,117 @@
+"""Does a model fit, and over how many GPUs: arithmetic on the catalogue, before any GPU time.
+
+Per GPU: ``memory x gpu_memory_utilization = weights / tp + overhead + KV cache``. The overhead (activations,
+CUDA graphs, the engine's own) was 2.0 GiB for a 7B model in vLLM 0.25.1 on an H200: 126.4 GiB usable less
+14.2 of weights left 110.2 of KV cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orchestrator.config import HardwareConfig, ModelConfig, OptConfig, SweepConfig
+
+GIB = 2.0**30
+OVERHEAD_GIB = 2.0
+PROMPT_TOKENS = 512  # assumed length of a question with its instructions, where room for requests is reckoned
+DTYPE_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Memory of one deployment, in GiB over all its GPUs. None where the catalogue lacks the numbers.
+
+    ``reason`` says why it cannot work, with the arithmetic; None when it can.
+    """
+
+    tensor_parallel_size: int
+    weights_gib: float | None
+    kv_gib: float | None
+    reason: str | None = None
+
+
+def weights_gib(model: ModelConfig, opts: Iterable[OptConfig]) -> float | None:
+    """Weights over all GPUs. A quantization leaves the embedding and the output layer in the model's dtype."""
+    if model.parameters_b is None:
+        return None
+    dense = DTYPE_BYTES[model.dtype]
+    per_parameter = min((opt.weight_bytes for opt in opts if opt.weight_bytes is not None), default=dense)
+    parameters = model.parameters_b * 1e9
+    kept = 2.0 * (model.vocab_size or 0) * (model.hidden_size or 0) if per_parameter < dense else 0.0
+    kept = min(kept, parameters)
+    return (kept * dense + (parameters - kept) * per_parameter) / GIB
+
+
+def kv_bytes_per_token(model: ModelConfig, opts: Iterable[OptConfig]) -> float | None:
+    """Keys and values of every layer for one token, in bytes over all GPUs."""
+    if model.layers is None or model.kv_heads is None or model.head_dim is None:
+        return None
+    element = min((opt.kv_bytes for opt in opts if opt.kv_bytes is not None), default=DTYPE_BYTES[model.dtype])
+    return 2.0 * model.layers * model.kv_heads * model.head_dim * element
+
+
+def tokens_wanted(config: SweepConfig) -> int:
+    """Tokens of KV cache for the asked number of requests in flight, each with its whole budget."""
+    in_flight = config.load.concurrency or config.load.batch_size or 64
+    return in_flight * request_tokens(config)
+
+
+def request_tokens(config: SweepConfig) -> int:
+    return min(config.model.context, PROMPT_TOKENS + config.max_tokens)
+
+
+def fit(config: SweepConfig, hardware: HardwareConfig) -> Fit:
+    """Chooses the tensor-parallel size, or says why none works.
+
+    ``auto``: the smallest size with room for the asked requests in flight; else the smallest that holds the
+    weights and one request. On a CPU the size is 1 and only the weights are checked.
+    """
+    opts = list(config.opt.values())
+    weights = weights_gib(config.model, opts)
+    per_token = kv_bytes_per_token(config.model, opts)
+    asked = config.tensor_parallel_size
+    if hardware.kind == "cpu":
+        return _fit_cpu(weights, asked, hardware)
+    sizes = _sizes(config.model) if asked == "auto" else [int(asked)]
+    if weights is None or per_token is None or hardware.memory_gib is None:
+        return Fit(1 if asked == "auto" else int(asked), weights, None)
+    usable = hardware.memory_gib * hardware.gpu_memory_utilization
+    fallback: Fit | None = None
+    for size in sizes:
+        kv = (usable - OVERHEAD_GIB) * size - weights
+        tokens = kv * GIB / per_token
+        if tokens >= tokens_wanted(config):
+            return Fit(size, weights, kv)
+        if tokens >= request_tokens(config) and fallback is None:
+            fallback = Fit(size, weights, kv)
+    if fallback is not None:
+        return fallback
+    size = sizes[-1]
+    return Fit(
+        size,
+        weights,
+        None,
+        f"does not fit: weights {weights:.1f} GiB + {request_tokens(config)} tokens of KV cache "
+        f"{request_tokens(config) * per_token / GIB:.1f} GiB + overhead {OVERHEAD_GIB * size:.1f} GiB "
+        f"> {size} x {usable:.1f} GiB usable of {hardware.name}",
+    )
+
+
+def _fit_cpu(weights: float | None, asked: object, hardware: HardwareConfig) -> Fit:
+    if asked not in ("auto", 1):
+        return Fit(1, weights, None, f"tensor_parallel_size={asked}: a CPU engine runs as one")
+    if weights is not None and hardware.memory_gib is not None and weights > 0.7 * hardware.memory_gib:
+        reason = f"does not fit: weights {weights:.1f} GiB > 70 % of {hardware.memory_gib:.1f} GiB of memory"
+        return Fit(1, weights, None, reason)
+    return Fit(1, weights, None)
+
+
+def _sizes(model: ModelConfig) -> list[int]:
+    """Powers of two that divide the attention heads, 16 at most."""
+    return [size for size in (1, 2, 4, 8, 16) if (model.heads or 16) % size == 0]
+
+
+def nodes_of(tensor_parallel_size: int, hardware: HardwareConfig) -> int:
+    return math.ceil(tensor_parallel_size / hardware.gpus_per_node) if hardware.kind == "gpu" else 1

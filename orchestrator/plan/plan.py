@@ -1,0 +1,215 @@
+"""From composed jobs to a plan: cells, what is already done, deployments, order. Pure given its inputs'
+files: no GPU, no Ray, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from orchestrator.cell import Cell
+from orchestrator.config import HardwareConfig, SweepConfig
+from orchestrator.errors import ConfigError
+from orchestrator.plan import cost
+from orchestrator.plan.fit import Fit, nodes_of
+from orchestrator.plan.hardware import resolve
+from orchestrator.plan.identify import identify
+from orchestrator.plan.values import check_values
+from orchestrator.store.read import CellStatus, statuses
+
+PlanStatus = Literal["planned", "done", "skipped"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One composed job: the user's overrides and what Hydra made of them."""
+
+    overrides: tuple[str, ...]
+    config: SweepConfig
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    cell: Cell
+    status: PlanStatus
+    reason: str | None = None
+    estimated_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One engine process group and the cells that will share it, in the order they run."""
+
+    deployment_id: str
+    cells: tuple[Cell, ...]
+    fit: Fit
+    hardware: HardwareConfig
+    command: tuple[str, ...]
+    estimated_s: float | None = None
+
+    @property
+    def config(self) -> SweepConfig:
+        """The configuration that its cells share: the model, the engine, the optimizations."""
+        return self.cells[0].config
+
+    @property
+    def gpus(self) -> int:
+        return self.fit.tensor_parallel_size if self.needs_gpu else 0
+
+    @property
+    def nodes(self) -> int:
+        return nodes_of(self.fit.tensor_parallel_size, self.hardware)
+
+    @property
+    def needs_gpu(self) -> bool:
+        return self.hardware.kind == "gpu" and self.config.engine.name != "external"
+
+    @property
+    def estimated_gpu_hours(self) -> float | None:
+        return None if self.estimated_s is None or not self.gpus else self.gpus * self.estimated_s / 3600
+
+    @property
+    def label(self) -> str:
+        return f"{self.config.model.name}/{self.config.engine.name}/{'+'.join(self.cells[0].opts)}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``cells`` follow the user's order, one per job; ``deployments`` the order in which they are admitted,
+    with only the cells that will run."""
+
+    study: str
+    study_dir: Path
+    cells: tuple[PlannedCell, ...]
+    deployments: tuple[Deployment, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def with_status(self, status: PlanStatus) -> list[PlannedCell]:
+        return [planned for planned in self.cells if planned.status == status]
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that ``dry_run=json`` prints (CONTRACT, "Plan JSON")."""
+        hours = [deployment.estimated_gpu_hours for deployment in self.deployments]
+        known = [value for value in hours if value is not None]
+        return {
+            "study": self.study,
+            "cells": [
+                {
+                    "cell_id": planned.cell.cell_id,
+                    "deployment_id": planned.cell.deployment_id,
+                    "overrides": list(planned.cell.overrides),
+                    "status": planned.status,
+                    "reason": planned.reason,
+                }
+                for planned in self.cells
+            ],
+            "deployments": [_deployment_json(deployment) for deployment in self.deployments],
+            "totals": {
+                "cells": len(self.cells),
+                "deployments": len(self.deployments),
+                "gpu_hours": sum(known) if known and len(known) == len(hours) else None,
+            },
+        }
+
+
+def _deployment_json(deployment: Deployment) -> dict[str, Any]:
+    return {
+        "deployment_id": deployment.deployment_id,
+        "model": deployment.config.model.name,
+        "engine": deployment.config.engine.name,
+        "opt": list(deployment.cells[0].opts),
+        "tensor_parallel_size": deployment.fit.tensor_parallel_size,
+        "gpus": deployment.gpus,
+        "nodes": deployment.nodes,
+        "cells": len(deployment.cells),
+        "command": list(deployment.command),
+        "estimated_gpu_hours": deployment.estimated_gpu_hours,
+        "weights_gib": deployment.fit.weights_gib,
+        "kv_gib": deployment.fit.kv_gib,
+    }
+
+
+def make_plan(jobs: Sequence[Job]) -> Plan:
+    """Checks every job, names it by content, marks what is done or cannot work, and groups the rest.
+
+    Raises ConfigError for the first job whose configuration is wrong.
+    """
+    if not jobs:
+        raise ConfigError("the sweep has no jobs: give at least one value for every swept key")
+    first = jobs[0].config
+    study_dir = Path(first.results_dir) / first.study_name
+    hardware: dict[str, HardwareConfig] = {}
+    for job in jobs:
+        check_values(job.config)
+        if (job.config.study_name, job.config.results_dir) != (first.study_name, first.results_dir):
+            raise ConfigError("study_name, results_dir: must be the same for every job of a sweep")
+        name = job.config.hardware.name
+        if name not in hardware:
+            hardware[name] = resolve(job.config.hardware, job.config.ray.address)
+    stored = statuses(study_dir)
+    planned: list[PlannedCell] = []
+    found: dict[str, _Found] = {}
+    for job in jobs:
+        on = replace(hardware[job.config.hardware.name], gpu_memory_utilization=job.config.hardware.gpu_memory_utilization)
+        one = _plan_job(job, on, stored)
+        if one.planned.cell.cell_id in found:
+            same = found[one.planned.cell.cell_id].planned.cell.label
+            planned.append(PlannedCell(one.planned.cell, "skipped", f"the same measurement as: {same}"))
+            continue
+        found[one.planned.cell.cell_id] = one
+        planned.append(one.planned)
+    return Plan(first.study_name, study_dir, tuple(planned), _deployments(list(found.values())))
+
+
+@dataclass(frozen=True)
+class _Found:
+    planned: PlannedCell
+    fit: Fit
+    hardware: HardwareConfig
+    command: tuple[str, ...]
+
+
+def _plan_job(job: Job, hardware: HardwareConfig, stored: Mapping[str, CellStatus]) -> _Found:
+    identified = identify(job.config, job.overrides, hardware)
+    cell, fit = identified.cell, identified.fit
+    status: PlanStatus = "planned"
+    reason = identified.reason
+    before = stored.get(cell.cell_id)
+    rerun = job.config.rerun
+    if reason is not None:
+        status = "skipped"
+    elif before is not None and rerun != "all":
+        if before.status == "done":
+            status = "done"
+        elif rerun == "none":
+            status, reason = "skipped", f"{before.status} before and rerun=none: {before.reason or 'no reason stored'}"
+    estimated = cost.cell_s(job.config, fit, hardware)
+    return _Found(PlannedCell(cell, status, reason, estimated), fit, hardware, identified.command)
+
+
+def _deployments(found: Sequence[_Found]) -> tuple[Deployment, ...]:
+    """Cells that can share a live engine, shortest cell first (the cheapest information comes first);
+    deployments longest first, so that none of them is left to run alone at the end."""
+    groups: dict[str, list[_Found]] = {}
+    for one in found:
+        if one.planned.status == "planned":
+            groups.setdefault(one.planned.cell.deployment_id, []).append(one)
+    deployments = []
+    for deployment_id, members in groups.items():
+        members.sort(key=lambda one: one.planned.estimated_s or one.planned.cell.config.max_tokens)
+        times = [one.planned.estimated_s for one in members]
+        known = [value for value in times if value is not None]
+        first = members[0]
+        deployments.append(
+            Deployment(
+                deployment_id=deployment_id,
+                cells=tuple(one.planned.cell for one in members),
+                fit=first.fit,
+                hardware=first.hardware,
+                command=first.command,
+                estimated_s=cost.start_s(first.fit) + sum(known) if len(known) == len(times) else None,
+            )
+        )
+    deployments.sort(key=lambda one: (-(one.estimated_s or 0.0) * max(one.gpus, 1), -one.gpus))
+    return tuple(deployments)

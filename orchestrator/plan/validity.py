@@ -1,0 +1,40 @@
+"""Which combinations cannot work: a skipped cell with its reason, decided before any GPU time."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from orchestrator.cell import opt_names
+from orchestrator.config import EngineOptConfig, HardwareConfig, OptConfig, SweepConfig
+
+
+def skip_reason(config: SweepConfig, hardware: HardwareConfig) -> str | None:
+    """Why this combination cannot work, or None. Memory is `orchestrator.plan.fit`'s question."""
+    names = [name for name in opt_names(config) if name in config.opt]
+    for name in names:
+        reason = _opt_reason(name, config.opt[name], config, hardware)
+        if reason is not None:
+            return reason
+    for one, other in combinations(names, 2):
+        if other in config.opt[one].excludes or one in config.opt[other].excludes:
+            return f"opt={one} excludes opt={other}"
+    if config.max_tokens >= config.model.context:
+        return f"max_tokens={config.max_tokens} leaves no room for a prompt in {config.model.name}'s {config.model.context}"
+    return None
+
+
+def _opt_reason(name: str, opt: OptConfig, config: SweepConfig, hardware: HardwareConfig) -> str | None:
+    if config.engine.name == "external":
+        return f"opt={name}: an external server is measured as it runs"
+    engine: EngineOptConfig | None = getattr(opt, config.engine.name, None)
+    if engine is None:
+        return f"opt={name} is not known for engine={config.engine.name}"
+    if engine.unsupported is not None:
+        return f"opt={name} does not work with engine={config.engine.name}: {engine.unsupported}"
+    if engine.hardware is not None and engine.hardware != hardware.kind:
+        return f"opt={name} with engine={config.engine.name} needs a {engine.hardware.upper()}, this is {hardware.name}"
+    if opt.checkpoint is not None and opt.checkpoint not in config.model.checkpoints:
+        return f"opt={name} needs a {opt.checkpoint} checkpoint, and {config.model.name} names none"
+    if opt.needs is not None and not getattr(config.model, opt.needs, None):
+        return f"opt={name} needs model.{opt.needs}, and {config.model.name} names none"
+    return None

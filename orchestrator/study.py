@@ -1,0 +1,84 @@
+"""One study: plan, run, summarise. What `orchestrator.sweep` and the Hydra launcher both call."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+
+from orchestrator.engines import ADAPTERS
+from orchestrator.engines.version import interpreter
+from orchestrator.errors import ConfigError
+from orchestrator.plan.plan import Job, Plan, make_plan
+from orchestrator.plan.show import show
+from orchestrator.store.read import read_cells
+from orchestrator.store.schema import METRIC_COLUMNS
+from orchestrator.store.write import check_writable
+from orchestrator.summary import print_summary
+
+DONE, INCOMPLETE, NOTHING_CAN_RUN = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """``objectives`` has one value per job, None where its cell has none."""
+
+    exit_code: int
+    objectives: tuple[float | None, ...]
+
+
+def run(jobs: Sequence[Job]) -> StudyResult:
+    """Plans and, unless it is a dry run, runs what is not done. Raises ConfigError before anything starts."""
+    settings = jobs[0].config
+    if settings.objective not in METRIC_COLUMNS:
+        raise ConfigError(f"objective={settings.objective}: must be a metric, one of {', '.join(METRIC_COLUMNS)}")
+    plan = make_plan(jobs)
+    console = Console(soft_wrap=True)
+    if settings.dry_run == "json":
+        sys.stdout.write(json.dumps(plan.to_json(), allow_nan=False) + "\n")
+        return _nothing_run(plan)
+    show(plan, console)
+    if settings.dry_run:
+        return _nothing_run(plan)
+    if plan.deployments:
+        _check_can_run(plan)
+        from orchestrator.cluster.run import run_plan  # Ray is imported only when something runs
+
+        run_plan(plan, console)
+    rows = {str(row["cell_id"]): row for row in read_cells(plan.study_dir).to_pylist()}
+    print_summary(plan, rows, console)
+    return StudyResult(_exit_code(plan, rows), _objectives(plan, rows, settings.objective))
+
+
+def _check_can_run(plan: Plan) -> None:
+    """Raises ConfigError for what would stop every cell: results that cannot be written, no engine here."""
+    check_writable(plan.study_dir)
+    for config in (deployment.config for deployment in plan.deployments):
+        if config.engine.name in ADAPTERS and config.ray.address is None:
+            interpreter(config.engine)
+
+
+def _nothing_run(plan: Plan) -> StudyResult:
+    possible = any(planned.status != "skipped" for planned in plan.cells)
+    return StudyResult(DONE if possible else NOTHING_CAN_RUN, tuple(None for _ in plan.cells))
+
+
+def _exit_code(plan: Plan, rows: Mapping[str, Mapping[str, Any]]) -> int:
+    wanted = {planned.cell.cell_id for planned in plan.cells if planned.status != "skipped"}
+    stored = {planned.cell.cell_id for planned in plan.cells} & rows.keys()
+    if not wanted and not stored:
+        return NOTHING_CAN_RUN
+    done = {cell_id for cell_id in wanted | stored if cell_id in rows and rows[cell_id]["status"] == "done"}
+    return DONE if done == wanted | stored else INCOMPLETE
+
+
+def _objectives(plan: Plan, rows: Mapping[str, Mapping[str, Any]], objective: str) -> tuple[float | None, ...]:
+    def value(cell_id: str) -> float | None:
+        row = rows.get(cell_id)
+        return None if row is None or row["status"] != "done" or row[objective] is None else float(row[objective])
+
+    return tuple(value(planned.cell.cell_id) for planned in plan.cells)

@@ -1,0 +1,80 @@
+"""The final table: what a sweep came to, one row per cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.plan.plan import Plan
+
+Row = Mapping[str, Any]
+
+
+def varied(plan: Plan) -> list[str]:
+    """The override keys whose values differ between cells, in the user's order."""
+    values: dict[str, set[str]] = {}
+    for planned in plan.cells:
+        for key, value in _overrides(planned.cell.overrides).items():
+            values.setdefault(key, set()).add(value)
+    return [key for key, seen in values.items() if len(seen) > 1]
+
+
+def print_summary(plan: Plan, rows: Mapping[str, Row], console: Console) -> None:
+    """Prints every cell of the plan with what is stored for it, then the failures' reasons."""
+    keys = varied(plan) or ["model.name"]
+    table = Table(title=f"Study '{plan.study}'", title_justify="left", box=None, pad_edge=False)
+    for key in keys:
+        table.add_column(key.removesuffix(".name"), overflow="fold")
+    for name in ("status", "accuracy (95 %)", "cut", "TTFT p50/p99", "TTFVT p50", "TPOT p50", "E2E p50", "tokens/s"):
+        table.add_column(name, justify="left" if name == "status" else "right")
+    shown = [planned for planned in plan.cells if planned.status != "skipped" or planned.cell.cell_id in rows]
+    for planned in shown:
+        row = rows.get(planned.cell.cell_id, {})
+        own = _overrides(planned.cell.overrides)
+        first = [own.get(key, "") for key in keys] if keys != ["model.name"] else [planned.cell.config.model.name]
+        table.add_row(*first, _status(row), *_numbers(row))
+    console.print()
+    console.print(table)
+    for planned in shown:
+        row = rows.get(planned.cell.cell_id)
+        if row is None:
+            console.print(f"not run  {planned.cell.label}", markup=False, highlight=False)
+        elif row["status"] != "done":
+            why = row["reason"] or ", ".join(row["flags"] or ())
+            console.print(f"{row['status']}  {planned.cell.label}: {why}", markup=False, highlight=False)
+    console.print(f"results: {plan.study_dir}", markup=False, highlight=False)
+
+
+def _overrides(overrides: tuple[str, ...]) -> dict[str, str]:
+    pairs = (one.split("=", 1) for one in overrides if "=" in one)
+    return {key.lstrip("+"): value for key, value in pairs}
+
+
+def _status(row: Row) -> str:
+    return str(row.get("status", "not run")) + (" (simulated)" if row.get("simulated") else "")
+
+
+def _numbers(row: Row) -> list[str]:
+    accuracy = row.get("accuracy")
+    interval = ""
+    if accuracy is not None:
+        interval = f"{100 * accuracy:.1f} % [{100 * row['accuracy_low']:.1f}, {100 * row['accuracy_high']:.1f}]"
+    cut = row.get("truncated_rate")
+    return [
+        interval,
+        "" if cut is None else f"{100 * cut:.0f} %",
+        "/".join(_seconds(row.get(key)) for key in ("ttft_s_p50", "ttft_s_p99")).strip("/"),
+        _seconds(row.get("ttfvt_s_p50")),
+        _seconds(row.get("tpot_s_p50")),
+        _seconds(row.get("e2e_s_p50")),
+        "" if row.get("output_token_per_s") is None else f"{row['output_token_per_s']:,.1f}",
+    ]
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.1f} ms"

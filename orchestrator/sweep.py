@@ -1,0 +1,85 @@
+"""``python -m orchestrator.sweep [-m] key=value ...``: compose, plan, run, store, summarise."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+from atexit import register as at_exit
+from types import FrameType
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from orchestrator import launcher, study
+from orchestrator.compose_errors import explain
+from orchestrator.config import SweepConfig
+from orchestrator.errors import ConfigError
+from orchestrator.paths import conf_dir
+from orchestrator.plan.plan import Job
+
+DONE, INCOMPLETE, WRONG, INTERRUPTED = 0, 1, 2, 130
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs one command line and returns its exit code (CONTRACT, "Exit codes")."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
+    signal.signal(signal.SIGTERM, _interrupt)
+    ConfigStore.instance().store(name="sweep_schema", node=SweepConfig)
+    OmegaConf.register_new_resolver("orchestrator_scratch", _scratch, use_cache=True, replace=True)
+    sys.argv[1:] = [_open_engine_args(argument) for argument in arguments]
+    launcher.exit_codes.clear()
+    try:
+        _compose_and_run()
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is stored", file=sys.stderr)
+        return INTERRUPTED
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return WRONG
+    return max(launcher.exit_codes, default=DONE)
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="sweep")
+def _compose_and_run(composed: DictConfig) -> float | None:
+    """One job without ``-m``; with it Hydra calls `orchestrator.launcher.Launcher` instead."""
+    from hydra.core.hydra_config import HydraConfig
+
+    overrides = tuple(HydraConfig.get().overrides.task)
+    result = study.run([Job(overrides, launcher.to_config(composed))])
+    launcher.exit_codes.append(result.exit_code)
+    return result.objectives[0]
+
+
+def _open_engine_args(argument: str) -> str:
+    """``engine.args.NAME=VALUE`` adds a key that no schema can know, which Hydra writes with ``++``."""
+    return f"++{argument}" if re.match(r"(engine\.(args|env)|model\.chat_template_kwargs)(\.[^=]+)?=", argument) else argument
+
+
+def _scratch() -> str:
+    """Where Hydra's sweepers put files of their own; removed at exit."""
+    folder = tempfile.mkdtemp(prefix="orchestrator-hydra-")
+    at_exit(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

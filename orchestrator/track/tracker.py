@@ -1,0 +1,123 @@
+"""Weights & Biases: one run per cell, made from what was committed, off the workers and off the hot path.
+
+Logging happens in one thread of the driver after a cell's commit, so a slow, broken or unreachable service
+costs no cell anything: what could not be logged is said once at the end and stays in Parquet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pyarrow.parquet as pq
+from rich.console import Console
+
+from orchestrator.config import TrackerConfig
+from orchestrator.store.read import read_cell
+from orchestrator.store.schema import METRIC_COLUMNS
+
+FINISH_S = 60.0  # how long the end of a sweep waits for the last runs to be written
+
+
+class Tracker:
+    """A context manager; `log` returns at once."""
+
+    def __init__(self, study_dir: Path, config: TrackerConfig, console: Console) -> None:
+        self._study_dir = study_dir
+        self._config = config
+        self._console = console
+        self._queue: queue.Queue[str | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
+        self._failures: list[str] = []
+        self._logged = 0
+
+    def __enter__(self) -> Tracker:
+        if self._config.name == "wandb":
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._thread.is_alive():
+            return
+        self._queue.put(None)
+        self._thread.join(FINISH_S)
+        if self._thread.is_alive():
+            self._failures.append(f"still busy after {FINISH_S:.0f} s")
+        if self._failures:
+            self._console.print(
+                f"Weights & Biases: {len(self._failures)} cells not logged ({self._failures[0]}); their results are "
+                "in Parquet",
+                markup=False,
+                highlight=False,
+            )
+
+    def log(self, cell_id: str) -> None:
+        if self._config.name == "wandb":
+            self._queue.put(cell_id)
+
+    def _work(self) -> None:
+        while (cell_id := self._queue.get()) is not None:
+            try:
+                log_cell(self._study_dir, cell_id, self._config)
+                self._logged += 1
+            except Exception as error:  # whatever the service or its library does, a cell is not harmed by it
+                self._failures.append(" ".join(f"{type(error).__name__}: {error}".split())[:200])
+
+
+def log_cell(study_dir: Path, cell_id: str, config: TrackerConfig) -> None:
+    """One run: configuration columns as config, metrics as summary, the KV cache's use over time as history."""
+    import wandb
+
+    row = read_cell(study_dir, cell_id)
+    if row is None:
+        return
+    metrics = {key: row[key] for key in METRIC_COLUMNS if row.get(key) is not None}
+    settings = {key: value for key, value in row.items() if key not in METRIC_COLUMNS and value is not None}
+    settings["provenance"] = json.loads(row["provenance"])
+    run = wandb.init(
+        project=config.project,
+        entity=config.entity,
+        group=row["study"],
+        name=" ".join(row["overrides"]) or row["model"],
+        id=f"{cell_id}-{row['attempts']}",
+        dir=str(study_dir),
+        mode=_mode(config),
+        config=settings,
+        tags=[row["status"], row["engine"], *row["opt"]],
+        reinit="create_new",
+        settings=wandb.Settings(silent=True, console="off", init_timeout=30.0),
+    )
+    try:
+        for point in _history(study_dir, cell_id):
+            run.log(point)
+        run.summary.update(metrics)
+    finally:
+        run.finish(exit_code=0 if row["status"] == "done" else 1, quiet=True)
+
+
+def _history(study_dir: Path, cell_id: str) -> list[Mapping[str, Any]]:
+    path = study_dir / "telemetry" / f"{cell_id}.parquet"
+    if not path.exists():
+        return []
+    columns = ["t_s", "kv_usage", "running", "waiting"]
+    rows = pq.read_table(path, columns=columns).to_pylist()
+    return [{key: value for key, value in row.items() if value is not None} for row in rows]
+
+
+def _mode(config: TrackerConfig) -> str:
+    """``auto``: online only for a user who is logged in and has not said otherwise."""
+    if config.mode != "auto":
+        return config.mode
+    if os.environ.get("WANDB_MODE"):
+        return os.environ["WANDB_MODE"]
+    import wandb
+
+    return "online" if wandb.api.api_key else "offline"
