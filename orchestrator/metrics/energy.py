@@ -1,0 +1,36 @@
+"""Energy of a cell, from the GPUs' total-energy counters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from orchestrator.metrics.stats import ratio
+from orchestrator.metrics.window import Window
+from orchestrator.records import Sample
+
+
+def energy_j(samples: Sequence[Sample], window: Window | None) -> float | None:
+    """Σ over GPUs of counter(window end) − counter(window start), linear between samples; joule.
+
+    None where the counter is missing, fell, or was not sampled on both sides of the window.
+    """
+    known = sorted((sample.t_s, sample.gpu_energy_j) for sample in samples if sample.gpu_energy_j)
+    if window is None or not known or known[0][0] > window.start_s or known[-1][0] < window.end_s:
+        return None
+    times = np.array([t_s for t_s, _ in known])
+    counters = np.array([values for _, values in known], np.float64)
+    if (np.diff(counters, axis=0) < 0).any():
+        return None
+    edges = (window.start_s, window.end_s)
+    return float(sum(np.diff(np.interp(edges, times, counter)).item() for counter in counters.T))
+
+
+def energy(
+    samples: Sequence[Sample], window: Window | None, output_tokens: int | None, gpu_shared: bool | None
+) -> dict[str, float | None]:
+    """energy_j, and joule_per_output_token = energy_j / output tokens of the ok requests. None when another
+    process used a GPU, since the counter is the whole board's."""
+    joules = None if gpu_shared else energy_j(samples, window)
+    return {"energy_j": joules, "joule_per_output_token": ratio(joules, output_tokens)}

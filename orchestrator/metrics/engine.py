@@ -1,0 +1,85 @@
+"""What the engine's own counters and gauges say about a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.metrics.stats import ratio
+from orchestrator.metrics.window import Window
+from orchestrator.records import Sample
+
+
+def series(samples: Sequence[Sample], field: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Times and values of the samples that have this field, in order of time."""
+    get = attrgetter(field)
+    known = sorted((sample.t_s, get(sample)) for sample in samples if get(sample) is not None)
+    pairs = np.array(known, np.float64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def gauge_mean(samples: Sequence[Sample], field: str, window: Window | None) -> float | None:
+    """Time-weighted mean over the window, linear between samples. None without a sample inside it."""
+    times, values = series(samples, field)
+    if window is None or not _inside(times, window).any():
+        return None
+    grid = np.concatenate(([window.start_s], times[_inside(times, window)], [window.end_s]))
+    return float(np.trapezoid(np.interp(grid, times, values), grid)) / window.duration_s
+
+
+def gauge_max(samples: Sequence[Sample], field: str, window: Window | None) -> float | None:
+    """Largest sample inside the window; None without one."""
+    times, values = series(samples, field)
+    if window is None or not _inside(times, window).any():
+        return None
+    return float(values[_inside(times, window)].max())
+
+
+def counter_delta(samples: Sequence[Sample], field: str, window: Window | None) -> float | None:
+    """Growth of a cumulative counter: the cell's last sample − the last one at or before the window's start.
+
+    The last sample rather than the first after the window, because an engine may count a step just after
+    its tokens have left. None unless samples bracket the window, and when the counter fell (a restart).
+    """
+    times, values = series(samples, field)
+    if window is None or not len(times) or times[0] > window.start_s or times[-1] < window.end_s:
+        return None
+    from_start = values[np.searchsorted(times, window.start_s, side="right") - 1 :]
+    return None if (np.diff(from_start) < 0).any() else float(from_start[-1] - from_start[0])
+
+
+def batch_limit(samples: Sequence[Sample]) -> float | None:
+    """The most requests the engine ran at once, when it ever kept one waiting: what is in flight beyond that
+    is queued, not running. None when nothing waited."""
+    if not any(sample.waiting for sample in samples):
+        return None
+    return max((sample.running for sample in samples if sample.running), default=None)
+
+
+def engine_metrics(samples: Sequence[Sample], window: Window | None) -> dict[str, float | int | None]:
+    """kv_usage_*, running_mean, waiting_mean: over the window. prefix_hit_rate = Δhits / Δqueries, in tokens.
+    spec_acceptance_rate = Δaccepted / Δdrafted; spec_tokens_per_step = 1 + Δaccepted / Δdrafts. None where
+    the engine has no such counter or it did not move."""
+
+    def delta(field: str) -> float | None:
+        return counter_delta(samples, field, window)
+
+    preemptions = delta("preemptions_total")
+    accepted_per_draft = ratio(delta("spec_accepted_total"), delta("spec_drafts_total"))
+    return {
+        "kv_usage_mean": gauge_mean(samples, "kv_usage", window),
+        "kv_usage_max": gauge_max(samples, "kv_usage", window),
+        "running_mean": gauge_mean(samples, "running", window),
+        "waiting_mean": gauge_mean(samples, "waiting", window),
+        "preemptions": None if preemptions is None else round(preemptions),
+        "prefix_hit_rate": ratio(delta("prefix_hits_tokens_total"), delta("prefix_queries_tokens_total")),
+        "spec_acceptance_rate": ratio(delta("spec_accepted_total"), delta("spec_drafted_total")),
+        "spec_tokens_per_step": None if accepted_per_draft is None else 1 + accepted_per_draft,
+    }
+
+
+def _inside(times: NDArray[np.float64], window: Window) -> NDArray[np.bool_]:
+    return (times >= window.start_s) & (times <= window.end_s)

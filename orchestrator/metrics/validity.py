@@ -1,0 +1,169 @@
+"""When a measurement does not count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.metrics.engine import counter_delta, series
+from orchestrator.metrics.latency import send_lag_s_p99
+from orchestrator.metrics.throughput import error_rate
+from orchestrator.metrics.window import Window, measured_window
+from orchestrator.records import Record, Sample
+
+Status = Literal["done", "invalid", "failed"]
+
+OPEN_LOADS = frozenset({"constant", "poisson", "gamma", "trace", "ramp"})
+HARMLESS = frozenset({"cache_unknown", "telemetry_absent"})
+
+MAX_ERROR_RATE = 0.01
+MAX_SEND_LAG_S = 0.005
+MAX_SEND_LAG_OF_GAP = 0.1
+MIN_OF_ASKED_RATE = 0.95
+MAX_TOKEN_MISMATCH = 0.001
+# Samples come at 4 Hz or faster; a hole is three missed in a row, and 5 % of the window may be holes.
+HOLE_S = 1.0
+MAX_HOLE_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the verdict on a cell rests on.
+
+    ``expected`` are the `Sample` fields that the engine and the GPUs should have given; empty when nothing
+    could be asked. ``cache_reset`` is None when there was no way to reset the cache or to learn the outcome
+    (True when there is no cache). ``gpu_shared`` is None when nobody can tell, as on a CPU.
+    """
+
+    records: Sequence[Record]
+    samples: Sequence[Sample]
+    load_kind: str
+    expected: tuple[str, ...]
+    cache_reset: bool | None
+    engine_restarts: int = 0
+    gpu_shared: bool | None = None
+    external: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    status: Status
+    reason: str | None
+    flags: tuple[str, ...]
+
+
+def verdict(evidence: Evidence) -> Verdict:
+    """failed when no request is ok, else by the flags. ``reason`` is None when done."""
+    raised = flags(evidence)
+    if not any(record.outcome == "ok" for record in evidence.records):
+        return Verdict("failed", _nothing_ok(evidence.records), raised)
+    outcome = status(raised)
+    reason = None if outcome == "done" else ", ".join(flag for flag in raised if flag not in HARMLESS)
+    return Verdict(outcome, reason, raised)
+
+
+def status(raised: Sequence[str]) -> Literal["done", "invalid"]:
+    """done unless a flag says more than that an external server could not be asked."""
+    return "done" if HARMLESS.issuperset(raised) else "invalid"
+
+
+def flags(evidence: Evidence) -> tuple[str, ...]:
+    """Names of all that is wrong, in the order of docs/metrics.md."""
+    window = measured_window(evidence.records)
+    complete = _telemetry_complete(evidence, window)
+    unknown_cache = evidence.cache_reset is None
+    raised = {
+        "errors": (error_rate(evidence.records) or 0.0) > MAX_ERROR_RATE,
+        "client_lag": _client_lags(evidence),
+        "under_rate": _under_rate(evidence),
+        "engine_restarted": evidence.engine_restarts > 0,
+        "cache_warm": evidence.cache_reset is False or (unknown_cache and not evidence.external),
+        "gpu_shared": evidence.gpu_shared is True,
+        "token_mismatch": tokens_mismatch(evidence.records, evidence.samples),
+        "telemetry_missing": not complete and not evidence.external,
+        "cache_unknown": unknown_cache and evidence.external,
+        "telemetry_absent": not complete and evidence.external,
+    }
+    return tuple(name for name, holds in raised.items() if holds)
+
+
+def tokens_mismatch(records: Sequence[Record], samples: Sequence[Sample]) -> bool:
+    """Whether the client's output tokens and the growth of the server's counter differ by over 0.1 %.
+
+    After a request that is not ok the server may have generated more than it sent, so then only a counter
+    below the client's count is a mismatch. False when either count is unknown: that is another flag's matter.
+    """
+    served = counter_delta(samples, "generation_tokens_total", measured_window(records))
+    if served is None or any(r.outcome == "ok" and r.output_tokens is None for r in records):
+        return False
+    received = sum(record.output_tokens or 0 for record in records)
+    all_ok = all(record.outcome == "ok" for record in records)
+    difference = abs(served - received) if all_ok else received - served
+    return difference > MAX_TOKEN_MISMATCH * received
+
+
+def _client_lags(evidence: Evidence) -> bool:
+    """Send lag p99 above 5 ms, or on an open load above 10 % of the mean gap of the schedule. (Batch and
+    closed loads are scheduled by the server's own answers and have no gap to hold.)"""
+    lag_s = send_lag_s_p99(evidence.records)
+    if lag_s is None:
+        return False
+    limit_s = MAX_SEND_LAG_S
+    if evidence.load_kind in OPEN_LOADS and (rate := _rate([r.scheduled_s for r in _sent(evidence)])):
+        limit_s = min(limit_s, MAX_SEND_LAG_OF_GAP / rate)
+    return lag_s > limit_s
+
+
+def _under_rate(evidence: Evidence) -> bool:
+    """On an open load: sent at below 95 % of the schedule's rate while the engine kept nothing waiting.
+
+    The schedule's own rate, not the nominal one: N arrivals drawn at rate R do not take exactly N / R.
+    """
+    if evidence.load_kind not in OPEN_LOADS:
+        return False
+    asked = _rate([record.scheduled_s for record in _sent(evidence)])
+    achieved = _rate([record.sent_s for record in _sent(evidence) if record.sent_s is not None])
+    if asked is None or achieved is None or achieved >= MIN_OF_ASKED_RATE * asked:
+        return False
+    _, waiting = series(evidence.samples, "waiting")
+    return not len(waiting) or float(np.mean(waiting > 0)) <= 0.5
+
+
+def _sent(evidence: Evidence) -> list[Record]:
+    return [record for record in evidence.records if record.sent_s is not None]
+
+
+def _rate(times_s: Sequence[float]) -> float | None:
+    """Arrivals per second; None where they span no time."""
+    span_s = max(times_s) - min(times_s) if times_s else 0.0
+    return (len(times_s) - 1) / span_s if span_s > 0 else None
+
+
+def _telemetry_complete(evidence: Evidence, window: Window | None) -> bool:
+    """Whether each expected field was sampled on both sides of the window and all through it."""
+    if window is None:
+        return True
+    holes = [_hole_share(series(evidence.samples, field)[0], window) for field in evidence.expected]
+    return bool(holes) and max(holes) <= MAX_HOLE_SHARE
+
+
+def _hole_share(times_s: NDArray[np.float64], window: Window) -> float:
+    """Share of the window that lies in holes between samples longer than 1 s; 1 if not bracketed."""
+    if not len(times_s) or times_s[0] > window.start_s or times_s[-1] < window.end_s:
+        return 1.0
+    gaps = np.diff(np.clip(times_s, window.start_s, window.end_s))
+    return float(gaps[gaps > HOLE_S].sum()) / window.duration_s
+
+
+def _nothing_ok(records: Sequence[Record]) -> str:
+    if not records:
+        return "no request was made"
+    outcomes = ", ".join(f"{n} {name}" for name, n in Counter(r.outcome for r in records).most_common())
+    causes = Counter(r.error or f"HTTP {r.http_status}" for r in records if r.error or r.http_status)
+    often = f"; most often: {causes.most_common(1)[0][0]}" if causes else ""
+    return f"none of {len(records)} requests succeeded: {outcomes}{often}"
