@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.load.arrivals import Open, Schedule
 from orchestrator.metrics.engine import counter_delta, series
 from orchestrator.metrics.latency import send_lag_s_p99
 from orchestrator.metrics.throughput import error_rate
@@ -17,9 +18,6 @@ from orchestrator.metrics.window import Window, measured_window
 from orchestrator.records import Record, Sample
 
 Status = Literal["done", "invalid", "failed"]
-
-OPEN_LOADS = frozenset({"constant", "poisson", "gamma", "trace", "ramp"})
-HARMLESS = frozenset({"cache_unknown", "telemetry_absent"})
 
 MAX_ERROR_RATE = 0.01
 MAX_SEND_LAG_S = 0.005
@@ -30,66 +28,61 @@ MAX_TOKEN_MISMATCH = 0.001
 HOLE_S = 1.0
 MAX_HOLE_SHARE = 0.05
 
+INVALIDATES = {
+    "errors": "over 1 % of the requests failed",
+    "client_lag": "the load generator sent late (p99 above 5 ms or 10 % of the mean gap)",
+    "under_rate": "sent at below 95 % of the asked rate though the server kept up",
+    "engine_restarted": "the engine restarted",
+    "cache_warm": "the prefix cache was not empty at the start",
+    "gpu_shared": "another process used the GPU",
+    "token_mismatch": "the client and the server counted different numbers of tokens",
+    "telemetry_missing": "the engine's counters were not sampled throughout",
+}
+
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the verdict on a cell rests on.
+class Conduct:
+    """How a measurement went, beside its records.
 
-    ``expected`` are the `Sample` fields that the engine and the GPUs should have given; empty when nothing
-    could be asked. ``cache_reset`` is None when there was no way to reset the cache or to learn the outcome
-    (True when there is no cache). ``gpu_shared`` is None when nobody can tell, as on a CPU.
+    ``telemetry`` are the samples, from before the load to after it; ``expected`` the `Sample` fields that
+    they must have. ``cache_reset`` is None when there was no way to reset the cache or to learn the outcome,
+    True when there is no cache. ``gpu_shared`` is None when nobody can tell, as on a CPU.
     """
 
-    records: Sequence[Record]
-    samples: Sequence[Sample]
-    load_kind: str
-    expected: tuple[str, ...]
+    schedule: Schedule
+    telemetry: Sequence[Sample]
     cache_reset: bool | None
-    engine_restarts: int = 0
-    gpu_shared: bool | None = None
     external: bool = False
+    engine_restarted: bool = False
+    gpu_shared: bool | None = None
+    expected: Collection[str] = ("kv_usage", "running", "generation_tokens_total")
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    status: Status
-    reason: str | None
-    flags: tuple[str, ...]
-
-
-def verdict(evidence: Evidence) -> Verdict:
-    """failed when no request is ok, else by the flags. ``reason`` is None when done."""
-    raised = flags(evidence)
-    if not any(record.outcome == "ok" for record in evidence.records):
-        return Verdict("failed", _nothing_ok(evidence.records), raised)
-    outcome = status(raised)
-    reason = None if outcome == "done" else ", ".join(flag for flag in raised if flag not in HARMLESS)
-    return Verdict(outcome, reason, raised)
-
-
-def status(raised: Sequence[str]) -> Literal["done", "invalid"]:
-    """done unless a flag says more than that an external server could not be asked."""
-    return "done" if HARMLESS.issuperset(raised) else "invalid"
-
-
-def flags(evidence: Evidence) -> tuple[str, ...]:
-    """Names of all that is wrong, in the order of docs/metrics.md."""
-    window = measured_window(evidence.records)
-    complete = _telemetry_complete(evidence, window)
-    unknown_cache = evidence.cache_reset is None
+def flags(records: Sequence[Record], conduct: Conduct) -> tuple[str, ...]:
+    """Names of all that is wrong: those of `INVALIDATES`, and what an external server could not be asked."""
+    complete = _telemetry_complete(records, conduct)
     raised = {
-        "errors": (error_rate(evidence.records) or 0.0) > MAX_ERROR_RATE,
-        "client_lag": _client_lags(evidence),
-        "under_rate": _under_rate(evidence),
-        "engine_restarted": evidence.engine_restarts > 0,
-        "cache_warm": evidence.cache_reset is False or (unknown_cache and not evidence.external),
-        "gpu_shared": evidence.gpu_shared is True,
-        "token_mismatch": tokens_mismatch(evidence.records, evidence.samples),
-        "telemetry_missing": not complete and not evidence.external,
-        "cache_unknown": unknown_cache and evidence.external,
-        "telemetry_absent": not complete and evidence.external,
+        "errors": (error_rate(records) or 0.0) > MAX_ERROR_RATE,
+        "client_lag": _client_lags(records, conduct),
+        "under_rate": _under_rate(records, conduct),
+        "engine_restarted": conduct.engine_restarted,
+        "cache_warm": not conduct.cache_reset and not (conduct.external and conduct.cache_reset is None),
+        "gpu_shared": conduct.gpu_shared is True,
+        "token_mismatch": tokens_mismatch(records, conduct.telemetry),
+        "telemetry_missing": not complete and not conduct.external,
+        "cache_unknown": conduct.cache_reset is None and conduct.external,
+        "telemetry_absent": not complete and conduct.external,
     }
     return tuple(name for name, holds in raised.items() if holds)
+
+
+def status(raised: Sequence[str], records: Sequence[Record]) -> tuple[Status, str | None]:
+    """The cell's status and the reason in words: failed when no request is ok, invalid when a flag of
+    `INVALIDATES` is raised, else done, without a reason."""
+    if not any(record.outcome == "ok" for record in records):
+        return "failed", _nothing_ok(records)
+    reasons = [INVALIDATES[flag] for flag in raised if flag in INVALIDATES]
+    return ("invalid", "; ".join(reasons)) if reasons else ("done", None)
 
 
 def tokens_mismatch(records: Sequence[Record], samples: Sequence[Sample]) -> bool:
@@ -107,35 +100,35 @@ def tokens_mismatch(records: Sequence[Record], samples: Sequence[Sample]) -> boo
     return difference > MAX_TOKEN_MISMATCH * received
 
 
-def _client_lags(evidence: Evidence) -> bool:
+def _client_lags(records: Sequence[Record], conduct: Conduct) -> bool:
     """Send lag p99 above 5 ms, or on an open load above 10 % of the mean gap of the schedule. (Batch and
     closed loads are scheduled by the server's own answers and have no gap to hold.)"""
-    lag_s = send_lag_s_p99(evidence.records)
+    lag_s = send_lag_s_p99(records)
     if lag_s is None:
         return False
     limit_s = MAX_SEND_LAG_S
-    if evidence.load_kind in OPEN_LOADS and (rate := _rate([r.scheduled_s for r in _sent(evidence)])):
+    if isinstance(conduct.schedule, Open) and (rate := _rate([r.scheduled_s for r in _sent(records)])):
         limit_s = min(limit_s, MAX_SEND_LAG_OF_GAP / rate)
     return lag_s > limit_s
 
 
-def _under_rate(evidence: Evidence) -> bool:
+def _under_rate(records: Sequence[Record], conduct: Conduct) -> bool:
     """On an open load: sent at below 95 % of the schedule's rate while the engine kept nothing waiting.
 
     The schedule's own rate, not the nominal one: N arrivals drawn at rate R do not take exactly N / R.
     """
-    if evidence.load_kind not in OPEN_LOADS:
+    if not isinstance(conduct.schedule, Open):
         return False
-    asked = _rate([record.scheduled_s for record in _sent(evidence)])
-    achieved = _rate([record.sent_s for record in _sent(evidence) if record.sent_s is not None])
+    asked = _rate([record.scheduled_s for record in _sent(records)])
+    achieved = _rate([record.sent_s for record in _sent(records) if record.sent_s is not None])
     if asked is None or achieved is None or achieved >= MIN_OF_ASKED_RATE * asked:
         return False
-    _, waiting = series(evidence.samples, "waiting")
+    _, waiting = series(conduct.telemetry, "waiting")
     return not len(waiting) or float(np.mean(waiting > 0)) <= 0.5
 
 
-def _sent(evidence: Evidence) -> list[Record]:
-    return [record for record in evidence.records if record.sent_s is not None]
+def _sent(records: Sequence[Record]) -> list[Record]:
+    return [record for record in records if record.sent_s is not None]
 
 
 def _rate(times_s: Sequence[float]) -> float | None:
@@ -144,12 +137,13 @@ def _rate(times_s: Sequence[float]) -> float | None:
     return (len(times_s) - 1) / span_s if span_s > 0 else None
 
 
-def _telemetry_complete(evidence: Evidence, window: Window | None) -> bool:
+def _telemetry_complete(records: Sequence[Record], conduct: Conduct) -> bool:
     """Whether each expected field was sampled on both sides of the window and all through it."""
+    window = measured_window(records)
     if window is None:
         return True
-    holes = [_hole_share(series(evidence.samples, field)[0], window) for field in evidence.expected]
-    return bool(holes) and max(holes) <= MAX_HOLE_SHARE
+    holes = [_hole_share(series(conduct.telemetry, field)[0], window) for field in conduct.expected]
+    return not holes or max(holes) <= MAX_HOLE_SHARE
 
 
 def _hole_share(times_s: NDArray[np.float64], window: Window) -> float:

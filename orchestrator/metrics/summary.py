@@ -1,0 +1,61 @@
+"""All metric columns of a cell. Definitions: docs/metrics.md and the functions called here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.config import SloConfig
+from orchestrator.metrics.accuracy import accuracy
+from orchestrator.metrics.energy import energy
+from orchestrator.metrics.engine import batch_limit, engine_metrics
+from orchestrator.metrics.goodput import goodput
+from orchestrator.metrics.latency import latencies
+from orchestrator.metrics.requests import truncated
+from orchestrator.metrics.steady_state import steady_state
+from orchestrator.metrics.stragglers import stragglers
+from orchestrator.metrics.throughput import counts, rates
+from orchestrator.metrics.window import in_flight, measured_window
+from orchestrator.records import Grade, Record, Sample
+
+
+def summarize(
+    records: Sequence[Record],
+    grades: Sequence[Grade] | None,
+    samples: Sequence[Sample],
+    slo: SloConfig,
+    gpus: int,
+    gpu_shared: bool | None = None,
+) -> dict[str, float | int | None]:
+    """Every metric column of ``cells``, always the same keys; None where the cell does not hold the number.
+
+    ``grades`` are in the order of ``records``, or None when nothing is graded. ``gpus`` is the deployment's
+    number of GPUs, 0 on a CPU. ``gpu_shared`` True voids the energy.
+    """
+    window = measured_window(records)
+    running = in_flight(records, limit=batch_limit(samples))
+    counted = counts(records)
+    tokens = counted["output_tokens"]
+    return {
+        **latencies(records),
+        **accuracies(records, grades),
+        **counted,
+        **rates(records, window, gpus),
+        **goodput(records, window, slo),
+        **steady_state(records, running),
+        **stragglers(records, window, running),
+        **engine_metrics(samples, window),
+        **energy(samples, window, None if tokens is None else int(tokens), gpu_shared),
+    }
+
+
+def accuracies(records: Sequence[Record], grades: Sequence[Grade] | None) -> dict[str, float | None]:
+    """accuracy, accuracy_low, accuracy_high over the gradable requests. A truncated answer is wrong."""
+    graded = [
+        (record.item_id, grade.correct and not truncated(record))
+        for record, grade in zip(records, grades or (), strict=grades is not None)
+        if grade.correct is not None
+    ]
+    result = accuracy([item for item, _ in graded], [correct for _, correct in graded])
+    if result is None:
+        return dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high"))
+    return {"accuracy": result.mean, "accuracy_low": result.low, "accuracy_high": result.high}

@@ -1,0 +1,77 @@
+"""Reads a study back. A file that cannot be read is logged as a warning and counts as not there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.store.schema import CELLS, REQUESTS
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CellStatus:
+    """``corrupt``: the file is there and cannot be read, so the cell counts as not run."""
+
+    status: Literal["done", "invalid", "failed", "corrupt"]
+    reason: str | None
+    attempts: int | None = None
+
+
+def statuses(study_dir: Path) -> dict[str, CellStatus]:
+    """Status of every stored cell, by cell_id; empty when there is no such study."""
+    found = {}
+    for path in _files(study_dir, "cells"):
+        table = _read(path, ["status", "reason", "attempts"])
+        rows = table.to_pylist() if table else []
+        found[path.stem] = CellStatus(**rows[0]) if rows else CellStatus("corrupt", f"{path} cannot be read")
+    return found
+
+
+def read_cells(study_dir: Path) -> pa.Table:
+    """One row per stored cell, with the columns of `CELLS` and any that another version added."""
+    return _concatenate(_files(study_dir, "cells"), CELLS)
+
+
+def read_cell(study_dir: Path, cell_id: str) -> dict[str, Any] | None:
+    """One cell's row; None when it is not stored or cannot be read."""
+    path = study_dir / "cells" / f"{cell_id}.parquet"
+    table = _read(path) if path.exists() else None
+    return table.to_pylist()[0] if table else None
+
+
+def read_requests(study_dir: Path, cell_ids: Collection[str] | None = None) -> pa.Table:
+    """Requests of these cells, or of all; never of a cell that was not committed."""
+    committed = [path.stem for path in _files(study_dir, "cells")]
+    wanted = [cell_id for cell_id in committed if cell_ids is None or cell_id in cell_ids]
+    return _concatenate([study_dir / "requests" / f"{cell_id}.parquet" for cell_id in wanted], REQUESTS)
+
+
+def read_telemetry(study_dir: Path, cell_id: str) -> pa.Table:
+    """Samples of one cell, in the order taken. Raises FileNotFoundError."""
+    return pq.ParquetFile(study_dir / "telemetry" / f"{cell_id}.parquet").read()
+
+
+def _files(study_dir: Path, folder: str) -> list[Path]:
+    return sorted((study_dir / folder).glob("[!.]*.parquet"))
+
+
+def _concatenate(paths: Collection[Path], schema: pa.Schema) -> pa.Table:
+    tables = [table for path in paths if (table := _read(path)) is not None]
+    return pa.concat_tables([schema.empty_table(), *tables], promote_options="default")
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read(columns)
+    except (OSError, pa.ArrowException) as error:
+        logger.warning("%s cannot be read: %s", path, error)
+        return None

@@ -1,0 +1,235 @@
+"""The three Parquet files of a cell: their columns, and rows from what was measured.
+
+Absent is null. A schema may gain columns; a change of meaning raises the version in the file's metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from orchestrator.config import SloConfig
+from orchestrator.metrics import requests
+from orchestrator.metrics.summary import summarize
+from orchestrator.records import Grade, Record, Sample
+
+VERSION = "1"
+METADATA = {"schema_version": VERSION}
+
+REQUESTS = pa.schema(
+    {
+        "cell_id": pa.string(),
+        "request_id": pa.string(),
+        "item_id": pa.string(),
+        "repeat": pa.int64(),
+        "scheduled_s": pa.float64(),
+        "sent_s": pa.float64(),
+        "first_token_s": pa.float64(),
+        "first_visible_s": pa.float64(),
+        "last_token_s": pa.float64(),
+        "end_s": pa.float64(),
+        "ttft_s": pa.float64(),
+        "ttfvt_s": pa.float64(),
+        "ttfvt_censored": pa.bool_(),
+        "thinking_s": pa.float64(),
+        "tpot_s": pa.float64(),
+        "tpot_thinking_s": pa.float64(),
+        "tpot_visible_s": pa.float64(),
+        "e2e_s": pa.float64(),
+        "send_lag_s": pa.float64(),
+        "prompt_tokens": pa.int64(),
+        "output_tokens": pa.int64(),
+        "reasoning_tokens": pa.int64(),
+        "cached_tokens": pa.int64(),
+        "outcome": pa.string(),
+        "finish_reason": pa.string(),
+        "error": pa.string(),
+        "http_status": pa.int64(),
+        "chunk_s": pa.list_(pa.float64()),
+        "chunk_tokens": pa.list_(pa.int32()),
+        "chunk_reasoning_tokens": pa.list_(pa.int32()),
+        "prompt_sha256": pa.string(),
+        "reasoning_text": pa.string(),
+        "response_text": pa.string(),
+        "reference": pa.string(),
+        "predicted": pa.string(),
+        "correct": pa.bool_(),
+    },
+    METADATA,
+)
+
+_GPU_TYPES = {
+    "gpu_util": pa.float64(),
+    "gpu_memory_bytes": pa.int64(),
+    "gpu_power_w": pa.float64(),
+    "gpu_energy_j": pa.float64(),
+}
+
+JSON_COLUMNS = frozenset({"engine_args", "provenance"})
+_COUNTS = frozenset({"requests_total", "requests_ok", "preemptions", "prompt_tokens", "output_tokens"})
+METRIC_COLUMNS = tuple(summarize((), None, (), SloConfig(), gpus=0))
+
+CELLS = pa.schema(
+    {
+        "cell_id": pa.string(),
+        "deployment_id": pa.string(),
+        "study": pa.string(),
+        "overrides": pa.list_(pa.string()),
+        "model": pa.string(),
+        "model_kind": pa.string(),
+        "model_revision": pa.string(),
+        "engine": pa.string(),
+        "engine_version": pa.string(),
+        "opt": pa.list_(pa.string()),
+        "tensor_parallel_size": pa.int64(),
+        "gpu_type": pa.string(),
+        "gpus": pa.int64(),
+        "nodes": pa.int64(),
+        "dataset": pa.string(),
+        "dataset_revision": pa.string(),
+        "prompt": pa.string(),
+        "items": pa.int64(),
+        "load": pa.string(),
+        "batch_size": pa.int64(),
+        "concurrency": pa.int64(),
+        "request_rate": pa.float64(),
+        "burstiness": pa.float64(),
+        "normalize": pa.bool_(),
+        "usage": pa.string(),
+        "weights": pa.string(),
+        "max_tokens": pa.int64(),
+        "seed": pa.int64(),
+        "repeats": pa.int64(),
+        "temperature": pa.float64(),
+        "top_p": pa.float64(),
+        "top_k": pa.int64(),
+        "slo_ttft_s": pa.float64(),
+        "slo_ttfvt_s": pa.float64(),
+        "slo_tpot_s": pa.float64(),
+        "engine_args": pa.string(),
+        "provenance": pa.string(),
+        "status": pa.string(),
+        "reason": pa.string(),
+        "flags": pa.list_(pa.string()),
+        "attempts": pa.int64(),
+        "started_at": pa.timestamp("us", tz="UTC"),
+        "duration_s": pa.float64(),
+        "deployment_start_s": pa.float64(),
+        "simulated": pa.bool_(),
+        **{name: pa.int64() if name in _COUNTS else pa.float64() for name in METRIC_COLUMNS},
+    },
+    METADATA,
+)
+
+
+def telemetry_schema(gpus: int) -> pa.Schema:
+    """GPU columns hold a number, or a list with one per GPU where the deployment has several."""
+    names = ["t_s", *(field.name for field in fields(Sample) if field.name not in {"t_s", *_GPU_TYPES})]
+    gpu = {name: pa.list_(kind) if gpus > 1 else kind for name, kind in _GPU_TYPES.items()}
+    return pa.schema({"cell_id": pa.string(), **dict.fromkeys(names, pa.float64()), **gpu}, METADATA)
+
+
+def request_rows(
+    cell_id: str,
+    records: Sequence[Record],
+    grades: Sequence[Grade] | None,
+    references: Mapping[str, str] | None = None,
+) -> pa.Table:
+    """One row per record. ``grades`` are in the order of ``records``; ``references`` maps item_id to the
+    expected answer."""
+    graded = grades if grades is not None else [Grade(None, None)] * len(records)
+    known = references or {}
+    rows = [
+        {
+            "cell_id": cell_id,
+            "request_id": record.request_id,
+            "item_id": record.item_id,
+            "repeat": record.repeat,
+            "scheduled_s": record.scheduled_s,
+            "sent_s": record.sent_s,
+            "first_token_s": record.first_token_s,
+            "first_visible_s": record.first_visible_s,
+            "last_token_s": record.last_token_s,
+            "end_s": record.end_s,
+            "ttft_s": requests.ttft_s(record),
+            "ttfvt_s": requests.ttfvt_s(record),
+            "ttfvt_censored": requests.ttfvt_censored(record),
+            "thinking_s": requests.thinking_s(record),
+            "tpot_s": requests.tpot_s(record),
+            "tpot_thinking_s": requests.tpot_thinking_s(record),
+            "tpot_visible_s": requests.tpot_visible_s(record),
+            "e2e_s": requests.e2e_s(record),
+            "send_lag_s": requests.send_lag_s(record),
+            "prompt_tokens": record.prompt_tokens,
+            "output_tokens": record.output_tokens,
+            "reasoning_tokens": record.reasoning_tokens,
+            "cached_tokens": record.cached_tokens,
+            "outcome": record.outcome,
+            "finish_reason": record.finish_reason,
+            "error": _encodable(record.error),
+            "http_status": record.http_status,
+            "chunk_s": record.chunk_s,
+            "chunk_tokens": record.chunk_tokens,
+            "chunk_reasoning_tokens": record.chunk_reasoning,
+            "prompt_sha256": record.prompt_sha256,
+            "reasoning_text": _encodable(record.reasoning_text),
+            "response_text": _encodable(record.response_text),
+            "reference": known.get(record.item_id),
+            "predicted": _encodable(grade.predicted),
+            "correct": grade.correct,
+        }
+        for record, grade in zip(records, graded, strict=True)
+    ]
+    return _table(rows, REQUESTS)
+
+
+def telemetry_rows(cell_id: str, samples: Sequence[Sample], gpus: int) -> pa.Table:
+    """One row per sample. Raises ValueError when a sample has more GPUs than ``gpus`` says."""
+    schema = telemetry_schema(gpus)
+    names = [name for name in schema.names if name != "cell_id"]
+    rows = [{"cell_id": cell_id} | {name: getattr(sample, name) for name in names} for sample in samples]
+    if gpus <= 1:
+        for row in rows:
+            for name in _GPU_TYPES:
+                row[name] = None if row[name] is None else _only(row[name])
+    return _table(rows, schema)
+
+
+def cell_row(row: Mapping[str, Any]) -> pa.Table:
+    """One row. Columns not given are null; mappings in the JSON columns are encoded, keys sorted. Raises
+    ValueError for a column the schema does not know."""
+    if unknown := row.keys() - set(CELLS.names):
+        raise ValueError(f"no such column in cells: {', '.join(sorted(unknown))}")
+    encoded = {
+        name: orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+        if name in JSON_COLUMNS and value is not None and not isinstance(value, str)
+        else value
+        for name, value in row.items()
+    }
+    encoded["reason"] = _encodable(encoded.get("reason"))
+    return _table([encoded], CELLS)
+
+
+def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """Columns by the schema. Raises ValueError for NaN or infinity: neither ever means anything here."""
+    columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
+    for field, column in zip(schema, columns, strict=True):
+        numbers = column.flatten() if pa.types.is_list(field.type) else column
+        if pa.types.is_floating(numbers.type) and pc.any(pc.invert(pc.is_finite(numbers))).as_py():
+            raise ValueError(f"column {field.name} holds NaN or infinity; absent is null")
+    return pa.table(columns, schema=schema)
+
+
+def _only(values: Sequence[float]) -> float:
+    (value,) = values
+    return value
+
+
+def _encodable(text: str | None) -> str | None:
+    """A model may emit half of a surrogate pair, which UTF-8 cannot hold: it becomes a question mark."""
+    return None if text is None else text.encode("utf-8", "replace").decode()

@@ -1,0 +1,181 @@
+"""Samples an engine's Prometheus page, and the GPUs, while a load runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping
+from contextlib import closing
+from difflib import get_close_matches
+from http.client import HTTPConnection, HTTPException
+from time import perf_counter, sleep
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlencode
+
+from orchestrator.errors import MeasurementError
+from orchestrator.records import Endpoint, Sample
+from orchestrator.telemetry.gpu import Gpus, open_gpus
+from orchestrator.telemetry.prometheus import metric_names, values
+
+TIMEOUT_S = 5.0
+SETTLE_S = 0.05
+SETTLE_READS = 20
+# One series per data-parallel engine: a share of each engine's own cache averages, the rest adds up.
+AVERAGED = frozenset({"kv_usage"})
+
+
+class Scraper:
+    """One keep-alive connection to an engine's ``/metrics``."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.url = f"http://{endpoint.host}:{endpoint.port}{endpoint.base_path}/metrics"
+        self._path = f"{endpoint.base_path}/metrics"
+        self._headers = {"Authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}
+        self._connection = HTTPConnection(endpoint.host, endpoint.port, timeout=TIMEOUT_S)
+
+    def page(self) -> bytes:
+        """Raises MeasurementError when there is no such page."""
+        return self._get(self._path)
+
+    def narrow(self, names: Collection[str]) -> None:
+        """From now on asks for these metrics alone, if the server can.
+
+        Rendering the whole page holds vLLM's front end, and with it every stream, several times longer.
+        prometheus_client's own pages take ``?name[]=``; vLLM has one of them behind the trailing slash, while
+        without it another package answers that ignores the query.
+        """
+        narrowed = f"{self._path}/?{urlencode([('name[]', name) for name in sorted(names)])}"
+        try:
+            page = self._get(narrowed)
+        except MeasurementError:
+            return
+        if set(names) <= metric_names(page):
+            self._path = narrowed
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _get(self, path: str) -> bytes:
+        try:
+            self._connection.request("GET", path, headers=self._headers)
+            response = self._connection.getresponse()
+            body = response.read()
+        except (OSError, HTTPException) as error:
+            self.close()
+            raise MeasurementError(f"{self.url} cannot be read: {error!r}") from error
+        if response.status != 200:
+            raise MeasurementError(f"{self.url} answers HTTP {response.status}")
+        return body
+
+
+def assert_present(endpoint: Endpoint, names: Mapping[str, str]) -> None:
+    """Raises MeasurementError unless the engine exposes every metric of ``names`` (`Sample` field -> metric),
+    naming what is missing and what the page has that looks like it."""
+    with closing(Scraper(endpoint)) as scraper:
+        there = metric_names(scraper.page())
+    missing = [
+        f"{name} (for {field}; similar: {', '.join(_similar(name, there)) or 'none'})"
+        for field, name in names.items()
+        if name not in there
+    ]
+    if missing:
+        raise MeasurementError(
+            f"{scraper.url} does not have {'; '.join(missing)}. "
+            "This version of the engine names its metrics differently."
+        )
+
+
+def read_once(endpoint: Endpoint, names: Mapping[str, str], zero: float, gpu: bool = False) -> Sample:
+    """One sample, now. ``zero`` is the cell's start on `time.perf_counter`. Raises MeasurementError when
+    the page cannot be read."""
+    with closing(Scraper(endpoint)) as scraper:
+        return _sample(scraper, names, zero, open_gpus() if gpu else None)
+
+
+class Sampler:
+    """Samples the engine and the GPUs ``hz`` times a second in a daemon thread, from enter to exit.
+
+    The first sample is taken before enter returns and the last one in exit, once the engine's counters have
+    come to rest, so samples bracket whatever runs inside. ``names`` maps `Sample` fields to exposed metric
+    names; empty samples the GPUs alone. ``zero`` is the cell's start on `time.perf_counter`. A page that
+    cannot be read leaves None in the engine's fields; the first one must be readable (MeasurementError).
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        names: Mapping[str, str],
+        hz: float,
+        zero: float,
+        gpu: bool = False,
+    ) -> None:
+        self.samples: list[Sample] = []
+        self.failures = 0
+        self._names = dict(names)
+        self._period_s = 1.0 / hz
+        self._zero = zero
+        self._gpus = open_gpus() if gpu else None
+        self._scraper = Scraper(endpoint) if names else None
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
+
+    def __enter__(self) -> Sampler:
+        if self._scraper:
+            self._scraper.narrow(self._names.values())
+        self.samples.append(_sample(self._scraper, self._names, self._zero, self._gpus))
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+        self._settle()
+        if self._scraper:
+            self._scraper.close()
+
+    def _settle(self) -> None:
+        """Samples until the token counter rests: an engine may count a step after sending its tokens."""
+        self._take()
+        for _ in range(SETTLE_READS):
+            tokens = self.samples[-1].generation_tokens_total
+            if tokens is None:
+                return
+            sleep(SETTLE_S)
+            self._take()
+            if self.samples[-1].generation_tokens_total == tokens:
+                return
+
+    def _run(self) -> None:
+        due = perf_counter() + self._period_s
+        while not self._stopped.wait(max(0.0, due - perf_counter())):
+            self._take()
+            due = max(due + self._period_s, perf_counter())
+
+    def _take(self) -> None:
+        try:
+            self.samples.append(_sample(self._scraper, self._names, self._zero, self._gpus))
+        except MeasurementError:
+            self.failures += 1
+            self.samples.append(_sample(None, {}, self._zero, self._gpus))
+
+
+def _sample(scraper: Scraper | None, names: Mapping[str, str], zero: float, gpus: Gpus | None) -> Sample:
+    """Timed at the middle of the exchange with the engine."""
+    asked = perf_counter()
+    page = scraper.page() if scraper else b""
+    middle = (asked + perf_counter()) / 2
+    fields: dict[str, Any] = {}
+    for field, name in names.items():
+        if found := values(page, name):
+            fields[field] = sum(found) / (len(found) if field in AVERAGED else 1)
+    if gpus:
+        fields |= gpus.read()
+    return Sample(t_s=middle - zero, **fields)
+
+
+def _similar(name: str, there: Collection[str]) -> list[str]:
+    return get_close_matches(
+        name, [known for known in there if not known.endswith("_created")], n=3, cutoff=0.5
+    )

@@ -1,0 +1,127 @@
+"""What NVML says about the GPUs of a deployment. NVML is optional: without it, or without a GPU, None."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# A GPU that nobody uses still shows what the driver itself reserves, up to about 0.6 GiB.
+IDLE_MEMORY_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class GpuUse:
+    """Who was on the GPUs at one moment: process ids as NVML gives them (the host's, in a container), and
+    memory in bytes per GPU."""
+
+    pids: frozenset[int]
+    memory_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gpus:
+    """Open NVML handles, one per GPU."""
+
+    nvml: ModuleType
+    handles: tuple[Any, ...]
+
+    def read(self) -> dict[str, tuple[float, ...] | tuple[int, ...] | None]:
+        """The GPU fields of a `Sample`; None where one of the GPUs does not have the counter."""
+        nvml = self.nvml
+        return {
+            "gpu_util": self._each(lambda gpu: float(nvml.nvmlDeviceGetUtilizationRates(gpu).gpu) / 100),
+            "gpu_memory_bytes": self._each(lambda gpu: int(nvml.nvmlDeviceGetMemoryInfo(gpu).used)),
+            "gpu_power_w": self._each(lambda gpu: float(nvml.nvmlDeviceGetPowerUsage(gpu)) / 1000),
+            "gpu_energy_j": self._each(
+                lambda gpu: float(nvml.nvmlDeviceGetTotalEnergyConsumption(gpu)) / 1000
+            ),
+        }
+
+    def use(self) -> GpuUse:
+        """Who is on the GPUs now."""
+        running = self._each(self.nvml.nvmlDeviceGetComputeRunningProcesses) or ()
+        memory = self._each(lambda gpu: int(self.nvml.nvmlDeviceGetMemoryInfo(gpu).used)) or ()
+        return GpuUse(frozenset(process.pid for gpu in running for process in gpu), memory)
+
+    def provenance(self) -> dict[str, Any]:
+        """Driver and CUDA versions; per GPU its type, memory, power limit, clocks and ECC mode."""
+        nvml = self.nvml
+        cuda = _supported(nvml, nvml.nvmlSystemGetCudaDriverVersion_v2)
+        return {
+            "driver": _supported(nvml, lambda: _text(nvml.nvmlSystemGetDriverVersion())),
+            "cuda": None if cuda is None else f"{cuda // 1000}.{cuda % 1000 // 10}",
+            "gpus": [self._describe(gpu) for gpu in self.handles],
+        }
+
+    def _describe(self, gpu: Any) -> dict[str, Any]:
+        nvml = self.nvml
+        return {
+            name: _supported(nvml, call)
+            for name, call in {
+                "name": lambda: _text(nvml.nvmlDeviceGetName(gpu)),
+                "uuid": lambda: _text(nvml.nvmlDeviceGetUUID(gpu)),
+                "memory_bytes": lambda: int(nvml.nvmlDeviceGetMemoryInfo(gpu).total),
+                "power_limit_w": lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(gpu) / 1000,
+                "sm_clock_max_mhz": lambda: nvml.nvmlDeviceGetMaxClockInfo(gpu, nvml.NVML_CLOCK_SM),
+                "sm_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_SM),
+                "memory_clock_mhz": lambda: nvml.nvmlDeviceGetClockInfo(gpu, nvml.NVML_CLOCK_MEM),
+                "ecc": lambda: bool(nvml.nvmlDeviceGetEccMode(gpu)[0]),
+            }.items()
+        }
+
+    def _each(self, read: Callable[[Any], T]) -> tuple[T, ...] | None:
+        return _supported(self.nvml, lambda: tuple(read(gpu) for gpu in self.handles))
+
+
+def open_gpus(visible: str | None = None) -> Gpus | None:
+    """The GPUs of a ``CUDA_VISIBLE_DEVICES`` value (indices or UUIDs; None: this process's own, or all when
+    that is not set either). None without NVML or without a GPU.
+
+    Indices are NVML's, which count by PCI bus: start the engine with ``CUDA_DEVICE_ORDER=PCI_BUS_ID``.
+    """
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    try:
+        pynvml.nvmlInit()
+        if visible is None:
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        if visible is None:
+            visible = ",".join(map(str, range(pynvml.nvmlDeviceGetCount())))
+        handles = tuple(_handle(pynvml, name.strip()) for name in visible.split(",") if name.strip())
+    except pynvml.NVMLError:
+        return None
+    return Gpus(pynvml, handles) if handles else None
+
+
+def is_shared(before: GpuUse, ready: GpuUse, after: GpuUse) -> bool:
+    """Whether somebody else used the GPUs: they were not idle ``before`` the engine started, or ``after`` a
+    cell a process is on them that was not when the engine had become ``ready``.
+
+    Compares NVML with itself, since in a container its process ids are not those seen inside.
+    """
+    busy = bool(before.pids) or any(used > IDLE_MEMORY_BYTES for used in before.memory_bytes)
+    return busy or bool(after.pids - ready.pids)
+
+
+def _handle(nvml: ModuleType, name: str) -> Any:
+    return (
+        nvml.nvmlDeviceGetHandleByIndex(int(name)) if name.isdigit() else nvml.nvmlDeviceGetHandleByUUID(name)
+    )
+
+
+def _supported(nvml: ModuleType, call: Callable[[], T]) -> T | None:
+    try:
+        return call()
+    except nvml.NVMLError:
+        return None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
