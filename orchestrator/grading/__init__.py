@@ -1,0 +1,71 @@
+"""Answers to grades: what a response answers, and whether that is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.grading import choice, equality, extract
+from orchestrator.grading.isolated import Grader
+from orchestrator.records import Grade, Item
+
+__all__ = ["grade", "grade_many"]
+
+_TEXT_LIMIT = 200_000  # characters; the answer is at the end
+_PREDICTED_LIMIT = 200
+
+
+def grade(item: Item, response_text: str, *, truncated: bool) -> Grade:
+    """The grade of one visible answer (without the reasoning).
+
+    A truncated response is wrong and nothing is read from it. An item without a reference answer has no
+    grade. Comparing can take arbitrarily long on a hostile expression; `grade_many` bounds it.
+    """
+    if item.kind == "none":
+        return Grade(predicted=None, correct=None)
+    if truncated:
+        return Grade(predicted=None, correct=False)
+    if item.kind == "choice":
+        letter = choice.read(response_text[-_TEXT_LIMIT:], item.options)
+        return Grade(letter, letter is not None and _option(item, letter) == _option(item, item.reference))
+    answer = _math_answer(response_text)
+    return Grade(answer, answer is not None and equality.equal(item.reference, answer))
+
+
+def grade_many(
+    items: Sequence[Item],
+    response_texts: Sequence[str],
+    truncated: Sequence[bool],
+    *,
+    limit_s: float = 5.0,
+) -> list[Grade]:
+    """The grades of many responses, in their order; ``items`` repeats an item that was asked several times.
+
+    Works in one process of its own, at a few thousand answers a second, from any thread. An answer whose
+    comparison takes longer than ``limit_s`` or too much memory is wrong: the kernel ends the process, and
+    another one goes on with the next answer.
+    """
+    with Grader(limit_s) as isolated:
+        return [
+            grade(item, "", truncated=cut)
+            if cut or item.kind == "none"
+            else isolated.grade(item, text) or Grade(_read(item, text), correct=False)
+            for item, text, cut in zip(items, response_texts, truncated, strict=True)
+        ]
+
+
+def _option(item: Item, letter: str) -> str:
+    """The text of an option; a few questions offer the same text twice, and either is then right."""
+    return item.options[ord(letter) - ord("A")]
+
+
+def _read(item: Item, text: str) -> str | None:
+    return None if item.kind == "choice" else _math_answer(text)
+
+
+def _math_answer(text: str) -> str | None:
+    text = text[-_TEXT_LIMIT:]
+    answer = extract.boxed(text)
+    if answer is None:
+        stated = (extract.expression(content) for content in extract.statements(text))
+        answer = next((found for found in stated if found), None) or extract.closing(text)
+    return answer[:_PREDICTED_LIMIT] if answer else None

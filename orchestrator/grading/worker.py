@@ -1,0 +1,39 @@
+"""The process that grades, run as ``python -m orchestrator.grading.worker LIMIT_S`` by `isolated`.
+
+It reads one JSON document a line and answers each with one. Before each it asks the kernel for SIGALRM,
+whose default action ends the process even inside a long computation in C, so that neither side has to watch
+the other and nothing outlives its caller.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import sys
+
+import math_verify  # noqa: F401  # here, because its import must not count against an answer's time
+
+from orchestrator.grading import grade
+from orchestrator.records import Item
+
+_MEMORY_BYTES = 4 * 2**30
+
+
+def main(limit_s: float) -> None:
+    """Answer the documents on standard input until it ends."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    print("ready", flush=True)
+    for line in sys.stdin:
+        kind, reference, options, text = json.loads(line)
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
+        result = grade(Item("", (), reference, kind, tuple(options)), text, truncated=False)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        print(json.dumps([result.predicted, result.correct]), flush=True)
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]))
