@@ -89,6 +89,14 @@ class Adapter:
     reasoning_fields: tuple[str, ...]
 
 
+def metrics_of(adapter: Adapter, args: Mapping[str, Any]) -> dict[str, str]:
+    """The metrics an engine started with ``args`` exposes: those of speculative decoding only with it."""
+    speculative = any(flag_name(name).startswith("speculative") for name in args)
+    return {
+        field: name for field, name in adapter.metrics.items() if speculative or not field.startswith("spec_")
+    }
+
+
 def flag_name(name: str) -> str:
     """``max_num_seqs`` and ``--max-num-seqs`` are both ``max-num-seqs``."""
     return name.removeprefix("--").replace("_", "-")

@@ -53,7 +53,7 @@ def build_launch(
         dtype=config.model.dtype,
         context=config.model.context,
         weights=config.weights,
-        seed=config.seed,
+        # The engine's own seed stays 0: each request carries one, so cells of any seed share an engine.
         gpu_memory_utilization=config.hardware.gpu_memory_utilization,
         reasoning_parser=config.model.reasoning_parser.get(adapter.name),
         opts=tuple(config.opt),

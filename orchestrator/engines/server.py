@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -152,12 +152,15 @@ class Server:
                 process.kill()
         psutil.wait_procs(left, timeout=KILL_MARGIN_S)
 
-    def wait_until_ready(self, timeout_s: float) -> None:
-        """Raises EngineError when the engine ends first, or is not ready in ``timeout_s``."""
+    def wait_until_ready(self, timeout_s: float, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Raises EngineError when the engine ends first, is not ready in ``timeout_s``, or is not wanted any
+        more."""
         deadline = self._began_s + timeout_s
         while not self._ready():
             if self.poll() is not None:
                 raise self._crashed()
+            if cancelled():
+                raise EngineError("cancelled while the engine was starting", "cancelled")
             if time.perf_counter() > deadline:
                 raise self.error("start_timeout", f"not ready after {timeout_s:.0f} s")
             time.sleep(POLL_S)
@@ -233,6 +236,7 @@ def running(
     *,
     start_timeout_s: float,
     stop_timeout_s: float,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Server]:
     """The engine of ``launch``, ready to serve on a port and with an API key drawn here; gone on leaving.
 
@@ -244,7 +248,7 @@ def running(
         server = Server(adapter, drawn, log_path, stop_timeout_s=stop_timeout_s)
         try:
             if launch.node_rank == 0:
-                server.wait_until_ready(start_timeout_s)
+                server.wait_until_ready(start_timeout_s, cancelled)
             yield server
         finally:
             server.stop()

@@ -14,6 +14,7 @@ from pathlib import Path
 from orchestrator import paths
 from orchestrator.config import EngineConfig
 from orchestrator.engines import ADAPTERS
+from orchestrator.engines.install import complete
 from orchestrator.errors import ConfigError
 
 _PROBE = """
@@ -35,10 +36,10 @@ def interpreter_path(engine: EngineConfig) -> Path:
         path = Path(engine.python).expanduser()
         found = shutil.which(engine.python) if path.name == engine.python else None
         return Path(found) if found else path.absolute()
-    for name in (engine.name, f"{engine.name}-cpu"):
-        python = paths.home() / "engines" / name / "bin" / "python"
-        if python.exists():
-            return python
+    for name in (engine.name, f"{engine.name}-gpu", f"{engine.name}-cpu"):
+        environment = paths.home() / "engines" / name
+        if complete(environment):
+            return environment / "bin" / "python"
     return Path(sys.executable)
 
 

@@ -100,7 +100,7 @@ def _convert(model: ModelConfig, package: str, place: Path, python: Path) -> Non
         )
     making = place.with_name(f".{place.name}.making")
     shutil.rmtree(making, ignore_errors=True)
-    command = [str(python), convert.__file__, package.replace("-", "_"), str(making), model.dtype]
+    command = [str(python), "-I", convert.__file__, package.replace("-", "_"), str(making), model.dtype]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         shutil.rmtree(making, ignore_errors=True)
