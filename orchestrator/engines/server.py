@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
@@ -22,6 +21,7 @@ import psutil
 
 from orchestrator.engines import failures, guard
 from orchestrator.engines.adapter import Adapter, Launch
+from orchestrator.engines.http import ask
 from orchestrator.errors import EngineError
 from orchestrator.records import Endpoint
 
@@ -125,7 +125,7 @@ class Server:
         reset = self.adapter.reset_cache
         deadline = time.perf_counter() + patience_s
         while True:
-            status, body = self._ask(reset.method, reset.path, timeout_s=30.0)
+            status, body = ask(self.endpoint, reset.method, reset.path, timeout_s=30.0)
             if status == 200 and reset.succeeded(body):
                 return True
             if time.perf_counter() > deadline or self.poll() is not None:
@@ -169,17 +169,17 @@ class Server:
 
     def _ready(self) -> bool:
         """Ready, and ours: the listening socket belongs to our process tree, and the key is in force."""
-        if self._ask("GET", self.adapter.ready_path)[0] != 200:
+        if ask(self.endpoint, "GET", self.adapter.ready_path)[0] != 200:
             return False
         self._remember_tree()
         if not any(_listens(process, self.launch.port) for process in self._tree.values()):
             return False
-        status, body = self._ask("GET", "/v1/models")
+        status, body = ask(self.endpoint, "GET", "/v1/models")
         if status != 200:
             return False
         if self.launch.served_name not in {entry.get("id") for entry in json.loads(body).get("data", [])}:
             return False
-        if self._ask("GET", "/v1/models", key="not-" + self.launch.api_key)[0] not in (401, 403):
+        if ask(self.endpoint, "GET", "/v1/models", key="not-" + self.launch.api_key)[0] not in (401, 403):
             raise self.error("crash", "it answers without its API key")
         return True
 
@@ -187,7 +187,7 @@ class Server:
         answered_s = time.perf_counter()
         while not self._stopping.wait(HEALTH_EVERY_S) and self.poll() is None:
             self._remember_tree()
-            if self._ask("GET", self.adapter.health_path, timeout_s=HEALTH_EVERY_S)[0] == 200:
+            if ask(self.endpoint, "GET", self.adapter.health_path, timeout_s=HEALTH_EVERY_S)[0] == 200:
                 answered_s = time.perf_counter()
             elif time.perf_counter() - answered_s > HANG_S and not self._stopping.is_set():
                 silent_s = time.perf_counter() - answered_s
@@ -206,20 +206,6 @@ class Server:
         with suppress(psutil.Error):
             root = psutil.Process(self.pid)
             self._tree.update((child.pid, child) for child in root.children(recursive=True))
-
-    def _ask(
-        self, method: str, path: str, *, timeout_s: float = 5.0, key: str | None = None
-    ) -> tuple[int | None, bytes]:
-        connection = http.client.HTTPConnection(self.launch.host, self.launch.port, timeout=timeout_s)
-        try:
-            headers = {"Authorization": f"Bearer {key or self.launch.api_key}"}
-            connection.request(method, path, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        except (OSError, http.client.HTTPException):
-            return None, b""
-        finally:
-            connection.close()
 
     def _log(self) -> str:
         with suppress(OSError), self.log_path.open("rb") as log:
