@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 
 from orchestrator.grading.equality import normalized
-from orchestrator.grading.extract import boxed, statements
+from orchestrator.grading.extract import STATEMENTS, boxed, statements
 
 # A letter that stands for an option: "B", "(B)", "B.", "**B**", "option B", "\text{B}".
 _LETTER = re.compile(
-    r"""[\s*_`"'$(\[{]*(?:\\(?:text|textbf|mathrm|mathbf|boxed)\s*\{)?[\s(]*
-        (?:(?:option|choice|letter|answer)\s+)?[*_"'(\[]*
+    r"""[\s*_`"'$(\[{]*+(?:\\(?:text|textbf|mathrm|mathbf|boxed)\s*\{)?[\s(]*+
+        (?:(?:option|choice|letter|answer)\s+)?[*_"'(\[]*+
         (?P<letter>[A-Z])(?![A-Za-z0-9'’_^=+\\])(?P<after>.{0,40})""",
     re.VERBOSE | re.DOTALL,
 )
@@ -27,6 +27,7 @@ _NAMED = re.compile(
     r"|\b(?:choose|select|pick|go\s+with)\b(?:\s+(?:option|choice|answer))?",
     re.IGNORECASE,
 )
+_LONGEST_LINE = 1000  # characters: an option and some words
 _MARKUP = re.compile(r"[\s*_`>~:]*")
 
 
@@ -44,11 +45,11 @@ def read(text: str, options: Sequence[str]) -> str | None:
     for content in statements(text):
         if letter := _named(content, options):
             return letter
-    for match in reversed(list(_NAMED.finditer(text))):
+    for match in reversed(list(_NAMED.finditer(text))[-STATEMENTS:]):
         start = _MARKUP.match(text, match.end())
         if letter := _named(text[start.end() if start else match.end() :][:400], options):
             return letter
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.splitlines() if line.strip() and len(line) <= _LONGEST_LINE]
     for line in dict.fromkeys([*lines[-1:], *lines[:1]]):
         if letter := _whole(line, options):
             return letter

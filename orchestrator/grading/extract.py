@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+STATEMENTS = 20  # of each form, at most: the answer is near the end
+
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=\{|\d)")
 _BARE = re.compile(r"[\d.,]{0,20}\d")
 _JOINED = re.compile(r"[\s$.,;]*(?:\\[()\[\]][\s$,]*)*(?:,|and|or)?[\s$,]*(?:\\[()\[\]][\s$,]*)*")
@@ -80,7 +82,7 @@ def statements(text: str) -> Iterator[str]:
     """What follows each "the answer is", "Answer:" or "####", the last one first, at most 400 characters and
     not past the next statement."""
     end = len(text)
-    for match in reversed(list(_STATEMENT.finditer(text))):
+    for match in reversed(list(_STATEMENT.finditer(text))[-STATEMENTS:]):
         start = match.end()
         marked = _MARKUP.match(text, start)
         content = text[marked.end() if marked else start : min(end, start + 400)]

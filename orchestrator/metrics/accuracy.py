@@ -1,0 +1,121 @@
+"""Accuracy over repeated answers to the same items."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """A share of right answers in [0, 1] with its 95 % interval. ``samples`` counts answers, so it is
+    ``items`` times the number of repeats."""
+
+    mean: float
+    low: float
+    high: float
+    items: int
+    samples: int
+
+
+def accuracy(item_ids: Sequence[str], correct: Sequence[bool]) -> Accuracy | None:
+    """The mean over items of the mean over repeats, with an interval clustered by item; None without answers.
+
+    Answers to one item are not independent, so it is items that are counted. The interval is Wilson's with
+    an effective sample size p (1 - p) / Var(mean), where Var(mean) is the variance of the item means over the
+    number of items (Kish's design effect; see Dean and Pagano 2015, "Evaluating confidence interval methods
+    for binomial proportions in clustered surveys"). The effective size lies between the number of items (all
+    repeats of an item alike) and the number of answers. With one repeat it is the number of items, and the
+    interval is Wilson's own.
+    """
+    by_item = _by_item(item_ids, correct)
+    if not by_item:
+        return None
+    means = [sum(answers) / len(answers) for answers in by_item.values()]
+    items, samples, mean = len(means), len(correct), _mean(means)
+    variance = math.fsum((m - mean) ** 2 for m in means) / items**2
+    size = mean * (1 - mean) / variance if variance > 0 else (samples if 0 < mean < 1 else items)
+    low, high = wilson(mean, min(max(size, items), samples))
+    return Accuracy(mean, low, high, items, samples)
+
+
+def wilson(share: float, size: float) -> tuple[float, float]:
+    """Wilson's (1927) 95 % interval for a ``share`` of ``size`` independent trials."""
+    centre = (share + _Z**2 / (2 * size)) / (1 + _Z**2 / size)
+    half = _Z / (1 + _Z**2 / size) * math.sqrt(share * (1 - share) / size + _Z**2 / (4 * size**2))
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+
+
+def avg_at_k(item_ids: Sequence[str], correct: Sequence[bool], k: int) -> float | None:
+    """avg@k: the mean over items of the share of right answers among the first ``k`` of each. None when an
+    item has fewer than ``k`` answers, or there are none."""
+    by_item = _at_least(k, item_ids, correct)
+    return None if by_item is None else _mean([sum(answers[:k]) / k for answers in by_item])
+
+
+def pass_at_k(item_ids: Sequence[str], correct: Sequence[bool], k: int) -> float | None:
+    """pass@k: the chance that at least one of ``k`` answers to an item is right, averaged over items.
+
+    The unbiased estimate 1 - C(n - c, k) / C(n, k) from n answers of which c are right (Chen et al. 2021,
+    "Evaluating large language models trained on code"). None when an item has fewer than ``k`` answers.
+    """
+    by_item = _at_least(k, item_ids, correct)
+    if by_item is None:
+        return None
+    return _mean([1 - math.comb(len(a) - sum(a), k) / math.comb(len(a), k) for a in by_item])
+
+
+def maj_at_k(
+    item_ids: Sequence[str], predicted: Sequence[str | None], correct: Sequence[bool], k: int
+) -> float | None:
+    """maj@k: the chance that the most frequent of ``k`` answers to an item is right, averaged over items
+    (self-consistency, Wang et al. 2022).
+
+    Votes are counted in successive groups of ``k`` answers; a remainder is left out. All right answers are
+    one vote, however they are written; an answer that could not be read (None) does not vote. A tie counts
+    as the share of its winners that are right. None when an item has fewer than ``k`` answers.
+    """
+    votes = [None if p is None else (c, "" if c else p) for p, c in zip(predicted, correct, strict=True)]
+    by_item = _at_least(k, item_ids, votes)
+    if by_item is None:
+        return None
+    return _mean(
+        [
+            _mean([_majority(answers[i : i + k]) for i in range(0, len(answers) - k + 1, k)])
+            for answers in by_item
+        ]
+    )
+
+
+def _majority(votes: Sequence[tuple[bool, str] | None]) -> float:
+    counts = Counter(vote for vote in votes if vote is not None)
+    if not counts:
+        return 0.0
+    most = max(counts.values())
+    winners = [right for (right, _), count in counts.items() if count == most]
+    return sum(winners) / len(winners)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _by_item(item_ids: Sequence[str], values: Sequence[T]) -> dict[str, list[T]]:
+    by_item: dict[str, list[T]] = {}
+    for item_id, value in zip(item_ids, values, strict=True):
+        by_item.setdefault(item_id, []).append(value)
+    return by_item
+
+
+def _at_least(k: int, item_ids: Sequence[str], values: Sequence[T]) -> list[list[T]] | None:
+    if k < 1:
+        raise ValueError(f"k={k}: must be at least 1")
+    by_item = list(_by_item(item_ids, values).values())
+    return by_item if by_item and all(len(answers) >= k for answers in by_item) else None
