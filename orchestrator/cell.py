@@ -15,7 +15,9 @@ from typing import Any
 
 from orchestrator.config import SamplingConfig, SweepConfig
 
-IDENTITY_VERSION = 1  # raise it when what a cell measures changes, so that old results are not mistaken for new
+IDENTITY_VERSION = (
+    1  # raise it when what a cell measures changes, so that old results are not mistaken for new
+)
 
 # Keys of the load that say where and how hard the client works, not what it sends.
 _NOT_MEASURED = ("path", "processes", "telemetry_hz")

@@ -24,11 +24,15 @@ def explain(error: BaseException) -> str | None:
     text = "\n".join(str(one) for one in chain)
     if found := re.search(r"Could not override '([^']+)'", text):
         return unknown_key(found[1])
-    if found := re.search(r"Could not find '([^']+)/([^'/]+)'\n\nAvailable options in '[^']+':\n((?:\t.*\n?)+)", text):
+    if found := re.search(
+        r"Could not find '([^']+)/([^'/]+)'\n\nAvailable options in '[^']+':\n((?:\t.*\n?)+)", text
+    ):
         options = found[3].split()
         return f"{found[1]}={found[2]}: unknown{_suggest(found[2], options)}; allowed: {', '.join(options)}"
     if found := re.search(r"Could not load '([^']+)/([^'/]+)'", text):
-        return f"{found[1]}={found[2]}: unknown; `--info defaults-tree` and conf/{found[1]}/ show what there is"
+        return (
+            f"{found[1]}={found[2]}: unknown; `--info defaults-tree` and conf/{found[1]}/ show what there is"
+        )
     if found := re.search(r"Error merging override (\S+?)=(.*)\n", text):
         key, value = found[1].lstrip("+"), found[2]
         return f"{key}={value}: must be {_allowed_type(key) or _reason(text)}"
@@ -47,7 +51,9 @@ def unknown_key(key: str) -> str:
     near = get_close_matches(key, known, 1, 0.75) or [k for k in known if k.rsplit(".", 1)[-1] == name][:1]
     siblings = [k for k in known if k.rpartition(".")[0] == parent] or [k for k in known if "." not in k]
     hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"{key}: unknown key{hint}; allowed{f' in {parent}' if parent else ''}: {', '.join(sorted(siblings))}"
+    return (
+        f"{key}: unknown key{hint}; allowed{f' in {parent}' if parent else ''}: {', '.join(sorted(siblings))}"
+    )
 
 
 def known_keys(schema: type[Any] = SweepConfig, prefix: str = "") -> Iterator[str]:

@@ -21,6 +21,7 @@ from orchestrator.store.write import check_writable
 from orchestrator.summary import print_summary
 
 DONE, INCOMPLETE, NOTHING_CAN_RUN = 0, 1, 2
+WIDE = 160
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ def run(jobs: Sequence[Job]) -> StudyResult:
     """Plans and, unless it is a dry run, runs what is not done. Raises ConfigError before anything starts."""
     settings = jobs[0].config
     if settings.objective not in METRIC_COLUMNS:
-        raise ConfigError(f"objective={settings.objective}: must be a metric, one of {', '.join(METRIC_COLUMNS)}")
+        raise ConfigError(
+            f"objective={settings.objective}: must be a metric, one of {', '.join(METRIC_COLUMNS)}"
+        )
     plan = make_plan(jobs)
-    console = Console(soft_wrap=True)
+    console = _console()
     if settings.dry_run == "json":
         sys.stdout.write(json.dumps(plan.to_json(), allow_nan=False) + "\n")
         return _nothing_run(plan)
@@ -52,6 +55,12 @@ def run(jobs: Sequence[Job]) -> StudyResult:
     rows = {str(row["cell_id"]): row for row in read_cells(plan.study_dir).to_pylist()}
     print_summary(plan, rows, console)
     return StudyResult(_exit_code(plan, rows), _objectives(plan, rows, settings.objective))
+
+
+def _console() -> Console:
+    """The terminal as it is; a file or a pipe gets lines wide enough for every table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, WIDE))
 
 
 def _check_can_run(plan: Plan) -> None:
@@ -76,9 +85,15 @@ def _exit_code(plan: Plan, rows: Mapping[str, Mapping[str, Any]]) -> int:
     return DONE if done == wanted | stored else INCOMPLETE
 
 
-def _objectives(plan: Plan, rows: Mapping[str, Mapping[str, Any]], objective: str) -> tuple[float | None, ...]:
+def _objectives(
+    plan: Plan, rows: Mapping[str, Mapping[str, Any]], objective: str
+) -> tuple[float | None, ...]:
     def value(cell_id: str) -> float | None:
         row = rows.get(cell_id)
-        return None if row is None or row["status"] != "done" or row[objective] is None else float(row[objective])
+        return (
+            None
+            if row is None or row["status"] != "done" or row[objective] is None
+            else float(row[objective])
+        )
 
     return tuple(value(planned.cell.cell_id) for planned in plan.cells)

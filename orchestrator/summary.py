@@ -28,23 +28,34 @@ def print_summary(plan: Plan, rows: Mapping[str, Row], console: Console) -> None
     table = Table(title=f"Study '{plan.study}'", title_justify="left", box=None, pad_edge=False)
     for key in keys:
         table.add_column(key.removesuffix(".name"), overflow="fold")
-    for name in ("status", "accuracy (95 %)", "cut", "TTFT p50/p99", "TTFVT p50", "TPOT p50", "E2E p50", "tokens/s"):
+    for name in (
+        "status",
+        "accuracy (95 %)",
+        "cut",
+        "TTFT p50/p99",
+        "TTFVT p50",
+        "TPOT p50",
+        "E2E p50",
+        "tokens/s",
+    ):
         table.add_column(name, justify="left" if name == "status" else "right")
     shown = [planned for planned in plan.cells if planned.status != "skipped" or planned.cell.cell_id in rows]
     for planned in shown:
         row = rows.get(planned.cell.cell_id, {})
         own = _overrides(planned.cell.overrides)
-        first = [own.get(key, "") for key in keys] if keys != ["model.name"] else [planned.cell.config.model.name]
+        first = (
+            [own.get(key, "") for key in keys] if keys != ["model.name"] else [planned.cell.config.model.name]
+        )
         table.add_row(*first, _status(row), *_numbers(row))
     console.print()
     console.print(table)
     for planned in shown:
-        row = rows.get(planned.cell.cell_id)
-        if row is None:
+        stored = rows.get(planned.cell.cell_id)
+        if stored is None:
             console.print(f"not run  {planned.cell.label}", markup=False, highlight=False)
-        elif row["status"] != "done":
-            why = row["reason"] or ", ".join(row["flags"] or ())
-            console.print(f"{row['status']}  {planned.cell.label}: {why}", markup=False, highlight=False)
+        elif stored["status"] != "done":
+            why = stored["reason"] or ", ".join(stored["flags"] or ())
+            console.print(f"{stored['status']}  {planned.cell.label}: {why}", markup=False, highlight=False)
     console.print(f"results: {plan.study_dir}", markup=False, highlight=False)
 
 
@@ -61,7 +72,9 @@ def _numbers(row: Row) -> list[str]:
     accuracy = row.get("accuracy")
     interval = ""
     if accuracy is not None:
-        interval = f"{100 * accuracy:.1f} % [{100 * row['accuracy_low']:.1f}, {100 * row['accuracy_high']:.1f}]"
+        interval = (
+            f"{100 * accuracy:.1f} % [{100 * row['accuracy_low']:.1f}, {100 * row['accuracy_high']:.1f}]"
+        )
     cut = row.get("truncated_rate")
     return [
         interval,

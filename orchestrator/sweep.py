@@ -67,7 +67,11 @@ def _compose_and_run(composed: DictConfig) -> float | None:
 
 def _open_engine_args(argument: str) -> str:
     """``engine.args.NAME=VALUE`` adds a key that no schema can know, which Hydra writes with ``++``."""
-    return f"++{argument}" if re.match(r"(engine\.(args|env)|model\.chat_template_kwargs)(\.[^=]+)?=", argument) else argument
+    return (
+        f"++{argument}"
+        if re.match(r"(engine\.(args|env)|model\.chat_template_kwargs)(\.[^=]+)?=", argument)
+        else argument
+    )
 
 
 def _scratch() -> str:

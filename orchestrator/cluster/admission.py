@@ -50,7 +50,9 @@ def impossible(deployment: Deployment, nodes: Sequence[dict[str, float]]) -> str
     fitting = [node for node in nodes if all(node.get(key, 0.0) >= value for key, value in bundle.items())]
     if len(fitting) >= deployment.nodes:
         return None
-    asked = ", ".join(f"{value:g} {key}" for key, value in bundle.items() if not key.startswith("accelerator"))
+    asked = ", ".join(
+        f"{value:g} {key}" for key, value in bundle.items() if not key.startswith("accelerator")
+    )
     has = "; ".join(
         ", ".join(f"{node.get(key, 0.0):g} {key}" for key in ("CPU", "GPU") if key in node) for node in nodes
     )

@@ -84,8 +84,12 @@ class Board:
         self._counts[outcome.status] += 1
         line = self._lines.get(deployment.deployment_id)
         if line is not None:
-            self._lines[deployment.deployment_id] = replace(line, done=line.done + 1, cell=None, phase="ready")
-        self._say(f"[{sum(self._counts.values())}/{self._total}] {outcome.status:<7} {cell.label}{_figures(outcome)}")
+            self._lines[deployment.deployment_id] = replace(
+                line, done=line.done + 1, cell=None, phase="ready"
+            )
+        self._say(
+            f"[{sum(self._counts.values())}/{self._total}] {outcome.status:<7} {cell.label}{_figures(outcome)}"
+        )
         self._metrics.cell_tokens(outcome.output_tokens)
         self._publish()
         self._committed(cell)
@@ -113,7 +117,12 @@ class Board:
 
     def _render(self) -> Table:
         finished = sum(self._counts.values())
-        table = Table(box=None, pad_edge=False, title_justify="left", title=f"{finished}/{self._total} cells{self._eta()}")
+        table = Table(
+            box=None,
+            pad_edge=False,
+            title_justify="left",
+            title=f"{finished}/{self._total} cells{self._eta()}",
+        )
         for name in ("deployment", "cells", "phase", "requests", "tokens", "for"):
             table.add_column(name, overflow="fold")
         for line in self._lines.values():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,20 +14,22 @@ from orchestrator import datasets
 from orchestrator.cell import Cell
 from orchestrator.cluster.rows import cell_row
 from orchestrator.config import DatasetConfig, SweepConfig
-from orchestrator.engines.adapter import Adapter
 from orchestrator.errors import EngineError, MeasurementError
 from orchestrator.grading import grade_many
 from orchestrator.load.arrivals import Closed, Schedule, draw
 from orchestrator.load.driver import LoadJob, LoadProgress, LoadResult, run
 from orchestrator.load.render import render
+from orchestrator.metrics.requests import truncated
 from orchestrator.metrics.summary import summarize
 from orchestrator.metrics.validity import Conduct, flags, status
 from orchestrator.records import Endpoint, Grade, Item, Record, Request, Sample
 from orchestrator.store.write import commit
-from orchestrator.telemetry.engine import Sampler, assert_present, read_once
+from orchestrator.telemetry.engine import Sampler, assert_present
+from orchestrator.telemetry.gpu import Gpus, GpuUse, is_shared
 
-WARMUP_TOKENS = 64  # long enough for every shape of the batch to have been seen
+WARMUP_TOKENS = 64  # long enough that every shape of the batch has been seen
 WARMUP_MAX = 256
+GPU_FIELDS = ("gpu_util", "gpu_memory_bytes", "gpu_power_w")
 
 
 class LiveServer(Protocol):
@@ -41,6 +43,33 @@ class LiveServer(Protocol):
 
     def failure(self) -> EngineError | None:
         """Why the engine is dead; None while it lives, or where it cannot be told."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What surrounds a measurement on its worker.
+
+    ``metrics`` maps `Sample` fields to the engine's metric names; empty where there are none to ask.
+    ``gpu_use`` is who was on the GPUs before the engine started and once it was ready.
+    """
+
+    study: str
+    study_dir: Path
+    server: LiveServer
+    external: bool
+    metrics: Mapping[str, str]
+    engine_version: str | None
+    deployment_start_s: float | None
+    nodes: int
+    gpus: Gpus | None
+    gpu_use: tuple[GpuUse, GpuUse] | None
+    provenance: Mapping[str, Any]
+    report: Callable[[str, int, LoadProgress | None], None]  # phase, requests in all, how far
+    cancelled: Callable[[], bool]
+
+    @property
+    def gpu_count(self) -> int:
+        return len(self.gpus.handles) if self.gpus else 0
 
 
 @dataclass(frozen=True)
@@ -59,76 +88,68 @@ class CellOutcome:
 
 
 @dataclass(frozen=True)
-class Context:
-    """What surrounds a measurement on this worker. ``adapter`` is None for an external server."""
+class _Measured:
+    """What the load left: graded and stored next."""
 
-    study: str
-    study_dir: Path
-    adapter: Adapter | None
-    server: LiveServer
-    engine_version: str | None
-    deployment_start_s: float | None
-    gpus: int
-    nodes: int
-    restarts: int
-    provenance: dict[str, Any]
-    report: Callable[[str, LoadProgress | None], None]
-    cancelled: Callable[[], bool]
+    zero: float
+    started_at: datetime
+    items: Mapping[str, Item]
+    warmup_requests: int
+    cache_reset: bool | None
+    schedule: Schedule
+    result: LoadResult
+    samples: tuple[Sample, ...]
+    dead: EngineError | None
 
 
-def measure(cell: Cell, context: Context, attempt: int) -> CellOutcome:
+def measure(cell: Cell, site: Site, attempt: int) -> CellOutcome:
     """Measures one cell and commits it.
 
     A dead engine gives a failed cell with the engine's own reason and ``engine_alive`` False. Raises
-    MeasurementError when the cell was cancelled: nothing is stored then.
+    MeasurementError when the cell was cancelled, or the engine lacks a metric; nothing is stored then.
     """
-    config = cell.config
-    zero, started_at = time.perf_counter(), datetime.now(UTC)
-    loaded = datasets.load(config.dataset, config.limit)
-    warmup, measured = _requests(cell, loaded.items, context.server.endpoint.model)
-    schedule = draw(config.load, len(measured), config.seed)
-
-    context.report("warm-up", None)
-    warm = _send(cell, context, warmup, Closed(max(len(warmup), 1)), zero, None)
-    cache_reset = context.server.reset_cache() if context.server.failure() is None else False
-
-    context.report("load", None)
-    gpu = context.gpus > 0
-    names = context.adapter.metrics if context.adapter is not None else {}
-    before = after = None
-    samples: tuple[Sample, ...] = ()
-    if names and context.server.failure() is None:
-        assert_present(context.server.endpoint, names)
-        before = read_once(context.server.endpoint, names, zero=zero)
-    with Sampler(context.server.endpoint, names, hz=config.load.telemetry_hz, zero=zero, gpu=gpu) as sampler:
-        result = _send(cell, context, measured, schedule, zero, config.load.duration_s)
-    samples = tuple(sampler.samples)
-    dead = context.server.failure()
-    if names and dead is None:
-        after = read_once(context.server.endpoint, names, zero=zero)
-    if context.cancelled():
+    measured = _load(cell, site)
+    if site.cancelled():
         raise MeasurementError("cancelled")
+    site.report("grade", len(measured.result.records), None)
+    return _commit(cell, site, attempt, measured, _grade(measured.result.records, measured.items))
 
-    context.report("grade", None)
-    records = result.records
-    grades = _grade(records, {item.item_id: item for item in loaded.items})
-    conduct = Conduct(
-        schedule=schedule,
-        external=context.adapter is None,
+
+def _load(cell: Cell, site: Site) -> _Measured:
+    config, server = cell.config, site.server
+    zero, started_at = time.perf_counter(), datetime.now(UTC)
+    items = datasets.load(config.dataset, config.limit).items
+    warmup, requests = _requests(cell, items, server.endpoint.model)
+    schedule = draw(config.load, len(requests), config.seed)
+
+    warm = _send(cell, site, "warm-up", warmup, Closed(max(len(warmup), 1)), zero, None)
+    alive = server.failure() is None
+    cache_reset = server.reset_cache() if alive else None
+    if site.metrics and alive:
+        assert_present(server.endpoint, site.metrics)
+    metrics = site.metrics if alive else {}
+    with Sampler(server.endpoint, metrics, config.load.telemetry_hz, zero, site.gpus is not None) as sampler:
+        result = _send(cell, site, "load", requests, schedule, zero, _tokens_per_s(warm.records))
+    return _Measured(
+        zero=zero,
+        started_at=started_at,
+        items={item.item_id: item for item in items},
+        warmup_requests=len(warmup),
         cache_reset=cache_reset,
-        counters_before=before,
-        counters_after=after,
-        engine_restarted=dead is not None,
-        telemetry=samples,
-        continuous_usage=config.load.usage == "continuous",
+        schedule=schedule,
+        result=result,
+        samples=tuple(sampler.samples),
+        dead=server.failure(),
     )
-    return _commit(cell, context, attempt, zero, started_at, result, grades, samples, conduct, dead, len(warm.records))
 
 
-def _requests(cell: Cell, items: Sequence[Item], model: str) -> tuple[tuple[Request, ...], tuple[Request, ...]]:
+def _requests(
+    cell: Cell, items: Sequence[Item], model: str
+) -> tuple[tuple[Request, ...], tuple[Request, ...]]:
     """The warm-up wave and the measured requests, rendered. Repeats follow one another as whole passes over
     the items, so that they are spread over the run."""
     config = cell.config
+    kwargs = dict(config.model.chat_template_kwargs)
 
     def rendered(name: str, item: Item, repeat: int, max_tokens: int) -> Request:
         return render(
@@ -140,9 +161,7 @@ def _requests(cell: Cell, items: Sequence[Item], model: str) -> tuple[tuple[Requ
             max_tokens=max_tokens,
             seed=config.seed,
             usage=config.load.usage,
-            extra={"chat_template_kwargs": dict(config.model.chat_template_kwargs)}
-            if config.model.chat_template_kwargs
-            else {},
+            extra={"chat_template_kwargs": kwargs} if kwargs else {},
         )
 
     measured = tuple(
@@ -154,10 +173,8 @@ def _requests(cell: Cell, items: Sequence[Item], model: str) -> tuple[tuple[Requ
     if wave is None:
         wave = min(WARMUP_MAX, len(measured), config.load.concurrency or config.load.batch_size or 64)
     short = min(config.max_tokens, WARMUP_TOKENS)
-    warmup = tuple(
-        rendered(f"warmup-{index:05d}", item, 0, short)
-        for index, item in enumerate(_unmeasured(config, items, wave))
-    )
+    others = _unmeasured(config, items, wave)
+    warmup = tuple(rendered(f"warmup-{index:05d}", item, 0, short) for index, item in enumerate(others))
     return warmup, measured
 
 
@@ -169,90 +186,117 @@ def _unmeasured(config: SweepConfig, measured: Sequence[Item], count: int) -> li
         more = datasets.load(config.dataset, config.limit + count).items
         rest = [item for item in more if item.item_id not in taken][:count]
     if len(rest) < count:
-        filler = datasets.load(DatasetConfig(name="arithmetic", prompt=config.dataset.prompt, sample="head"), None).items
-        filler = tuple(item for item in filler if item.item_id not in taken)
-        rest += random.Random(0).sample(filler, min(count - len(rest), len(filler)))
+        sums = datasets.load(DatasetConfig(name="arithmetic", prompt=config.dataset.prompt), None).items
+        others = [item for item in sums if item.item_id not in taken]
+        rest += random.Random(0).sample(others, min(count - len(rest), len(others)))
     return rest
 
 
 def _send(
-    cell: Cell, context: Context, requests: tuple[Request, ...], schedule: Schedule, zero: float, duration_s: float | None
+    cell: Cell,
+    site: Site,
+    phase: str,
+    requests: tuple[Request, ...],
+    schedule: Schedule,
+    zero: float,
+    expected_tokens_per_s: float | None,
 ) -> LoadResult:
-    config = cell.config
+    config, measured = cell.config, phase == "load"
+    site.report(phase, len(requests), None)
+    job = LoadJob(
+        endpoint=site.server.endpoint,
+        requests=requests,
+        schedule=schedule,
+        usage=config.load.usage,
+        request_timeout_s=config.load.request_timeout_s,
+        idle_timeout_s=config.load.idle_timeout_s,
+        duration_s=config.load.duration_s if measured else None,
+        processes=config.load.processes,
+        expected_tokens_per_s=expected_tokens_per_s,
+        zero=zero,
+        reasoning_inline=config.model.kind == "reasoning" and not config.model.reasoning_parser,
+    )
     return run(
-        LoadJob(
-            endpoint=context.server.endpoint,
-            requests=requests,
-            schedule=schedule,
-            usage=config.load.usage,
-            request_timeout_s=config.load.request_timeout_s,
-            idle_timeout_s=config.load.idle_timeout_s,
-            duration_s=duration_s,
-            processes=config.load.processes,
-            expected_tokens_per_s=None,
-            zero=zero,
-        ),
-        on_progress=lambda progress: context.report("load", progress),
-        should_stop=lambda: context.cancelled() or context.server.failure() is not None,
+        job,
+        on_progress=lambda progress: site.report(phase, len(requests), progress),
+        should_stop=lambda: site.cancelled() or site.server.failure() is not None,
     )
 
 
-def _grade(records: Sequence[Record], items: dict[str, Item]) -> list[Grade]:
-    """Grades of the requests that ended well, in order; a request that did not has no grade."""
+def _tokens_per_s(records: Sequence[Record]) -> float | None:
+    """Output tokens per second of the warm-up wave, from its first token to its last: what to expect."""
+    first = [record.first_token_s for record in records if record.first_token_s is not None]
+    last = [record.last_token_s for record in records if record.last_token_s is not None]
+    if not first or not last or max(last) <= min(first):
+        return None
+    return sum(record.output_tokens or 0 for record in records) / (max(last) - min(first))
+
+
+def _grade(records: Sequence[Record], items: Mapping[str, Item]) -> list[Grade]:
+    """Grades of the requests that ended well, in order; one that did not has none."""
     ok = [record for record in records if record.outcome == "ok"]
-    answers = [(items[record.item_id], record.response_text, record.finish_reason == "length") for record in ok]
-    graded = iter(grade_many(answers))
+    graded = iter(
+        grade_many(
+            [items[record.item_id] for record in ok],
+            [record.response_text for record in ok],
+            [truncated(record) for record in ok],
+        )
+    )
     return [next(graded) if record.outcome == "ok" else Grade(None, None) for record in records]
 
 
 def _commit(
-    cell: Cell,
-    context: Context,
-    attempt: int,
-    zero: float,
-    started_at: datetime,
-    result: LoadResult,
-    grades: Sequence[Grade],
-    samples: Sequence[Sample],
-    conduct: Conduct,
-    dead: EngineError | None,
-    warmed_up: int,
+    cell: Cell, site: Site, attempt: int, measured: _Measured, grades: Sequence[Grade]
 ) -> CellOutcome:
-    raised = flags(result.records, conduct)
-    verdict, reason = status(raised, result.records)
-    if dead is not None:
-        verdict, reason = "failed", str(dead)
-    metrics = summarize(result.records, grades, samples, cell.config.slo, context.gpus)
+    records, dead = measured.result.records, measured.dead
+    shared = is_shared(*site.gpu_use, site.gpus.use()) if site.gpus and site.gpu_use else None
+    raised = flags(
+        records,
+        Conduct(
+            schedule=measured.schedule,
+            telemetry=measured.samples,
+            cache_reset=measured.cache_reset,
+            external=site.external,
+            engine_restarted=dead is not None,
+            gpu_shared=shared,
+            expected=(*site.metrics, *(GPU_FIELDS if site.gpus else ())),
+        ),
+    )
+    verdict, reason = status(raised, records) if dead is None else ("failed", str(dead))
+    metrics = summarize(records, grades, measured.samples, cell.config.slo, site.gpu_count, shared)
     row = cell_row(
         cell,
-        study=context.study,
+        study=site.study,
         status=verdict,
         reason=reason,
         flags=raised,
         attempts=attempt,
-        started_at=started_at,
-        duration_s=time.perf_counter() - zero,
-        deployment_start_s=context.deployment_start_s,
-        engine_version=context.engine_version,
-        gpus=context.gpus,
-        nodes=context.nodes,
-        items=len({record.item_id for record in result.records}),
+        started_at=measured.started_at,
+        duration_s=time.perf_counter() - measured.zero,
+        deployment_start_s=site.deployment_start_s,
+        engine_version=site.engine_version,
+        gpus=site.gpu_count,
+        nodes=site.nodes,
+        items=len(measured.items),
         metrics=metrics,
-        provenance=context.provenance | {"client_processes": result.processes, "warmup_requests": warmed_up},
+        provenance=dict(site.provenance)
+        | {
+            "client_processes": measured.result.processes,
+            "client_cpu_s": measured.result.cpu_s,
+            "warmup_requests": measured.warmup_requests,
+            "warmup_max_tokens": min(cell.config.max_tokens, WARMUP_TOKENS),
+        },
     )
-    commit(context.study_dir, cell.cell_id, row, result.records, grades, samples)
+    references = {item_id: item.reference for item_id, item in measured.items.items()}
+    commit(site.study_dir, cell.cell_id, row, records, grades, measured.samples, references)
     return CellOutcome(
         cell_id=cell.cell_id,
         status=verdict,
         reason=reason,
-        flags=tuple(raised),
-        output_tokens=sum(record.output_tokens or 0 for record in result.records),
-        accuracy=_float(metrics.get("accuracy")),
-        output_token_per_s=_float(metrics.get("output_token_per_s")),
+        flags=raised,
+        output_tokens=sum(record.output_tokens or 0 for record in records),
+        accuracy=metrics["accuracy"],
+        output_token_per_s=metrics["output_token_per_s"],
         engine_alive=dead is None,
-        cause=dead.cause if dead is not None else None,
+        cause=None if dead is None else dead.cause,
     )
-
-
-def _float(value: float | int | None) -> float | None:
-    return None if value is None else float(value)

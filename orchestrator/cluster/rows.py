@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from orchestrator.cell import Cell, canonical_json
+from orchestrator.cell import Cell
 
 
 def cell_row(
@@ -55,6 +55,7 @@ def cell_row(
         "batch_size": config.load.batch_size,
         "request_rate": config.load.rate,
         "burstiness": config.load.burstiness,
+        "normalize": config.load.normalize,
         "usage": config.load.usage,
         "max_tokens": config.max_tokens,
         "seed": config.seed,
@@ -62,10 +63,11 @@ def cell_row(
         "temperature": facts.sampling.temperature,
         "top_p": facts.sampling.top_p,
         "top_k": facts.sampling.top_k,
-        "engine_args": canonical_json(dict(facts.engine_args)),
-        "provenance": canonical_json(
-            dict(provenance) | {"load": asdict(config.load), "engine_env": dict(facts.engine_env)}
-        ),
+        "slo_ttft_s": config.slo.ttft_s,
+        "slo_ttfvt_s": config.slo.ttfvt_s,
+        "slo_tpot_s": config.slo.tpot_s,
+        "engine_args": dict(facts.engine_args),
+        "provenance": dict(provenance) | {"engine_env": dict(facts.engine_env), "config": asdict(config)},
         "status": status,
         "reason": reason,
         "flags": list(flags),

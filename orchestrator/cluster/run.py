@@ -23,7 +23,10 @@ def run_plan(plan: Plan, console: Console) -> None:
     clean_partial(plan.study_dir)
     config = plan.deployments[0].config
     cpus = max(needs(deployment).cpus for deployment in plan.deployments)
-    with ray_session(config.ray, cpus) as session, Tracker(plan.study_dir, config.tracker, console) as tracker:
+    with (
+        ray_session(config.ray, cpus) as session,
+        Tracker(plan.study_dir, config.tracker, console) as tracker,
+    ):
         _say_where(session, console)
         metrics = SweepMetrics(plan.study)
         with Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id)) as board:

@@ -29,7 +29,7 @@ STOP_S = 45.0
 
 async def run_deployments(plan: Plan, board: Board) -> None:
     """Runs every deployment of the plan. Returns when each of its cells is committed, done or failed."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = alive_nodes()
     total = Resources(sum(n.get("GPU", 0.0) for n in nodes), sum(n.get("CPU", 0.0) for n in nodes))
     waiting: list[Deployment] = []
     for deployment in plan.deployments:
@@ -53,6 +53,12 @@ async def run_deployments(plan: Plan, board: Board) -> None:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def alive_nodes() -> list[dict[str, float]]:
+    """Every live node's resources."""
+    listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+    return [dict(node["Resources"]) for node in listed if node["Alive"]]
 
 
 async def _run_deployment(plan: Plan, deployment: Deployment, board: Board) -> None:
@@ -130,7 +136,9 @@ async def _placed(deployment: Deployment) -> AsyncIterator[PlacementGroup]:
 
 
 @contextlib.asynccontextmanager
-async def _worker(plan: Plan, deployment: Deployment, group: PlacementGroup, restarts: int) -> AsyncIterator[Any]:
+async def _worker(
+    plan: Plan, deployment: Deployment, group: PlacementGroup, restarts: int
+) -> AsyncIterator[Any]:
     """The worker actor; its engine is stopped before this returns, whatever happened."""
     (bundle, *_) = bundles(deployment)
     spec = WorkerSpec(
@@ -139,25 +147,22 @@ async def _worker(plan: Plan, deployment: Deployment, group: PlacementGroup, res
         study=plan.study,
         study_dir=plan.study_dir.resolve(),
         config=deployment.config,
-        hardware=deployment.hardware.name,
         tensor_parallel_size=deployment.fit.tensor_parallel_size,
         nodes=deployment.nodes,
         gpus=deployment.gpus,
-        restarts=restarts,
     )
-    worker = (
-        ray.remote(EngineWorker)
-        .options(
-            name=f"{deployment.label} {deployment.deployment_id}.{restarts}",
-            num_cpus=bundle["CPU"],
-            num_gpus=bundle.get("GPU", 0),
-            max_concurrency=4,
-            scheduling_strategy=PlacementGroupSchedulingStrategy(
-                placement_group=group, placement_group_bundle_index=0, placement_group_capture_child_tasks=False
-            ),
-        )
-        .remote(spec)
-    )
+    actor: Any = ray.remote(EngineWorker)  # Ray's own types lose the class's methods
+    worker = actor.options(
+        name=f"{deployment.label} {deployment.deployment_id}.{restarts}",
+        num_cpus=bundle["CPU"],
+        num_gpus=bundle.get("GPU", 0),
+        max_concurrency=4,
+        scheduling_strategy=PlacementGroupSchedulingStrategy(
+            placement_group=group,
+            placement_group_bundle_index=0,
+            placement_group_capture_child_tasks=False,
+        ),
+    ).remote(spec)
     try:
         yield worker
     finally:

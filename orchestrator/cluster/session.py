@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -33,7 +34,7 @@ def ray_session(config: RayConfig, cpus: float) -> Iterator[Session]:
     # Workers must not see the driver's progress bars or Ray's usage prompt, nor log into its terminal.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "orchestrator"}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "orchestrator"}
     try:
         if config.address is not None:
             context = ray.init(address=config.address, **quiet)

@@ -48,7 +48,9 @@ def kv_bytes_per_token(model: ModelConfig, opts: Iterable[OptConfig]) -> float |
     """Keys and values of every layer for one token, in bytes over all GPUs."""
     if model.layers is None or model.kv_heads is None or model.head_dim is None:
         return None
-    element = min((opt.kv_bytes for opt in opts if opt.kv_bytes is not None), default=DTYPE_BYTES[model.dtype])
+    element = min(
+        (opt.kv_bytes for opt in opts if opt.kv_bytes is not None), default=DTYPE_BYTES[model.dtype]
+    )
     return 2.0 * model.layers * model.kv_heads * model.head_dim * element
 
 

@@ -75,5 +75,3 @@ def _trace_revision(path: str | None) -> str | None:
     if not file.is_file():
         raise ConfigError(f"load.path={path}: must be a CSV file of arrivals, and there is no such file")
     return sha256(file.read_bytes()).hexdigest()[:16]
-
-

@@ -3,6 +3,7 @@ files: no GPU, no Ray, no network."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,12 +22,33 @@ from orchestrator.store.read import CellStatus, statuses
 PlanStatus = Literal["planned", "done", "skipped"]
 
 
+# Overrides that say how a sweep is run, not what a cell is: they would only clutter its label.
+_HOUSEKEEPING = (
+    "dry_run",
+    "rerun",
+    "results_dir",
+    "study_name",
+    "tracker",
+    "ray",
+    "timeout",
+    "objective",
+    "hydra",
+)
+
+
 @dataclass(frozen=True)
 class Job:
     """One composed job: the user's overrides and what Hydra made of them."""
 
     overrides: tuple[str, ...]
     config: SweepConfig
+
+    @property
+    def own_overrides(self) -> tuple[str, ...]:
+        """Those that say what the cell is."""
+        return tuple(
+            one for one in self.overrides if re.split(r"[.=/]", one.lstrip("+~"))[0] not in _HOUSEKEEPING
+        )
 
 
 @dataclass(frozen=True)
@@ -151,7 +173,10 @@ def make_plan(jobs: Sequence[Job]) -> Plan:
     planned: list[PlannedCell] = []
     found: dict[str, _Found] = {}
     for job in jobs:
-        on = replace(hardware[job.config.hardware.name], gpu_memory_utilization=job.config.hardware.gpu_memory_utilization)
+        on = replace(
+            hardware[job.config.hardware.name],
+            gpu_memory_utilization=job.config.hardware.gpu_memory_utilization,
+        )
         one = _plan_job(job, on, stored)
         if one.planned.cell.cell_id in found:
             same = found[one.planned.cell.cell_id].planned.cell.label
@@ -171,7 +196,7 @@ class _Found:
 
 
 def _plan_job(job: Job, hardware: HardwareConfig, stored: Mapping[str, CellStatus]) -> _Found:
-    identified = identify(job.config, job.overrides, hardware)
+    identified = identify(job.config, job.own_overrides, hardware)
     cell, fit = identified.cell, identified.fit
     status: PlanStatus = "planned"
     reason = identified.reason
@@ -183,7 +208,10 @@ def _plan_job(job: Job, hardware: HardwareConfig, stored: Mapping[str, CellStatu
         if before.status == "done":
             status = "done"
         elif rerun == "none":
-            status, reason = "skipped", f"{before.status} before and rerun=none: {before.reason or 'no reason stored'}"
+            status, reason = (
+                "skipped",
+                f"{before.status} before and rerun=none: {before.reason or 'no reason stored'}",
+            )
     estimated = cost.cell_s(job.config, fit, hardware)
     return _Found(PlannedCell(cell, status, reason, estimated), fit, hardware, identified.command)
 

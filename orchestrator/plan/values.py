@@ -29,7 +29,9 @@ def _one_of(*values: object) -> Rule:
 
 POSITIVE = Rule(_number(lambda v: v > 0), "a number above 0")
 COUNT = Rule(lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, "a whole number from 1 up")
-NATURAL = Rule(lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0, "a whole number from 0 up")
+NATURAL = Rule(
+    lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0, "a whole number from 0 up"
+)
 UNIT = Rule(_number(lambda v: 0 < v <= 1), "a number above 0 and at most 1")
 NAME = Rule(
     lambda v: isinstance(v, str) and bool(v) and not v.startswith(".") and not set(v) & set('/\\:*?"<>|\0'),
@@ -48,7 +50,9 @@ RULES: Mapping[str, Rule] = {
     "rerun": _one_of("failed", "none", "all"),
     "sampling.temperature": _optional(Rule(_number(lambda v: v >= 0), "a number from 0 up")),
     "sampling.top_p": _optional(UNIT),
-    "sampling.top_k": _optional(Rule(lambda v: COUNT.ok(v) or v == -1, "a whole number from 1 up, or -1 for all")),
+    "sampling.top_k": _optional(
+        Rule(lambda v: COUNT.ok(v) or v == -1, "a whole number from 1 up, or -1 for all")
+    ),
     "slo.ttft_s": _optional(POSITIVE),
     "slo.ttfvt_s": _optional(POSITIVE),
     "slo.tpot_s": _optional(POSITIVE),

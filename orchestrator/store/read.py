@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.store.schema import CELLS, REQUESTS
+
+_ONE_ROW = (["done"], ["invalid"], ["failed"])
 
 logger = logging.getLogger(__name__)
 
@@ -29,29 +31,25 @@ def statuses(study_dir: Path) -> dict[str, CellStatus]:
     """Status of every stored cell, by cell_id; empty when there is no such study."""
     found = {}
     for path in _files(study_dir, "cells"):
-        table = _read(path, ["status", "reason", "attempts"])
-        rows = table.to_pylist() if table else []
-        found[path.stem] = CellStatus(**rows[0]) if rows else CellStatus("corrupt", f"{path} cannot be read")
+        row = _read_cell(path, ["status", "reason", "attempts"])
+        if row is None:
+            found[path.stem] = CellStatus("corrupt", f"{path} cannot be read")
+        else:
+            found[path.stem] = CellStatus(**row.to_pylist()[0])
     return found
 
 
 def read_cells(study_dir: Path) -> pa.Table:
     """One row per stored cell, with the columns of `CELLS` and any that another version added."""
-    return _concatenate(_files(study_dir, "cells"), CELLS)
-
-
-def read_cell(study_dir: Path, cell_id: str) -> dict[str, Any] | None:
-    """One cell's row; None when it is not stored or cannot be read."""
-    path = study_dir / "cells" / f"{cell_id}.parquet"
-    table = _read(path) if path.exists() else None
-    return table.to_pylist()[0] if table else None
+    return _concatenate([_read_cell(path) for path in _files(study_dir, "cells")], CELLS)
 
 
 def read_requests(study_dir: Path, cell_ids: Collection[str] | None = None) -> pa.Table:
     """Requests of these cells, or of all; never of a cell that was not committed."""
     committed = [path.stem for path in _files(study_dir, "cells")]
     wanted = [cell_id for cell_id in committed if cell_ids is None or cell_id in cell_ids]
-    return _concatenate([study_dir / "requests" / f"{cell_id}.parquet" for cell_id in wanted], REQUESTS)
+    paths = [study_dir / "requests" / f"{cell_id}.parquet" for cell_id in wanted]
+    return _concatenate([_read(path) for path in paths], REQUESTS)
 
 
 def read_telemetry(study_dir: Path, cell_id: str) -> pa.Table:
@@ -63,9 +61,17 @@ def _files(study_dir: Path, folder: str) -> list[Path]:
     return sorted((study_dir / folder).glob("[!.]*.parquet"))
 
 
-def _concatenate(paths: Collection[Path], schema: pa.Schema) -> pa.Table:
-    tables = [table for path in paths if (table := _read(path)) is not None]
-    return pa.concat_tables([schema.empty_table(), *tables], promote_options="default")
+def _concatenate(tables: Sequence[pa.Table | None], schema: pa.Schema) -> pa.Table:
+    known = [table for table in tables if table is not None]
+    return pa.concat_tables([schema.empty_table(), *known], promote_options="default")
+
+
+def _read_cell(path: Path, columns: list[str] | None = None) -> pa.Table | None:
+    table = _read(path, columns)
+    if table is None or ("status" in table.column_names and table["status"].to_pylist()[:2] in _ONE_ROW):
+        return table
+    logger.warning("%s is not the row of a cell", path)
+    return None
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table | None:

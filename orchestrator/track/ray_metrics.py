@@ -20,7 +20,9 @@ class SweepMetrics:
         self._deployments = Gauge("orchestrator_deployments", "Engines starting or live", ("study",))
         self._tokens = Counter("orchestrator_output_tokens", "Output tokens of finished cells", ("study",))
         self._live_tokens = Gauge(
-            "orchestrator_cell_output_tokens", "Output tokens of the running cell so far", ("study", "deployment")
+            "orchestrator_cell_output_tokens",
+            "Output tokens of the running cell so far",
+            ("study", "deployment"),
         )
 
     def cells(self, counts: Mapping[str, int]) -> None:

@@ -10,16 +10,14 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from orchestrator.config import TrackerConfig
-from orchestrator.store.read import read_cell
+from orchestrator.store.read import read_cell, read_telemetry
 from orchestrator.store.schema import METRIC_COLUMNS
 
 FINISH_S = 60.0  # how long the end of a sweep waits for the last runs to be written
@@ -53,8 +51,8 @@ class Tracker:
             self._failures.append(f"still busy after {FINISH_S:.0f} s")
         if self._failures:
             self._console.print(
-                f"Weights & Biases: {len(self._failures)} cells not logged ({self._failures[0]}); their results are "
-                "in Parquet",
+                f"Weights & Biases: {len(self._failures)} cells not logged ({self._failures[0]}); "
+                "their results are in Parquet",
                 markup=False,
                 highlight=False,
             )
@@ -73,7 +71,7 @@ class Tracker:
 
 
 def log_cell(study_dir: Path, cell_id: str, config: TrackerConfig) -> None:
-    """One run: configuration columns as config, metrics as summary, the KV cache's use over time as history."""
+    """One run: configuration as config, metrics as summary, the engine's gauges over time as history."""
     import wandb
 
     row = read_cell(study_dir, cell_id)
@@ -100,24 +98,20 @@ def log_cell(study_dir: Path, cell_id: str, config: TrackerConfig) -> None:
             run.log(point)
         run.summary.update(metrics)
     finally:
-        run.finish(exit_code=0 if row["status"] == "done" else 1, quiet=True)
+        run.finish(exit_code=0 if row["status"] == "done" else 1)
 
 
-def _history(study_dir: Path, cell_id: str) -> list[Mapping[str, Any]]:
-    path = study_dir / "telemetry" / f"{cell_id}.parquet"
-    if not path.exists():
-        return []
-    columns = ["t_s", "kv_usage", "running", "waiting"]
-    rows = pq.read_table(path, columns=columns).to_pylist()
+def _history(study_dir: Path, cell_id: str) -> list[dict[str, Any]]:
+    rows = read_telemetry(study_dir, cell_id).select(["t_s", "kv_usage", "running", "waiting"]).to_pylist()
     return [{key: value for key, value in row.items() if value is not None} for row in rows]
 
 
-def _mode(config: TrackerConfig) -> str:
-    """``auto``: online only for a user who is logged in and has not said otherwise."""
+def _mode(config: TrackerConfig) -> Literal["online", "offline"] | None:
+    """``auto``: what ``WANDB_MODE`` says, else online only for a user who is logged in."""
     if config.mode != "auto":
-        return config.mode
+        return "online" if config.mode == "online" else "offline"
     if os.environ.get("WANDB_MODE"):
-        return os.environ["WANDB_MODE"]
+        return None
     import wandb
 
     return "online" if wandb.api.api_key else "offline"

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.config import HardwareConfig, LoadConfig, ModelConfig, OptConfig, SweepConfig
+from orchestrator.plan.fit import GIB, fit, kv_bytes_per_token, weights_gib
+
+H200 = HardwareConfig(name="h200", kind="gpu", memory_gib=143771 / 1024, bandwidth_gb_s=4800)
+R1_7B = ModelConfig(
+    name="r1-7b",
+    parameters_b=7.615616512,
+    layers=28,
+    hidden_size=3584,
+    heads=28,
+    kv_heads=4,
+    head_dim=128,
+    vocab_size=152064,
+    context=34816,
+)
+R1_70B = ModelConfig(
+    name="r1-70b",
+    parameters_b=70.553706496,
+    layers=80,
+    hidden_size=8192,
+    heads=64,
+    kv_heads=8,
+    head_dim=128,
+    vocab_size=128256,
+    context=34816,
+)
+FP8 = {"fp8": OptConfig(weight_bytes=1.0)}
+
+
+def job(model: ModelConfig, **changes: object) -> SweepConfig:
+    base = SweepConfig(model=model, load=LoadConfig(kind="closed", concurrency=64), max_tokens=2048)
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("opt", "reported"), [({}, 2_062_544), (FP8, 2_228_464)], ids=["bf16", "fp8"])
+def test_the_kv_cache_of_a_7b_model_is_within_3_percent_of_what_vllm_reports_on_an_h200(
+    opt: dict[str, OptConfig], reported: int
+) -> None:
+    """vLLM 0.25.1's own "GPU KV cache size" at 0.9 of memory."""
+    fitted = fit(job(R1_7B, opt=opt), H200)
+    per_token = kv_bytes_per_token(R1_7B, opt.values())
+    assert fitted.kv_gib is not None
+    assert per_token is not None
+    assert fitted.kv_gib * GIB / per_token == pytest.approx(reported, rel=0.03)
+
+
+def test_a_70b_model_in_bf16_takes_two_h200s_for_64_requests_and_one_in_fp8_for_a_few() -> None:
+    assert fit(job(R1_70B), H200).tensor_parallel_size == 2
+    few = job(R1_70B, opt=FP8, load=LoadConfig(kind="closed", concurrency=8))
+    assert fit(few, H200).tensor_parallel_size == 1
+
+
+def test_what_cannot_fit_says_so_with_the_arithmetic() -> None:
+    fitted = fit(job(R1_70B, tensor_parallel_size=1), replace(H200, memory_gib=79.6))
+    assert fitted.reason is not None
+    assert "weights 131.4 GiB" in fitted.reason
+    assert "1 x 71.6 GiB" in fitted.reason
+
+
+def test_without_the_catalogues_numbers_nothing_is_claimed() -> None:
+    fitted = fit(job(ModelConfig(name="mine")), H200)
+    assert (fitted.weights_gib, fitted.kv_gib, fitted.reason) == (None, None, None)
+
+
+@given(st.sampled_from([R1_7B, R1_70B]), st.integers(1, 1024), st.integers(1, 32_000), st.floats(40, 200))
+def test_a_chosen_size_divides_the_heads_and_holds_the_weights(
+    model: ModelConfig, concurrency: int, max_tokens: int, memory_gib: float
+) -> None:
+    load = LoadConfig(kind="closed", concurrency=concurrency)
+    fitted = fit(job(model, load=load, max_tokens=max_tokens), replace(H200, memory_gib=memory_gib))
+    assert model.heads is not None
+    assert model.heads % fitted.tensor_parallel_size == 0
+    if fitted.reason is None:
+        weights = weights_gib(model, [])
+        assert weights is not None
+        assert weights < fitted.tensor_parallel_size * memory_gib * 0.9
+
+
+@given(st.floats(0.5, 2.0))
+def test_smaller_weights_never_need_more_gpus(weight_bytes: float) -> None:
+    full = fit(job(R1_70B), H200)
+    small = fit(job(R1_70B, opt={"q": OptConfig(weight_bytes=weight_bytes)}), H200)
+    assert small.tensor_parallel_size <= full.tensor_parallel_size

@@ -1,0 +1,18 @@
+"""Composes jobs as the command line does, in process."""
+
+from __future__ import annotations
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from orchestrator.config import SweepConfig
+from orchestrator.launcher import to_config
+from orchestrator.paths import conf_dir
+
+
+def config_of(*overrides: str) -> SweepConfig:
+    ConfigStore.instance().store(name="sweep_schema", node=SweepConfig)
+    OmegaConf.register_new_resolver("orchestrator_scratch", lambda: "unused", replace=True)
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return to_config(compose("sweep", list(overrides)))

@@ -1,0 +1,61 @@
+"""Each of these ends with exit code 2 and one line, before Ray or an engine starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import sweep
+
+
+def error_of(*arguments: str) -> str:
+    done = sweep("tracker=none", *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["model=smolm2-135m"], ["model=smolm2-135m", "did you mean smollm2-135m?", "r1-7b"]),
+        (["max_token=64"], ["max_token: unknown key", "did you mean max_tokens?"]),
+        (["+max_token=64"], ["max_token: unknown key", "did you mean max_tokens?"]),
+        (["engine.pyton=python3"], ["engine.pyton: unknown key", "engine.python"]),
+        (["max_tokens=-1"], ["max_tokens=-1", "a whole number from 1 up"]),
+        (["max_tokens=many"], ["max_tokens=many", "a whole number"]),
+        (["max_tokens=64,128"], ["max_tokens=64,128", "-m"]),
+        (["dataset.path=/no/such/file.jsonl", "dataset=gsm8k"], ["dataset.path=/no/such/file.jsonl"]),
+        (["load.rate=3"], ["load.rate=3", "load=closed"]),
+        (["load=gamma", "load.burstiness=0"], ["load.burstiness=0", "above 0"]),
+        (["objective=speed"], ["objective=speed", "output_token_per_s"]),
+        (["engine.args.port=1"], ["engine.args.port"]),
+        (["model.path=/no/such/folder"], ["model.path=/no/such/folder"]),
+        (["output_length=128"], ["output_length=128", "weights=dummy"]),
+        (["study_name=a/b"], ["study_name=a/b"]),
+        (["nonsense"], ["nonsense", "key=value"]),
+        (["-m", "model=smollm2-135m,nosuch"], ["model=nosuch"]),
+        (["-m", "max_tokens=64,-1"], ["max_tokens=-1"]),
+    ],
+    ids=lambda value: " ".join(value) if value and isinstance(value, list) else None,
+)
+def test_bad_input_is_said_in_one_line(arguments: list[str], says: list[str]) -> None:
+    line = error_of(*arguments)
+    for part in says:
+        assert part in line
+
+
+def test_an_optimization_that_the_engine_cannot_do_leaves_nothing_to_run() -> None:
+    done = sweep("tracker=none", "hardware=cpu", "opt=awq")
+    assert done.returncode == 2
+    assert "opt=awq" in done.stdout
+    assert "0 cells to run" in done.stdout
+
+
+def test_results_that_cannot_be_written_are_said_before_anything_starts(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    line = error_of(f"results_dir={blocked}")
+    assert f"results_dir={blocked}" in line

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.support.cli import sweep
+
+
+def plan_of(*arguments: str, results: Path) -> dict[str, Any]:
+    done = sweep("-m", "dry_run=json", f"results_dir={results}", *arguments)
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    plan: dict[str, Any] = json.loads(line)
+    return plan
+
+
+def test_the_plan_shares_an_engine_between_cells_that_differ_only_in_the_request(tmp_path: Path) -> None:
+    plan = plan_of("hardware=cpu", "opt=none,prefix-cache", "max_tokens=64,128", results=tmp_path)
+    assert plan["totals"]["cells"] == 4
+    assert plan["totals"]["deployments"] == 2
+    assert len({cell["cell_id"] for cell in plan["cells"]}) == 4
+    assert {one["opt"][0] for one in plan["deployments"]} == {"none", "prefix-cache"}
+    assert all(one["cells"] == 2 and one["gpus"] == 0 for one in plan["deployments"])
+    assert all(cell["status"] == "planned" for cell in plan["cells"])
+
+
+def test_a_dry_run_of_a_small_sweep_takes_under_2_seconds_and_writes_nothing(tmp_path: Path) -> None:
+    plan_of("opt=none,prefix-cache", "max_tokens=64,128", results=tmp_path)  # the file cache is warm after it
+    began = time.perf_counter()
+    plan_of("opt=none,prefix-cache", "max_tokens=64,128", results=tmp_path)
+    assert time.perf_counter() - began < 2.0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_for_a_cluster_needs_no_gpu_here(tmp_path: Path) -> None:
+    plan = plan_of("model=r1-7b,r1-70b", "opt=fp8,awq", "hardware=h200", "load.concurrency=64", results=tmp_path)
+    assert plan["totals"]["cells"] == 4
+    sizes = {(one["model"], *one["opt"]): one["tensor_parallel_size"] for one in plan["deployments"]}
+    assert sizes["r1-7b", "fp8"] == 1
+    assert sizes["r1-70b", "fp8"] >= 1
+    for one in plan["deployments"]:
+        assert one["weights_gib"] > 0
+        assert "--tensor-parallel-size" in one["command"]
+
+
+def test_a_pair_that_cannot_work_is_skipped_with_its_reason(tmp_path: Path) -> None:
+    plan = plan_of("opt=none,[fp8,awq]", "hardware=h200", "model=r1-7b", results=tmp_path)
+    skipped = [cell for cell in plan["cells"] if cell["status"] == "skipped"]
+    assert len(skipped) == 1
+    assert "excludes" in skipped[0]["reason"]
+
+
+def test_both_spellings_of_a_single_optimization_are_the_same_cell(tmp_path: Path) -> None:
+    plan = plan_of("opt=prefix-cache,[prefix-cache]", results=tmp_path)
+    assert [cell["status"] for cell in plan["cells"]] == ["planned", "skipped"]
+    assert "the same measurement" in plan["cells"][1]["reason"]
+
+
+def test_the_users_own_engine_flags_are_part_of_the_deployment(tmp_path: Path) -> None:
+    plan = plan_of("engine.args.max-num-seqs=4,8", results=tmp_path)
+    assert plan["totals"]["deployments"] == 2
+    assert {" ".join(one["command"]).partition("--max-num-seqs ")[2].split()[0] for one in plan["deployments"]} == {
+        "4",
+        "8",
+    }
+
+
+def test_a_person_reads_the_same_plan(tmp_path: Path) -> None:
+    done = sweep("-m", "dry_run=true", f"results_dir={tmp_path}", "opt=none,prefix-cache")
+    assert done.returncode == 0
+    assert "2 cells to run on 2 deployments" in done.stdout
