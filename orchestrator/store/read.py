@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,11 +31,12 @@ def statuses(study_dir: Path) -> dict[str, CellStatus]:
     """Status of every stored cell, by cell_id; empty when there is no such study."""
     found = {}
     for path in _files(study_dir, "cells"):
-        row = _read_cell(path, ["status", "reason", "attempts"])
-        if row is None:
+        table = _read_cell(path, ["status", "reason", "attempts"])
+        if table is None:
             found[path.stem] = CellStatus("corrupt", f"{path} cannot be read")
         else:
-            found[path.stem] = CellStatus(**row.to_pylist()[0])
+            row = table.to_pylist()[0]
+            found[path.stem] = CellStatus(row["status"], row.get("reason"), row.get("attempts"))
     return found
 
 

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.metrics.energy import energy_j
+from orchestrator.metrics.engine import counter_delta, engine_metrics, gauge_max, gauge_mean
+from orchestrator.metrics.window import Window
+from orchestrator.records import Sample
+
+WINDOW = Window(10.0, 20.0)
+
+
+def usage(*points: tuple[float, float]) -> list[Sample]:
+    return [Sample(t_s, kv_usage=value) for t_s, value in points]
+
+
+def test_a_gauge_is_weighted_by_time_not_by_sample() -> None:
+    crowded = usage((9.0, 1.0), (10.0, 1.0), (10.1, 1.0), (10.2, 1.0), (10.3, 1.0), (15.0, 0.0), (21.0, 0.0))
+    assert gauge_mean(crowded, "kv_usage", WINDOW) == pytest.approx((0.3 + 4.7 / 2) / 10)
+
+
+def test_a_gauge_outside_the_window_does_not_count() -> None:
+    samples = usage((0.0, 0.9), (9.0, 0.9), (11.0, 0.1), (19.0, 0.1), (30.0, 0.9))
+    assert gauge_max(samples, "kv_usage", WINDOW) == 0.1
+    assert gauge_mean(usage((9.0, 0.9), (21.0, 0.9)), "kv_usage", WINDOW) is None
+    assert gauge_max([], "kv_usage", WINDOW) is None
+
+
+def test_failed_samples_are_passed_over() -> None:
+    samples = [*usage((10.0, 0.5)), Sample(15.0), *usage((20.0, 0.5))]
+    assert gauge_mean(samples, "kv_usage", WINDOW) == pytest.approx(0.5)
+
+
+def test_a_counter_starts_from_the_last_sample_before_the_window_and_ends_with_the_last_of_all() -> None:
+    samples = [
+        Sample(t, preemptions_total=v) for t, v in [(2, 1.0), (9, 4.0), (15, 5.0), (20, 6.0), (21, 9.0)]
+    ]
+    assert counter_delta(samples, "preemptions_total", WINDOW) == 5.0
+
+
+def test_a_counter_that_was_not_read_on_both_sides_has_no_growth() -> None:
+    late = [Sample(11.0, preemptions_total=1.0), Sample(21.0, preemptions_total=2.0)]
+    early = [Sample(9.0, preemptions_total=1.0), Sample(19.0, preemptions_total=2.0)]
+    assert counter_delta(late, "preemptions_total", WINDOW) is None
+    assert counter_delta(early, "preemptions_total", WINDOW) is None
+
+
+def test_a_counter_that_fell_has_no_growth() -> None:
+    samples = [Sample(t, preemptions_total=v) for t, v in [(9, 4.0), (15, 0.0), (21, 9.0)]]
+    assert counter_delta(samples, "preemptions_total", WINDOW) is None
+
+
+def test_counters_that_did_not_move_give_no_rate() -> None:
+    still = dict.fromkeys(
+        ("prefix_queries_tokens_total", "prefix_hits_tokens_total", "spec_drafts_total"), 5.0
+    )
+    got = engine_metrics([Sample(9.0, **still), Sample(21.0, **still)], WINDOW)  # type: ignore[arg-type]
+    assert got["prefix_hit_rate"] is None
+    assert got["spec_tokens_per_step"] is None
+
+
+def test_energy_is_that_of_the_window_over_all_gpus() -> None:
+    samples = [Sample(5.0, gpu_energy_j=(0.0, 100.0)), Sample(25.0, gpu_energy_j=(2000.0, 4100.0))]
+    assert energy_j(samples, WINDOW) == pytest.approx(1000.0 + 2000.0)
+
+
+def test_energy_needs_a_counter_on_both_sides_that_never_falls() -> None:
+    assert energy_j([Sample(5.0), Sample(25.0)], WINDOW) is None
+    assert energy_j([Sample(5.0, gpu_energy_j=(1.0,)), Sample(15.0, gpu_energy_j=(2.0,))], WINDOW) is None
+    fell = [
+        Sample(5.0, gpu_energy_j=(9.0,)),
+        Sample(15.0, gpu_energy_j=(1.0,)),
+        Sample(25.0, gpu_energy_j=(10.0,)),
+    ]
+    assert energy_j(fell, WINDOW) is None
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), st.floats(0, 1)), max_size=20))
+def test_a_mean_lies_between_the_least_and_the_most_sampled(points: list[tuple[float, float]]) -> None:
+    mean = gauge_mean(usage(*points), "kv_usage", WINDOW)
+    inside = any(10.0 <= t_s <= 20.0 for t_s, _ in points)
+    assert (mean is not None) == inside
+    if mean is not None:
+        values = [value for _, value in points]
+        assert min(values) - 1e-9 <= mean <= max(values) + 1e-9

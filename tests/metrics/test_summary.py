@@ -1,0 +1,252 @@
+"""One small cell, every column worked out by hand.
+
+Four requests on a server that keeps at most two running:
+
+    A  sent 0, tokens at 1 (1 reasoning), 2 (1 reasoning), 3 (2 visible), ends 3
+    B  sent 0, tokens at 2 (1 visible), 4 (1 visible), ends 4, cut off by the budget
+    C  sent 3, tokens at 4 (1 reasoning), 10 (3 reasoning), ends 10, cut off before it showed anything
+    D  sent 4, one token at 5, stream breaks at 6
+
+so in flight: 2 from 0 to 3, 2 to 4, 2 to 6, 1 to 10.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.config import SloConfig
+from orchestrator.metrics.summary import summarize
+from orchestrator.records import Grade, Outcome, Record, Sample
+from tests.support.timelines import record
+
+A = record(0.0, [(1.0, 1, 1), (2.0, 1, 1), (3.0, 2, 0)], item_id="a", scheduled_s=-0.004, cached_tokens=5)
+B = record(0.0, [(2.0, 1, 0), (4.0, 1, 0)], item_id="b", finish_reason="length")
+C = record(3.0, [(4.0, 1, 1), (10.0, 3, 3)], item_id="c", finish_reason="length")
+D = record(4.0, [(5.0, 1, 0)], item_id="d", end_s=6.0, outcome="error")
+CELL = [A, B, C, D]
+GRADES = [Grade("1", True), Grade("2", True), Grade(None, False), Grade(None, None)]
+SLO = SloConfig(ttft_s=1.5, ttfvt_s=5.0, tpot_s=1.0)
+
+BEFORE = Sample(
+    -1.0,
+    kv_usage=0.0,
+    running=0.0,
+    waiting=0.0,
+    preemptions_total=1.0,
+    prefix_queries_tokens_total=100.0,
+    prefix_hits_tokens_total=50.0,
+    spec_drafts_total=10.0,
+    spec_drafted_total=30.0,
+    spec_accepted_total=5.0,
+    gpu_energy_j=(1000.0, 500.0),
+)
+DURING = Sample(5.0, kv_usage=0.6, running=2.0, waiting=0.0, gpu_energy_j=(1600.0, 800.0))
+AFTER = Sample(
+    11.0,
+    kv_usage=0.0,
+    running=0.0,
+    waiting=0.0,
+    preemptions_total=3.0,
+    prefix_queries_tokens_total=140.0,
+    prefix_hits_tokens_total=60.0,
+    spec_drafts_total=14.0,
+    spec_drafted_total=42.0,
+    spec_accepted_total=11.0,
+    gpu_energy_j=(2200.0, 1100.0),
+)
+SAMPLES = [BEFORE, DURING, AFTER]
+
+EXPECTED: dict[str, float | int | None] = {
+    # of A, B, C: TTFT 1, 2, 1; TTFVT 3, 2 and (censored) 7; TPOT 2/3, 2, 6/3; E2E 3, 4, 7
+    "ttft_s_mean": 4 / 3, "ttft_s_p50": 1.0, "ttft_s_p90": 1.8, "ttft_s_p95": 1.9, "ttft_s_p99": 1.98,
+    "ttfvt_s_mean": 4.0, "ttfvt_s_p50": 3.0, "ttfvt_s_p90": 6.2, "ttfvt_s_p95": 6.6, "ttfvt_s_p99": 6.92,
+    "tpot_s_mean": 14 / 9, "tpot_s_p50": 2.0, "tpot_s_p90": 2.0, "tpot_s_p95": 2.0, "tpot_s_p99": 2.0,
+    "e2e_s_mean": 14 / 3, "e2e_s_p50": 4.0, "e2e_s_p90": 6.4, "e2e_s_p95": 6.7, "e2e_s_p99": 6.94,
+    # with D infinitely late the median lies between the second and the third of four
+    "ttft_s_p50_all": 1.5, "ttft_s_p90_all": None, "ttft_s_p95_all": None, "ttft_s_p99_all": None,
+    "ttfvt_s_p50_all": 5.0, "ttfvt_s_p90_all": None, "ttfvt_s_p95_all": None, "ttfvt_s_p99_all": None,
+    "tpot_s_p50_all": 2.0, "tpot_s_p90_all": None, "tpot_s_p95_all": None, "tpot_s_p99_all": None,
+    "e2e_s_p50_all": 5.5, "e2e_s_p90_all": None, "e2e_s_p95_all": None, "e2e_s_p99_all": None,
+    # TTFVT − TTFT: 2, 0, 6
+    "thinking_s_mean": 8 / 3, "thinking_s_p50": 2.0, "thinking_s_p90": 5.2, "thinking_s_p95": 5.6,
+    "thinking_s_p99": 5.92,
+    # reasoning: A (2 − 1) / 1, C (10 − 4) / 3; visible: A has both in one chunk, B (4 − 2) / 1
+    "tpot_thinking_s_mean": 1.5, "tpot_thinking_s_p50": 1.5, "tpot_thinking_s_p90": 1.9,
+    "tpot_thinking_s_p95": 1.95, "tpot_thinking_s_p99": 1.99,
+    "tpot_visible_s_mean": 1.0, "tpot_visible_s_p50": 1.0, "tpot_visible_s_p90": 1.8,
+    "tpot_visible_s_p95": 1.9, "tpot_visible_s_p99": 1.98,
+    # per token: A 1, ½, ½; B 2; C 2, 2, 2
+    "itl_s_mean": 10 / 7, "itl_s_p50": 2.0, "itl_s_p90": 2.0, "itl_s_p95": 2.0, "itl_s_p99": 2.0,
+    # per chunk: A 1, 1; B 2; C 6
+    "chunk_gap_s_mean": 2.5, "chunk_gap_s_p50": 1.5, "chunk_gap_s_p90": 4.8, "chunk_gap_s_p95": 5.4,
+    "chunk_gap_s_p99": 5.88,
+    "ttfvt_censored_share": 1 / 3,
+    # lags 0.004, 0, 0, 0: the 99th percentile is 97 % of the way from the third to the fourth
+    "send_lag_s_p99": 0.00388,
+    # A right, B right but cut off, C wrong: 1 of 3; Wilson's interval with z = 1.959964
+    "accuracy": 1 / 3, "accuracy_low": 0.061492, "accuracy_high": 0.792340,
+    "requests_total": 4, "requests_ok": 3, "error_rate": 0.25, "cancelled_rate": 0.0, "truncated_rate": 2 / 3,
+    "prompt_tokens": 30, "output_tokens": 10, "thinking_token_share": 0.6, "cached_token_share": 5 / 30,
+    "window_s": 10.0, "request_per_s": 0.3, "output_token_per_s": 1.0, "total_token_per_s": 4.0,
+    "output_token_per_s_per_gpu": 0.5, "visible_token_per_s": 0.4,
+    "in_flight_mean": 1.6,
+    # A alone: B's TTFT is 2, C never showed anything
+    "goodput_per_s": 0.1, "slo_attainment": 0.25,
+    # median 2, so from 0 to 6: 4 tokens of A, 2 of B, 1 of C; A and B ended
+    "steady_start_s": 0.0, "steady_window_s": 6.0, "steady_output_token_per_s": 7 / 6,
+    "steady_request_per_s": 2 / 6,
+    # 95 % of four is all four: C is the last to end
+    "straggler_time_s": 0.0, "straggler_share": 0.0, "straggler_gpu_idle_share": None,
+    # linear between samples: 0.1 at 0, 0.6 at 5, 0.1 at 10
+    "kv_usage_mean": 0.35, "kv_usage_max": 0.6,
+    # 1/3 at 0, 2 at 5, 1/3 at 10
+    "running_mean": 7 / 6, "waiting_mean": 0.0,
+    "preemptions": 2, "prefix_hit_rate": 0.25, "spec_acceptance_rate": 0.5, "spec_tokens_per_step": 2.5,
+    # 100 J/s and 50 J/s throughout, for 10 s
+    "energy_j": 1500.0, "joule_per_output_token": 150.0,
+}  # fmt: skip
+
+
+def test_every_column_is_what_it_is_by_hand() -> None:
+    got = summarize(CELL, GRADES, SAMPLES, SLO, gpus=2)
+    assert got.keys() == EXPECTED.keys()
+    assert got == {name: pytest.approx(value, abs=1e-6) for name, value in EXPECTED.items()}
+
+
+def test_counts_are_integers() -> None:
+    got = summarize(CELL, GRADES, SAMPLES, SLO, gpus=2)
+    whole = {name for name, value in got.items() if isinstance(value, int)}
+    assert whole == {"requests_total", "requests_ok", "prompt_tokens", "output_tokens", "preemptions"}
+
+
+def test_nothing_measured_gives_every_column_and_no_number() -> None:
+    got = summarize([], None, [], SLO, gpus=1)
+    assert got.keys() == EXPECTED.keys()
+    assert {name: value for name, value in got.items() if value is not None} == {
+        "requests_total": 0,
+        "requests_ok": 0,
+    }
+
+
+def test_failures_alone_have_no_rate() -> None:
+    got = summarize([D, D], None, SAMPLES, SLO, gpus=1)
+    assert got["error_rate"] == 1.0
+    assert got["slo_attainment"] == 0.0
+    rates = [name for name in got if name.endswith(("_per_s", "_per_gpu"))]
+    assert len(rates) == 8
+    assert {got[name] for name in [*rates, "ttft_s_mean", "ttft_s_p50_all", "joule_per_output_token"]} == {
+        None
+    }
+
+
+def test_a_missing_count_makes_the_rate_unknown_not_smaller() -> None:
+    got = summarize([A, replace(B, output_tokens=None)], None, [], SloConfig(), gpus=1)
+    assert got["output_token_per_s"] is None
+    assert got["thinking_token_share"] is None
+    assert got["request_per_s"] == 0.5
+
+
+def test_missing_chunk_counts_make_the_inter_token_latency_unknown() -> None:
+    got = summarize([A, replace(B, chunk_tokens=None, chunk_reasoning=None)], None, [], SloConfig(), gpus=1)
+    assert got["itl_s_p50"] is None
+    assert got["steady_output_token_per_s"] is None
+    assert got["chunk_gap_s_p50"] == 1.0
+
+
+def test_what_the_client_cancelled_is_no_error_of_the_server() -> None:
+    got = summarize([A, replace(D, outcome="cancelled")], None, [], SloConfig(), gpus=1)
+    assert got["error_rate"] == 0.0
+    assert got["cancelled_rate"] == 0.5
+    assert got["e2e_s_p50_all"] is None
+
+
+def test_a_cpu_has_no_throughput_per_gpu() -> None:
+    assert summarize(CELL, None, [], SLO, gpus=0)["output_token_per_s_per_gpu"] is None
+
+
+def test_without_grades_there_is_no_accuracy() -> None:
+    got = summarize(CELL, None, [], SLO, gpus=0)
+    assert (got["accuracy"], got["accuracy_low"], got["accuracy_high"]) == (None, None, None)
+
+
+def test_a_shared_gpu_has_no_energy() -> None:
+    assert summarize(CELL, None, SAMPLES, SLO, gpus=2, gpu_shared=True)["energy_j"] is None
+
+
+OUTCOMES: list[Outcome] = ["ok", "ok", "ok", "error", "timeout", "cancelled"]
+gaps = st.floats(0.001, 5.0)
+
+
+@st.composite
+def any_record(draw: st.DrawFn) -> Record:
+    sent = draw(st.floats(0.0, 20.0))
+    chunks, time = [], sent
+    for gap in draw(st.lists(gaps, max_size=6)):
+        time += gap
+        tokens = draw(st.integers(1, 4))
+        chunks.append((time, tokens, draw(st.integers(0, tokens))))
+    outcome: Outcome = draw(st.sampled_from(OUTCOMES)) if chunks else "error"
+    return record(sent, chunks, end_s=time + draw(gaps), outcome=outcome)
+
+
+cells = st.lists(any_record(), min_size=1, max_size=12)
+
+
+@given(cells, st.randoms())
+def test_the_order_of_requests_changes_nothing(records: list[Record], shuffle: random.Random) -> None:
+    shuffled = list(records)
+    shuffle.shuffle(shuffled)
+    got = summarize(shuffled, None, SAMPLES, SLO, gpus=1)
+    assert got == {
+        name: pytest.approx(value) for name, value in summarize(records, None, SAMPLES, SLO, gpus=1).items()
+    }
+
+
+@given(cells)
+def test_percentiles_ascend_and_counting_failures_only_raises_them(records: list[Record]) -> None:
+    got = summarize(records, None, [], SLO, gpus=1)
+    for name in ("ttft_s", "ttfvt_s", "tpot_s", "e2e_s", "itl_s", "chunk_gap_s"):
+        ascending = [value for q in (50, 90, 95, 99) if (value := got[f"{name}_p{q}"]) is not None]
+        assert ascending == sorted(ascending)
+        for q in (50, 90, 95, 99):
+            ok, late = got[f"{name}_p{q}"], got.get(f"{name}_p{q}_all")
+            assert ok is None or late is None or late >= ok - 1e-9
+
+
+@given(cells)
+def test_a_failure_more_never_raises_a_rate(records: list[Record]) -> None:
+    failure = record(0.0, [(25.0, 100, 0)], outcome="error")
+    before = summarize(records, None, [], SLO, gpus=1)
+    after = summarize([*records, failure], None, [], SLO, gpus=1)
+    for name in (
+        "request_per_s",
+        "output_token_per_s",
+        "visible_token_per_s",
+        "goodput_per_s",
+        "slo_attainment",
+    ):
+        was, now = before[name], after[name]
+        assert (was is None and now in (None, 0.0)) or (was is not None and now is not None and now <= was)
+
+
+@given(cells)
+def test_shares_are_shares(records: list[Record]) -> None:
+    got = summarize(records, None, [], SLO, gpus=1)
+    for name, value in got.items():
+        if value is not None and name.endswith(("_share", "_rate", "_attainment")):
+            assert -1e-9 <= value <= 1 + 1e-9 or name == "straggler_gpu_idle_share"
+
+
+@given(cells)
+def test_the_steady_state_lies_in_the_window(records: list[Record]) -> None:
+    got = summarize(records, None, [], SLO, gpus=1)
+    start, length = got["steady_start_s"], got["steady_window_s"]
+    if start is not None and length is not None:
+        sent = [one.sent_s for one in records if one.sent_s is not None]
+        assert start >= min(sent)
+        assert start + length <= max(one.end_s for one in records) + 1e-9

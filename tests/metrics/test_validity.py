@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator.load.arrivals import Closed, Open
+from orchestrator.metrics.validity import Conduct, flags, status
+from orchestrator.records import Record, Sample
+from tests.support.timelines import record
+
+
+def sent(at: float, scheduled: float | None = None, **changes: Any) -> Record:
+    return record(at, [(at + 1.0, 10, 0)], scheduled_s=at if scheduled is None else scheduled, **changes)
+
+
+def sampled(until_s: float, tokens: float, **values: float) -> list[Sample]:
+    """Four a second from just before 0 to just after ``until_s``; the token counter rises in the end."""
+    times = np.linspace(-0.1, until_s + 0.1, int(4 * until_s) + 2)
+    return [
+        Sample(
+            float(t),
+            kv_usage=0.5,
+            running=1.0,
+            waiting=values.get("waiting", 0.0),
+            generation_tokens_total=100.0 + (tokens if t > until_s else 0.0),
+        )
+        for t in times
+    ]
+
+
+RECORDS = [sent(0.0), sent(0.1), sent(0.2), sent(0.3)]
+GOOD = Conduct(schedule=Closed(4), telemetry=sampled(1.3, 40.0), cache_reset=True)
+OPEN = replace(GOOD, schedule=Open(np.array([0.0, 0.1, 0.2, 0.3])))
+
+
+def test_a_sound_measurement_has_no_flag() -> None:
+    assert flags(RECORDS, GOOD) == ()
+    assert flags(RECORDS, OPEN) == ()
+    assert status((), RECORDS) == ("done", None)
+
+
+@pytest.mark.parametrize(("failed", "raised"), [(1, ()), (2, ("errors",))])
+def test_errors_above_one_per_cent_of_the_requests(failed: int, raised: tuple[str, ...]) -> None:
+    records = [*[sent(0.0)] * (100 - failed), *[sent(0.0, outcome="timeout")] * failed]
+    assert flags(records, replace(GOOD, telemetry=sampled(1.0, 1000.0))) == raised
+
+
+def test_what_the_client_cancelled_is_no_error() -> None:
+    records = [*RECORDS, sent(0.3, outcome="cancelled")]
+    assert flags(records, replace(GOOD, telemetry=sampled(1.3, 55.0))) == ()
+
+
+@pytest.mark.parametrize(("lag_s", "raised"), [(0.0049, ()), (0.0051, ("client_lag",))])
+def test_client_lag_above_five_milliseconds(lag_s: float, raised: tuple[str, ...]) -> None:
+    assert flags([sent(r.scheduled_s + lag_s, r.scheduled_s) for r in RECORDS], GOOD) == raised
+
+
+@pytest.mark.parametrize(("lag_s", "raised"), [(0.0009, ()), (0.0011, ("client_lag",))])
+def test_client_lag_above_a_tenth_of_the_gap_of_an_open_load(lag_s: float, raised: tuple[str, ...]) -> None:
+    records = [sent(i / 100 + lag_s, i / 100) for i in range(100)]
+    assert flags(records, replace(OPEN, telemetry=sampled(2.0, 1000.0))) == raised
+
+
+def test_an_open_load_sent_too_slowly_is_under_rate() -> None:
+    records = [sent(i * 0.11, i * 0.1) for i in range(20)]
+    telemetry = sampled(records[-1].end_s, 200.0)
+    assert flags(records, replace(OPEN, telemetry=telemetry)) == ("client_lag", "under_rate")
+    saturated = sampled(records[-1].end_s, 200.0, waiting=3.0)
+    assert flags(records, replace(OPEN, telemetry=saturated)) == ("client_lag",)
+    assert flags(records, replace(GOOD, telemetry=telemetry)) == ("client_lag",)
+
+
+def test_the_engine_the_cache_and_the_gpu() -> None:
+    assert flags(RECORDS, replace(GOOD, engine_restarted=True)) == ("engine_restarted",)
+    assert flags(RECORDS, replace(GOOD, cache_reset=False)) == ("cache_warm",)
+    assert flags(RECORDS, replace(GOOD, cache_reset=None)) == ("cache_warm",)
+    assert flags(RECORDS, replace(GOOD, gpu_shared=True)) == ("gpu_shared",)
+    assert flags(RECORDS, replace(GOOD, gpu_shared=None)) == ()
+
+
+@pytest.mark.parametrize(
+    ("counted", "raised"),
+    [(9990.0, ()), (10010.0, ()), (9980.0, ("token_mismatch",)), (10020.0, ("token_mismatch",))],
+)
+def test_token_counts_that_differ_by_over_a_thousandth(counted: float, raised: tuple[str, ...]) -> None:
+    assert flags([sent(0.0)] * 1000, replace(GOOD, telemetry=sampled(1.0, counted))) == raised
+
+
+def test_after_a_failure_the_server_may_have_counted_more_than_it_sent_but_not_less() -> None:
+    records = [*[sent(0.0)] * 999, sent(0.0, outcome="timeout")]
+    assert flags(records, replace(GOOD, telemetry=sampled(1.0, 10500.0))) == ()
+    assert flags(records, replace(GOOD, telemetry=sampled(1.0, 9900.0))) == ("token_mismatch",)
+
+
+def test_telemetry_that_is_missing_or_has_a_hole() -> None:
+    long = [sent(0.0), sent(19.0)]
+    whole = sampled(20.0, 20.0)
+    assert flags(long, replace(GOOD, telemetry=whole)) == ()
+    assert flags(long, replace(GOOD, telemetry=())) == ("telemetry_missing",)
+    assert flags(long, replace(GOOD, telemetry=whole[:-1])) == ("telemetry_missing",)
+    assert flags(long, replace(GOOD, telemetry=whole[:40] + whole[48:])) == ("telemetry_missing",)
+    assert flags(long, replace(GOOD, telemetry=whole[:40] + whole[42:])) == ()
+    unread = [replace(sample, kv_usage=None) for sample in whole]
+    assert flags(long, replace(GOOD, telemetry=unread)) == ("telemetry_missing",)
+
+
+def test_an_external_server_that_cannot_be_asked_is_named_and_stays_valid() -> None:
+    external = replace(GOOD, external=True, cache_reset=None, telemetry=())
+    raised = flags(RECORDS, external)
+    assert raised == ("cache_unknown", "telemetry_absent")
+    assert status(raised, RECORDS) == ("done", None)
+    assert flags(RECORDS, replace(external, cache_reset=False)) == ("cache_warm", "telemetry_absent")
+
+
+def test_a_flag_makes_the_cell_invalid_and_says_why() -> None:
+    outcome, reason = status(("errors", "gpu_shared", "cache_unknown"), RECORDS)
+    assert outcome == "invalid"
+    assert reason == "over 1 % of the requests failed; another process used the GPU"
+
+
+def test_nothing_ok_is_a_failed_cell_with_the_usual_error() -> None:
+    refused = record(None, outcome="error", error="connection refused", http_status=None)
+    busy = record(0.0, outcome="error", error=None, http_status=503)
+    assert status(("errors",), [refused, refused, busy, replace(refused, outcome="timeout")]) == (
+        "failed",
+        "none of 4 requests succeeded: 3 error, 1 timeout; most often: connection refused",
+    )
+    assert status((), []) == ("failed", "no request was made")

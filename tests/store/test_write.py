@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.errors import ConfigError
+from orchestrator.records import Grade, Sample
+from orchestrator.store import write
+from orchestrator.store.read import read_cells, read_requests, read_telemetry, statuses
+from orchestrator.store.write import check_writable, clean_partial, commit
+from tests.support.timelines import record
+
+RECORDS = [record(0.0, [(1.0, 1, 0), (2.0, 1, 0)], request_id=f"r{i}") for i in range(3)]
+GRADES = [Grade("1", True)] * 3
+SAMPLES = [Sample(0.0, running=1.0), Sample(1.0, running=2.0)]
+
+
+def row(status: str = "done") -> dict[str, Any]:
+    return {"status": status, "study": "s", "gpus": 0, "opt": ["none"], "started_at": datetime.now(UTC)}
+
+
+def store(study: Path, cell_id: str = "c1", status: str = "done", requests: int = 3) -> Path:
+    return commit(study, cell_id, row(status), RECORDS[:requests], GRADES[:requests], SAMPLES)
+
+
+def leftovers(study: Path) -> list[Path]:
+    return sorted(path for path in study.rglob("*.tmp"))
+
+
+def in_a_child(act: Callable[[], object]) -> int:
+    """Runs it in a fork that never cleans up after itself; returns the exit status."""
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            act()
+            status = 0
+        except BaseException:
+            status = 71
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def killed_at(step: int, act: Callable[[], object]) -> int:
+    """Runs it in a child that is killed on entering a step: any call that changes what is on the disk."""
+
+    def act_until_killed() -> None:
+        steps = 0
+
+        def counted(call: Callable[..., Any]) -> Callable[..., Any]:
+            def step_then_call(*args: Any, **kwargs: Any) -> Any:
+                nonlocal steps
+                steps += 1
+                if steps == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return call(*args, **kwargs)
+
+            return step_then_call
+
+        with pytest.MonkeyPatch.context() as patch:
+            for owner, name in ((pq, "write_table"), (os, "fsync"), (Path, "replace"), (Path, "unlink")):
+                patch.setattr(owner, name, counted(getattr(owner, name)))
+            act()
+
+    return in_a_child(act_until_killed)
+
+
+def test_a_committed_cell_reads_back_whole(tmp_path: Path) -> None:
+    path = store(tmp_path)
+    assert path == tmp_path / "cells" / "c1.parquet"
+    assert read_cells(tmp_path).to_pylist()[0]["cell_id"] == "c1"
+    assert read_requests(tmp_path)["request_id"].to_pylist() == ["r0", "r1", "r2"]
+    assert read_telemetry(tmp_path, "c1")["running"].to_pylist() == [1.0, 2.0]
+    assert leftovers(tmp_path) == []
+
+
+def test_every_file_carries_its_schema_version(tmp_path: Path) -> None:
+    store(tmp_path)
+    for folder in ("cells", "requests", "telemetry"):
+        metadata = pq.read_schema(tmp_path / folder / "c1.parquet").metadata
+        assert metadata[b"schema_version"] == b"1"
+
+
+def test_a_cell_without_requests_can_be_stored(tmp_path: Path) -> None:
+    commit(tmp_path, "c1", {"status": "failed", "reason": "engine died"}, (), (), ())
+    assert statuses(tmp_path)["c1"].reason == "engine died"
+    assert read_requests(tmp_path).num_rows == 0
+
+
+def test_killed_at_any_step_a_new_cell_is_wholly_there_or_not_at_all(tmp_path: Path) -> None:
+    step = 0
+    while True:
+        step += 1
+        study = tmp_path / str(step)
+        ended = killed_at(step, partial(store, study))
+        if ended == 0:
+            break
+        assert ended == -signal.SIGKILL
+        if statuses(study):
+            assert read_requests(study).num_rows == 3
+            assert read_telemetry(study, "c1").num_rows == 2
+        else:
+            assert read_cells(study).num_rows == 0
+            assert read_requests(study).num_rows == 0
+        clean_partial(study)
+        assert leftovers(study) == []
+        store(study)
+        assert statuses(study)["c1"].status == "done"
+    assert step > 12
+
+
+def test_killed_at_any_step_a_cell_stored_again_is_the_old_the_new_or_none(tmp_path: Path) -> None:
+    step = 0
+    seen = set()
+    while True:
+        step += 1
+        study = tmp_path / str(step)
+        store(study, status="invalid", requests=2)
+        ended = killed_at(step, partial(store, study))
+        found = {cell: one.status for cell, one in statuses(study).items()}
+        requests = read_requests(study).num_rows
+        assert (found.get("c1"), requests) in {("invalid", 2), (None, 0), ("done", 3)}
+        seen.add(found.get("c1"))
+        if ended == 0:
+            break
+    assert seen == {"invalid", None, "done"}
+
+
+def test_a_full_disk_raises_and_leaves_what_was_there(tmp_path: Path) -> None:
+    """The kernel refuses to let any file of the child grow past 1 kB, as a full disk would."""
+    store(tmp_path, status="invalid", requests=2)
+
+    def store_on_a_full_disk() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+        with pytest.raises(OSError, match="File too large"):
+            store(tmp_path)
+
+    assert in_a_child(store_on_a_full_disk) == 0
+    assert statuses(tmp_path)["c1"].status == "invalid"
+    assert read_requests(tmp_path).num_rows == 2
+    assert leftovers(tmp_path) == []
+
+
+def test_a_row_that_does_not_fit_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such column"):
+        commit(tmp_path, "c1", {"nonsense": 1}, RECORDS, GRADES, SAMPLES)
+    assert list(tmp_path.rglob("*.*")) == []
+
+
+def test_only_the_temporary_files_of_the_dead_are_cleaned(tmp_path: Path) -> None:
+    (tmp_path / "requests").mkdir()
+    host = socket.gethostname()
+    dead = tmp_path / "requests" / f".c1.999999999@{host}.tmp"
+    alive = tmp_path / "requests" / f".c1.{os.getpid()}@{host}.tmp"
+    elsewhere = tmp_path / "requests" / ".c1.1@another.host.tmp"
+    long_ago = tmp_path / "requests" / ".c2.1@another.host.tmp"
+    for path in (dead, alive, elsewhere, long_ago):
+        path.touch()
+    os.utime(long_ago, (time.time() - 2 * write.STALE_S,) * 2)
+    assert sorted(clean_partial(tmp_path)) == sorted([dead, long_ago])
+    assert leftovers(tmp_path) == sorted([alive, elsewhere])
+
+
+def test_cleaning_a_study_that_does_not_exist_is_nothing(tmp_path: Path) -> None:
+    assert clean_partial(tmp_path / "none") == []
+
+
+def test_a_writable_folder_is_made_and_left_empty(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "results")
+    assert list((tmp_path / "new" / "results").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_a_configuration_error_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"results_dir=.*file.*Not a directory") as raised:
+        check_writable(tmp_path / "file" / "results")
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,144 @@
+"""Against a stand-in for NVML with two GPUs; what NVML itself answers needs a GPU."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestrator.telemetry.gpu import GpuUse, is_shared, open_gpus
+
+IDLE = GpuUse(frozenset(), (500 << 20,))
+
+
+class NVMLError(Exception):
+    pass
+
+
+def unsupported(*_: Any) -> Any:
+    raise NVMLError("not supported")
+
+
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Handles are the indices; GPU i uses (i + 1) times 10 %, 1 GiB, 100 W and 1000 J."""
+    stand_in = ModuleType("pynvml")
+    module: Any = stand_in
+    by_uuid = {"GPU-aaaa": 0, "GPU-bbbb": 1}
+    module.NVMLError = NVMLError
+    module.NVML_CLOCK_SM, module.NVML_CLOCK_MEM = 1, 2
+    module.nvmlInit = lambda: None
+    module.nvmlDeviceGetCount = lambda: 2
+    module.nvmlDeviceGetHandleByIndex = lambda i: i if i < 2 else unsupported()
+    module.nvmlDeviceGetHandleByUUID = lambda uuid: by_uuid[uuid] if uuid in by_uuid else unsupported()
+    module.nvmlDeviceGetUtilizationRates = lambda gpu: SimpleNamespace(gpu=10 * (gpu + 1))
+    module.nvmlDeviceGetMemoryInfo = lambda gpu: SimpleNamespace(used=(gpu + 1) << 30, total=80 << 30)
+    module.nvmlDeviceGetPowerUsage = lambda gpu: 100_000 * (gpu + 1)
+    module.nvmlDeviceGetTotalEnergyConsumption = lambda gpu: 1_000_000 * (gpu + 1)
+    module.nvmlDeviceGetComputeRunningProcesses = lambda gpu: [SimpleNamespace(pid=10 + gpu)]
+    module.nvmlSystemGetDriverVersion = lambda: b"580.1"
+    module.nvmlSystemGetCudaDriverVersion_v2 = lambda: 13000
+    module.nvmlDeviceGetName = lambda gpu: "NVIDIA H200"
+    module.nvmlDeviceGetUUID = lambda gpu: ["GPU-aaaa", "GPU-bbbb"][gpu]
+    module.nvmlDeviceGetEnforcedPowerLimit = lambda gpu: 700_000
+    module.nvmlDeviceGetMaxClockInfo = lambda gpu, kind: 1980
+    module.nvmlDeviceGetClockInfo = lambda gpu, kind: 1500 * kind
+    module.nvmlDeviceGetEccMode = unsupported
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return stand_in
+
+
+def test_units_are_those_of_the_sample(nvml: ModuleType) -> None:
+    gpus = open_gpus()
+    assert gpus is not None
+    assert gpus.read() == {
+        "gpu_util": (0.1, 0.2),
+        "gpu_memory_bytes": (1 << 30, 2 << 30),
+        "gpu_power_w": (100.0, 200.0),
+        "gpu_energy_j": (1000.0, 2000.0),
+    }
+
+
+@pytest.mark.parametrize(
+    ("visible", "handles"),
+    [(None, (0, 1)), ("1", (1,)), ("1,0", (1, 0)), ("GPU-bbbb", (1,)), (" 0 , 1", (0, 1))],
+)
+def test_gpus_are_those_of_cuda_visible_devices(
+    nvml: ModuleType, monkeypatch: pytest.MonkeyPatch, visible: str | None, handles: tuple[int, ...]
+) -> None:
+    for gpus in (open_gpus(visible), _from_environment(monkeypatch, visible)):
+        assert gpus is not None
+        assert gpus.handles == handles
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "7", "GPU-none"])
+def test_no_gpu_is_none(nvml: ModuleType, visible: str) -> None:
+    assert open_gpus(visible) is None
+
+
+def test_no_driver_is_none(nvml: Any) -> None:
+    nvml.nvmlInit = unsupported
+    assert open_gpus() is None
+
+
+def test_no_nvml_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    assert open_gpus() is None
+
+
+def test_a_counter_that_one_gpu_lacks_is_absent(nvml: Any) -> None:
+    nvml.nvmlDeviceGetTotalEnergyConsumption = lambda gpu: unsupported() if gpu else 1
+    gpus = open_gpus()
+    assert gpus is not None
+    assert gpus.read()["gpu_energy_j"] is None
+    assert gpus.read()["gpu_power_w"] == (100.0, 200.0)
+
+
+def test_provenance_names_the_gpu_and_leaves_out_what_nvml_cannot_tell(nvml: ModuleType) -> None:
+    gpus = open_gpus("1")
+    assert gpus is not None
+    assert gpus.provenance() == {
+        "driver": "580.1",
+        "cuda": "13.0",
+        "gpus": [
+            {
+                "name": "NVIDIA H200",
+                "uuid": "GPU-bbbb",
+                "memory_bytes": 80 << 30,
+                "power_limit_w": 700.0,
+                "sm_clock_max_mhz": 1980,
+                "sm_clock_mhz": 1500,
+                "memory_clock_mhz": 3000,
+                "ecc": None,
+            }
+        ],
+    }
+
+
+def test_the_engines_own_processes_do_not_share_the_gpu(nvml: ModuleType) -> None:
+    gpus = open_gpus()
+    assert gpus is not None
+    ready = gpus.use()
+    assert ready == GpuUse(frozenset({10, 11}), (1 << 30, 2 << 30))
+    assert not is_shared(IDLE, ready, gpus.use())
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (GpuUse(frozenset({5}), (0,)), GpuUse(frozenset({10}), (60 << 30,))),
+        (GpuUse(frozenset(), (2 << 30,)), GpuUse(frozenset({10}), (60 << 30,))),
+        (IDLE, GpuUse(frozenset({10, 12}), (60 << 30,))),
+    ],
+)
+def test_a_busy_gpu_or_a_new_process_is_sharing(before: GpuUse, after: GpuUse) -> None:
+    assert is_shared(before, GpuUse(frozenset({10}), (60 << 30,)), after)
+
+
+def _from_environment(monkeypatch: pytest.MonkeyPatch, visible: str | None) -> Any:
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    return open_gpus()
