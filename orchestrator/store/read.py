@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,6 +43,13 @@ def statuses(study_dir: Path) -> dict[str, CellStatus]:
 def read_cells(study_dir: Path) -> pa.Table:
     """One row per stored cell, with the columns of `CELLS` and any that another version added."""
     return _concatenate([_read_cell(path) for path in _files(study_dir, "cells")], CELLS)
+
+
+def read_cell(study_dir: Path, cell_id: str) -> dict[str, Any] | None:
+    """One cell's row; None when it is not stored or cannot be read."""
+    path = study_dir / "cells" / f"{cell_id}.parquet"
+    table = _read(path) if path.exists() else None
+    return table.to_pylist()[0] if table else None
 
 
 def read_requests(study_dir: Path, cell_ids: Collection[str] | None = None) -> pa.Table:
