@@ -1,0 +1,335 @@
+"""Runs a load against an endpoint in child processes, and brings back one record per request.
+
+The clients are processes of their own, so that neither the caller's threads nor its interpreter lock stand
+between a byte's arrival and its stamp. They share one pre-drawn schedule and one clock (CLOCK_MONOTONIC).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import pickle
+import selectors
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import BinaryIO
+
+import orchestrator
+from orchestrator.errors import MeasurementError
+from orchestrator.load.arrivals import Batch, Closed, Open, Schedule
+from orchestrator.load.client import Finished
+from orchestrator.load.linux import Tickets
+from orchestrator.load.result import record, unsent
+from orchestrator.load.timeline import Stream
+from orchestrator.load.worker import Task
+from orchestrator.records import Endpoint, Record, Request
+
+TOKENS_PER_S_PER_PROCESS = 30_000.0
+"""What one client process is given: about a quarter of a core, so that it is mostly waiting."""
+
+_POLL_S = 0.1
+_PROGRESS_S = 0.5
+_START_AFTER_S = 0.02
+_STOP_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadJob:
+    """One load on one endpoint. ``zero`` is the ``perf_counter`` value that records count their times from.
+
+    ``usage`` is ``continuous`` or ``final``, as the requests were rendered. After ``duration_s`` nothing more
+    is sent and what is in flight is cancelled. ``processes`` None: chosen from ``expected_tokens_per_s``.
+    ``reasoning_inline``: the server has no reasoning parser, the content begins with ``<think>…</think>``;
+    ``think_opened``: the prompt's template has the opening tag already.
+    """
+
+    endpoint: Endpoint
+    requests: tuple[Request, ...]
+    schedule: Schedule
+    usage: str
+    request_timeout_s: float
+    idle_timeout_s: float
+    duration_s: float | None
+    processes: int | None
+    expected_tokens_per_s: float | None
+    zero: float
+    reasoning_inline: bool = False
+    think_opened: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LoadProgress:
+    """Over all processes. ``output_tokens`` as the server counted them, where it counts per chunk."""
+
+    elapsed_s: float
+    sent: int
+    finished: int
+    failed: int
+    in_flight: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadResult:
+    """``records`` in the order of the job's requests, one for each. ``started_s`` is the schedule's zero on
+    the cell's clock. ``cpu_s`` and ``peak_rss_bytes`` are of the client processes, summed."""
+
+    records: tuple[Record, ...]
+    processes: int
+    started_s: float
+    cpu_s: float
+    peak_rss_bytes: int
+
+
+def choose_processes(
+    expected_tokens_per_s: float | None,
+    *,
+    asked: int | None = None,
+    at_most: int = sys.maxsize,
+    cores: int | None = None,
+) -> int:
+    """How many client processes: ``asked`` if given, else as the expected rate needs, leaving one core to the
+    server. Never more than ``at_most`` (the load's concurrency, say)."""
+    if asked is not None:
+        return max(1, min(asked, at_most))
+    cores = cores or len(os.sched_getaffinity(0))
+    needed = math.ceil((expected_tokens_per_s or 0.0) / TOKENS_PER_S_PER_PROCESS)
+    return max(1, min(needed, cores - 1, at_most))
+
+
+def run(
+    job: LoadJob,
+    on_progress: Callable[[LoadProgress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> LoadResult:
+    """Send every request of ``job`` and wait for all of them.
+
+    ``on_progress`` is called about twice a second. ``should_stop`` is asked ten times a second: once it says
+    yes, what is in flight or unsent becomes ``cancelled``. Raises MeasurementError when a client process
+    fails. Whatever happens, no process and no file is left behind.
+    """
+    at_most = len(job.requests)
+    if isinstance(job.schedule, Closed):
+        at_most = min(at_most, job.schedule.concurrency)
+    elif isinstance(job.schedule, Batch):
+        at_most = min(at_most, job.schedule.size)
+    elif len(job.schedule.times_s) != len(job.requests):
+        raise ValueError(f"{len(job.schedule.times_s)} arrivals for {len(job.requests)} requests")
+    if not job.requests:
+        return LoadResult((), 0, perf_counter() - job.zero, 0.0, 0)
+    processes = choose_processes(job.expected_tokens_per_s, asked=job.processes, at_most=at_most)
+
+    with contextlib.ExitStack() as stack:
+        children = _start(job, processes, stack)
+        started, reason = _supervise(job, children, on_progress, should_stop)
+        records = _collect(job, children, started, reason or "the run ended before it was sent")
+    return LoadResult(
+        records=records,
+        processes=processes,
+        started_s=started - job.zero,
+        cpu_s=sum(child.cpu_s for child in children),
+        peak_rss_bytes=sum(child.peak_rss_bytes for child in children),
+    )
+
+
+class _Child:
+    """A client process, its spool, and what it last said."""
+
+    def __init__(self, process: subprocess.Popen[bytes], spool: BinaryIO, errors: BinaryIO) -> None:
+        self.process = process
+        self.spool = spool
+        self.errors = errors
+        self.ready = self.done = False
+        self.progress = (0, 0, 0, 0, 0)
+        self.cpu_s = 0.0
+        self.peak_rss_bytes = 0
+        self._partial = b""
+
+    def tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # its end is seen on its output
+            self.process.stdin.write(line.encode() + b"\n")
+            self.process.stdin.flush()
+
+    def read(self) -> None:
+        """Take what it said. Raises MeasurementError when it ended without being done."""
+        assert self.process.stdout is not None
+        data = os.read(self.process.stdout.fileno(), 65536)
+        if not data:
+            raise MeasurementError(self._epitaph())
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        for line in lines:
+            word, *values = line.decode().split()
+            if word == "ready":
+                self.ready = True
+            elif word == "progress":
+                sent, finished, failed, tokens, in_flight = map(int, values)
+                self.progress = (sent, finished, failed, tokens, in_flight)
+            elif word == "done":
+                self.done = True
+                self.cpu_s, self.peak_rss_bytes = float(values[0]), int(values[1])
+
+    def _epitaph(self) -> str:
+        status = self.process.wait()
+        self.errors.seek(0)
+        tail = self.errors.read().decode(errors="replace")[-2000:].strip()
+        return f"a load client process ended with status {status} in the middle of the run\n{tail}"
+
+
+def _start(job: LoadJob, processes: int, stack: contextlib.ExitStack) -> list[_Child]:
+    tickets = Tickets.create(len(job.requests))
+    stack.callback(os.close, tickets.fd)
+    pipes = [os.pipe() for _ in range(processes)]
+    for fd in (fd for pipe in pipes for fd in pipe):
+        stack.callback(os.close, fd)
+    tell_fds = tuple(write for _, write in pipes)
+
+    children = []
+    for number in range(processes):
+        spool, errors = (stack.enter_context(_nameless_file()) for _ in range(2))
+        task = Task(
+            parent=os.getpid(),
+            endpoint=job.endpoint,
+            requests=dict(_share(job, number, processes)),
+            total=len(job.requests),
+            schedule=job.schedule,
+            slots=_slots(job.schedule, number, processes),
+            counted=job.usage == "continuous",
+            inline=job.reasoning_inline,
+            opened=job.think_opened,
+            request_timeout_s=job.request_timeout_s,
+            idle_timeout_s=job.idle_timeout_s,
+            duration_s=job.duration_s,
+            spool_fd=spool.fileno(),
+            tickets_fd=tickets.fd,
+            listen_fd=pipes[number][0],
+            tell_fds=tell_fds,
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.load.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, "PYTHONPATH": _import_path()},
+            pass_fds=(task.spool_fd, task.tickets_fd, task.listen_fd, *tell_fds),
+            start_new_session=True,  # Ctrl-C is the parent's to handle
+        )
+        stack.callback(_end, process)
+        child = _Child(process, spool, errors)
+        children.append(child)
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            pickle.dump(task, process.stdin, protocol=5)
+            process.stdin.flush()
+    return children
+
+
+def _share(job: LoadJob, number: int, processes: int) -> Iterator[tuple[int, Request]]:
+    """What a process may send: all of a closed load, whose next request goes to whoever is free first; every
+    n-th of the others."""
+    shared = isinstance(job.schedule, Closed)
+    for index, request in enumerate(job.requests):
+        if shared or index % processes == number:
+            yield index, request
+
+
+def _slots(schedule: Schedule, number: int, processes: int) -> int:
+    if isinstance(schedule, Open):
+        return 0
+    whole = schedule.concurrency if isinstance(schedule, Closed) else schedule.size
+    return whole // processes + (number < whole % processes)
+
+
+def _supervise(
+    job: LoadJob,
+    children: Sequence[_Child],
+    on_progress: Callable[[LoadProgress], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> tuple[float, str | None]:
+    """Start all at one moment and wait for them. Returns that moment and why the run was cut short."""
+    started: float | None = None
+    reason: str | None = None
+    told = 0.0
+    with selectors.DefaultSelector() as selector:
+        for child in children:
+            assert child.process.stdout is not None
+            selector.register(child.process.stdout, selectors.EVENT_READ, child)
+        while not all(child.done for child in children):
+            for key, _ in selector.select(_POLL_S):
+                child = key.data
+                child.read()
+                if child.done:
+                    selector.unregister(key.fileobj)
+            now = perf_counter()
+            if started is None:
+                if not all(child.ready for child in children):
+                    continue
+                started = now + _START_AFTER_S
+                for child in children:
+                    child.tell(f"start {started!r}")
+            if reason is None and should_stop is not None and should_stop():
+                reason = "the run was stopped"
+                for child in children:
+                    child.tell(f"stop {reason}")
+            if on_progress is not None and now - told >= _PROGRESS_S:
+                told = now
+                on_progress(_progress(children, max(0.0, now - started)))
+    assert started is not None
+    if on_progress is not None:
+        on_progress(_progress(children, perf_counter() - started))
+    if reason is None and job.duration_s is not None:
+        reason = f"the window of {job.duration_s:g} s ended before it was sent"
+    return started, reason
+
+
+def _progress(children: Sequence[_Child], elapsed_s: float) -> LoadProgress:
+    sent, finished, failed, tokens, in_flight = map(sum, zip(*(c.progress for c in children), strict=True))
+    return LoadProgress(elapsed_s, sent, finished, failed, in_flight, tokens)
+
+
+def _collect(job: LoadJob, children: Sequence[_Child], started: float, why: str) -> tuple[Record, ...]:
+    found: dict[int, Record] = {}
+    for child in children:
+        child.process.wait(_STOP_WITHIN_S)
+        child.spool.seek(0)
+        with contextlib.suppress(EOFError):
+            while True:
+                *call, stream = pickle.load(child.spool)
+                finished = Finished._make([*call, Stream._make(stream)])
+                if finished.number in found:
+                    raise MeasurementError(f"request {finished.number} was sent twice by the load clients")
+                found[finished.number] = record(job.requests[finished.number], finished, job.zero)
+    now = perf_counter()
+    for index, request in enumerate(job.requests):
+        if index not in found:
+            due = started + job.schedule.times_s[index] if isinstance(job.schedule, Open) else None
+            found[index] = unsent(request, scheduled_s=due, end_s=now, why=why, zero=job.zero)
+    return tuple(found[index] for index in range(len(job.requests)))
+
+
+def _nameless_file() -> BinaryIO:
+    """A file without a name, so that it is gone with its last descriptor whatever happens."""
+    return tempfile.TemporaryFile()
+
+
+def _import_path() -> str:
+    """Where a child finds this package: as this process found it, be it a checkout or a wheel."""
+    package = str(Path(orchestrator.__file__).resolve().parents[1])
+    return os.pathsep.join([package, *(path for path in sys.path if path)])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Whatever state it is in."""
+    if process.poll() is None:
+        process.kill()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+    process.wait()

@@ -1,0 +1,156 @@
+"""The bytes of one keep-alive connection: HTTP/1.1 responses in, server-sent events out."""
+
+from __future__ import annotations
+
+import httptools
+
+from orchestrator.load.sse import EventStream
+from orchestrator.load.timeline import Timeline
+from orchestrator.records import Endpoint, Request
+
+_BODY_LIMIT = 64 * 1024  # bytes kept of a body that is not an event stream
+
+
+class ProtocolError(Exception):
+    """What came is not HTTP."""
+
+
+def request_bytes(endpoint: Endpoint, request: Request) -> bytes:
+    """The whole request as it goes on the wire."""
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    head = [
+        f"POST {endpoint.base_path.rstrip('/')}/v1/chat/completions HTTP/1.1",
+        f"Host: {host}:{endpoint.port}",
+        "Content-Type: application/json",
+        "Accept: text/event-stream",
+        f"Content-Length: {len(request.body)}",
+        f"X-Request-Id: {request.request_id}",
+    ]
+    if endpoint.api_key is not None:
+        head.append(f"Authorization: Bearer {endpoint.api_key}")
+    return "\r\n".join([*head, "", ""]).encode() + request.body
+
+
+class ResponseReader:
+    """Reads one response after the other from bytes cut anywhere, into the timeline given to ``begin``.
+
+    llhttp and `EventStream` read everything; the usual case, a read that is whole HTTP chunks of one whole
+    event each, is taken past both of them when neither is in the middle of something. Both keep no state
+    between chunks, so they need not see what was taken past them.
+    """
+
+    __slots__ = (
+        "_at_boundary",
+        "_content_type",
+        "_events",
+        "_fast",
+        "_parser",
+        "_time_s",
+        "_timeline",
+        "body",
+        "complete",
+        "is_stream",
+        "started",
+        "status",
+        "until_close",
+    )
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._time_s = 0.0
+        self.begin(Timeline())
+
+    def begin(self, timeline: Timeline) -> None:
+        """Expect the next response."""
+        self._timeline = timeline
+        self._events = EventStream()
+        self._fast = False
+        self._at_boundary = False
+        self._content_type = b""
+        self.started = False
+        self.status: int | None = None
+        self.is_stream = False
+        self.until_close = True  # neither a length nor chunked: the end of the connection ends the body
+        self.complete = False
+        self.body = b""
+
+    def feed(self, t: float, data: bytes) -> None:
+        """Take what was read at ``t``. Raises ProtocolError."""
+        self.started = True
+        self._time_s = t
+        if self._fast:
+            at, end = 0, len(data)
+            while at < end:
+                line = data.find(b"\r\n", at, at + 10)
+                if line < 0:
+                    break
+                try:
+                    start = line + 2
+                    stop = start + int(data[at:line], 16)
+                except ValueError:
+                    break
+                event = data[start + 6 : stop]
+                if (
+                    not data.startswith(b"data: ", start)
+                    or not event.endswith(b"\n\n")
+                    or event.count(b"\n") != 2
+                    or b"\r" in event
+                    or not data.startswith(b"\r\n", stop)
+                ):
+                    break
+                self._timeline.add(t, event)
+                at = stop + 2
+            else:
+                return
+            if at:
+                data = data[at:]
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            raise ProtocolError(f"not an HTTP response ({error})") from None
+        self._fast = (
+            self._at_boundary and self.is_stream and self._events.between_events and data.endswith(b"\n")
+        )
+
+    def close(self) -> None:
+        """Break the cycle with the parser: no collector runs during a measurement."""
+        del self._parser
+
+    @property
+    def keep_alive(self) -> bool:
+        return bool(self._parser.should_keep_alive())
+
+    # What llhttp calls.
+
+    def on_message_begin(self) -> None:
+        self._content_type = b""
+        self.until_close = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"content-type":
+            self._content_type = value.lower()
+        elif name in (b"content-length", b"transfer-encoding"):
+            self.until_close = False
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        self.is_stream = self.status == 200 and b"text/event-stream" in self._content_type
+
+    def on_chunk_header(self) -> None:
+        self._at_boundary = False
+
+    def on_chunk_complete(self) -> None:
+        self._at_boundary = True
+
+    def on_body(self, body: bytes) -> None:
+        if self.is_stream:
+            for event in self._events.feed(body):
+                self._timeline.add(self._time_s, event)
+        elif len(self.body) < _BODY_LIMIT:
+            self.body += body
+
+    def on_message_complete(self) -> None:
+        self._at_boundary = False
+        if self.status is not None and self.status >= 200:  # a 1xx announces the real one
+            self.complete = True

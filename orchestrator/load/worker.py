@@ -1,0 +1,208 @@
+"""One client process: ``python -m orchestrator.load.worker``, started and spoken to by `driver` only.
+
+Standard input: a pickled `Task`, then the lines ``start T`` and, if the run must end early, ``stop REASON``;
+its end means that the parent is gone. Standard output: the lines ``ready``, ``progress …`` and ``done …``.
+Finished requests go to the file ``Task.spool_fd`` as they end, so that memory does not grow with the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import pickle
+import resource
+import socket
+import sys
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter, process_time
+from typing import Any
+
+import uvloop
+
+from orchestrator.load.arrivals import Batch, Closed, Schedule
+from orchestrator.load.client import Client, Finished
+from orchestrator.load.http import request_bytes
+from orchestrator.load.linux import Tickets, allow_many_sockets, die_with_parent, exact_timers
+from orchestrator.load.senders import BatchSender, ClosedSender, OpenSender, Sender
+from orchestrator.load.timeline import Timeline
+from orchestrator.records import Endpoint, Request
+
+PROGRESS_PERIOD_S = 0.5
+# An open loop's number of requests in flight is known to nobody beforehand.
+_OPEN_CONNECTIONS, _SPARE_CONNECTIONS = 128, 32
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """One process's part of the job.
+
+    ``requests`` maps index → request for all that this process may send, ``slots`` is its share of a closed
+    load's concurrency. ``tickets_fd`` numbers the next request (closed) or the finished ones (batch) over all
+    processes; ``listen_fd`` and ``tell_fds`` are the batch barrier's pipes.
+    """
+
+    parent: int
+    endpoint: Endpoint
+    requests: dict[int, Request]
+    total: int
+    schedule: Schedule
+    slots: int
+    counted: bool
+    inline: bool
+    opened: bool
+    request_timeout_s: float
+    idle_timeout_s: float
+    duration_s: float | None
+    spool_fd: int
+    tickets_fd: int
+    listen_fd: int
+    tell_fds: tuple[int, ...]
+
+
+class Worker:
+    """Sends one task's requests and spools what became of them."""
+
+    def __init__(self, task: Task, loop: asyncio.AbstractEventLoop, address: tuple[str, int]) -> None:
+        self._task = task
+        self._loop = loop
+        self._spool = os.fdopen(task.spool_fd, "wb", buffering=1 << 18)
+        self._finished = self._failed = self._tokens = 0
+        self._cpu_s = 0.0
+        self._input = b""
+        self._over = asyncio.Event()
+        open_loop = not isinstance(task.schedule, (Closed, Batch))
+        self.connections = min(len(task.requests), _OPEN_CONNECTIONS if open_loop else task.slots)
+        self.client = Client(
+            loop,
+            address,
+            {index: request_bytes(task.endpoint, request) for index, request in task.requests.items()},
+            timeline=partial(Timeline, counted=task.counted, inline=task.inline, opened=task.opened),
+            request_timeout_s=task.request_timeout_s,
+            idle_timeout_s=task.idle_timeout_s,
+            spare=min(_SPARE_CONNECTIONS, self.connections) if open_loop else 0,
+            on_finished=self._on_finished,
+        )
+        self._sender = _sender(task, loop, self.client)
+
+    async def run(self) -> None:
+        await self.client.warm(self.connections)
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        self._loop.add_reader(0, self._told)
+        _say("ready")
+        await self._over.wait()
+        self._report()
+        self._spool.close()
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        _say(f"done {process_time() - self._cpu_s!r} {peak}")
+        await self.client.close()
+
+    def _told(self) -> None:
+        data = os.read(0, 65536)
+        if not data:
+            os._exit(1)  # the parent is gone
+        *lines, self._input = (self._input + data).split(b"\n")
+        for line in lines:
+            word, _, rest = line.decode().partition(" ")
+            if word == "start":
+                self._start(float(rest))
+            else:
+                self._stop(rest)
+
+    def _start(self, at_s: float) -> None:
+        self._cpu_s = process_time()
+        self._sender.start(at_s)
+        self._report_again()
+        if self._task.duration_s is not None:
+            why = f"the window of {self._task.duration_s:g} s ended"
+            self._loop.call_later(at_s - perf_counter() + self._task.duration_s, self._stop, why)
+        self._check()
+
+    def _stop(self, why: str) -> None:
+        self._sender.exhausted = True
+        self.client.cancel_all(why)
+        self._check()
+
+    def _on_finished(self, finished: Finished) -> None:
+        pickle.dump((*finished[:-1], tuple(finished.stream)), self._spool, protocol=5)
+        self._finished += 1
+        self._failed += finished.outcome != "ok"
+        self._tokens += finished.stream.output_tokens or 0
+        self._sender.finished(finished.end_s)
+        self._check()
+
+    def _check(self) -> None:
+        if self._sender.exhausted and self.client.pending == 0:
+            self._over.set()
+
+    def _report(self) -> None:
+        tokens = self._tokens + self.client.tokens_in_flight()
+        client = self.client
+        _say(f"progress {client.sent} {self._finished} {self._failed} {tokens} {client.pending}")
+
+    def _report_again(self) -> None:
+        self._report()
+        self._loop.call_later(PROGRESS_PERIOD_S, self._report_again)
+
+
+def _sender(task: Task, loop: asyncio.AbstractEventLoop, client: Client) -> Sender:
+    schedule, mine = task.schedule, sorted(task.requests)
+    if isinstance(schedule, Closed):
+        return ClosedSender(loop, client.send, task.slots, Tickets(task.tickets_fd, task.total))
+    if isinstance(schedule, Batch):
+        groups: list[list[int]] = [[] for _ in range(-(-task.total // schedule.size))]
+        for index in mine:
+            groups[index // schedule.size].append(index)
+        return BatchSender(
+            loop,
+            client.send,
+            groups,
+            size=schedule.size,
+            total=task.total,
+            tickets=Tickets(task.tickets_fd, task.total),
+            listen_fd=task.listen_fd,
+            tell_fds=task.tell_fds,
+        )
+    return OpenSender(loop, client.send, [(float(schedule.times_s[index]), index) for index in mine])
+
+
+def _say(line: str) -> None:
+    os.write(1, line.encode() + b"\n")
+
+
+async def _resolve(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> tuple[str, int]:
+    """A numeric address, so that no look-up happens during the run. An unknown name is left as it is: each
+    request then says so."""
+    try:
+        found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    except OSError:
+        return endpoint.host, endpoint.port
+    return str(found[0][4][0]), endpoint.port
+
+
+async def _work(task: Task) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_fail)
+    await Worker(task, loop, await _resolve(loop, task.endpoint)).run()
+
+
+def _fail(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A fault of ours must end the process, not go unseen: the parent then reports it."""
+    loop.default_exception_handler(context)
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def main() -> None:
+    task: Task = pickle.load(sys.stdin.buffer)
+    die_with_parent(task.parent)
+    exact_timers()
+    allow_many_sockets()
+    uvloop.run(_work(task))
+
+
+if __name__ == "__main__":
+    main()
