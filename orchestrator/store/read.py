@@ -29,15 +29,7 @@ class CellStatus:
 
 def statuses(study_dir: Path) -> dict[str, CellStatus]:
     """Status of every stored cell, by cell_id; empty when there is no such study."""
-    found = {}
-    for path in _files(study_dir, "cells"):
-        table = _read_cell(path, ["status", "reason", "attempts"])
-        if table is None:
-            found[path.stem] = CellStatus("corrupt", f"{path} cannot be read")
-        else:
-            row = table.to_pylist()[0]
-            found[path.stem] = CellStatus(row["status"], row.get("reason"), row.get("attempts"))
-    return found
+    return {path.stem: _status(path) for path in _files(study_dir, "cells")}
 
 
 def read_cells(study_dir: Path) -> pa.Table:
@@ -48,8 +40,8 @@ def read_cells(study_dir: Path) -> pa.Table:
 def read_cell(study_dir: Path, cell_id: str) -> dict[str, Any] | None:
     """One cell's row; None when it is not stored or cannot be read."""
     path = study_dir / "cells" / f"{cell_id}.parquet"
-    table = _read(path) if path.exists() else None
-    return table.to_pylist()[0] if table else None
+    table = _read_cell(path) if path.exists() else None
+    return None if table is None else table.to_pylist()[0]
 
 
 def read_requests(study_dir: Path, cell_ids: Collection[str] | None = None) -> pa.Table:
@@ -69,6 +61,14 @@ def _files(study_dir: Path, folder: str) -> list[Path]:
     return sorted((study_dir / folder).glob("[!.]*.parquet"))
 
 
+def _status(path: Path) -> CellStatus:
+    table = _read_cell(path, ["status", "reason", "attempts"])
+    if table is None:
+        return CellStatus("corrupt", f"{path} cannot be read")
+    row = table.to_pylist()[0]
+    return CellStatus(row["status"], row.get("reason"), row.get("attempts"))
+
+
 def _concatenate(tables: Sequence[pa.Table | None], schema: pa.Schema) -> pa.Table:
     known = [table for table in tables if table is not None]
     return pa.concat_tables([schema.empty_table(), *known], promote_options="default")
@@ -85,7 +85,7 @@ def _read_cell(path: Path, columns: list[str] | None = None) -> pa.Table | None:
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
     try:
         with pq.ParquetFile(path) as file:
-            return file.read(columns)
+            return file.read(columns, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         logger.warning("%s cannot be read: %s", path, error)
         return None

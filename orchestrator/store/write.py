@@ -21,6 +21,12 @@ from orchestrator.store.schema import cell_row as cell_table
 from orchestrator.store.schema import request_rows, telemetry_rows
 
 FOLDERS = ("requests", "telemetry", "cells")
+# One row of many columns is read five times faster without the machinery for long columns.
+PARQUET: dict[str, dict[str, Any]] = {
+    "requests": {"compression": "zstd"},
+    "telemetry": {"compression": "zstd"},
+    "cells": {"compression": "none", "use_dictionary": False, "write_statistics": False},
+}
 # A temporary file of another host is stale when it is older than any write could take.
 STALE_S = 24 * 3600.0
 
@@ -52,7 +58,7 @@ def commit(
     try:
         for folder, table in tables.items():
             temporary[folder].parent.mkdir(parents=True, exist_ok=True)
-            _write(table, temporary[folder])
+            _write(table, temporary[folder], **PARQUET[folder])
         targets["cells"].unlink(missing_ok=True)
         _sync_folder(targets["cells"].parent)
         for folder in FOLDERS:
@@ -100,9 +106,9 @@ def _is_stale(path: Path) -> bool:
         return False
 
 
-def _write(table: pa.Table, path: Path) -> None:
+def _write(table: pa.Table, path: Path, **options: Any) -> None:
     with path.open("wb") as file:
-        pq.write_table(table, file, compression="zstd")
+        pq.write_table(table, file, **options)
         file.flush()
         os.fsync(file.fileno())
 

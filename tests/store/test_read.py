@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator.store.read import CellStatus, read_cells, read_requests, read_telemetry, statuses
+from orchestrator.store.read import CellStatus, read_cell, read_cells, read_requests, read_telemetry, statuses
 from orchestrator.store.schema import CELLS
 from orchestrator.store.write import commit
 from tests.support.timelines import record
@@ -78,3 +78,11 @@ def test_cells_of_another_version_read_together(tmp_path: Path) -> None:
 def test_telemetry_of_a_cell_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_telemetry(tmp_path, "a")
+
+
+def test_one_cell_by_its_id(tmp_path: Path) -> None:
+    store(tmp_path, "a")
+    row = read_cell(tmp_path, "a")
+    assert row is not None
+    assert (row["cell_id"], row["output_token_per_s"]) == ("a", 5.0)
+    assert read_cell(tmp_path, "b") is None
