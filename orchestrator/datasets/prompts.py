@@ -22,7 +22,11 @@ class Style:
 
 
 STYLES = {
-    "plain": Style(math="", choice="", answer="Answer: {}"),
+    "plain": Style(
+        math="Reply with the final answer only.",
+        choice="Reply with the letter of the correct option only.",
+        answer="{}",
+    ),
     "cot": Style(
         math='Think step by step. End with a line of the form "Answer: X", where X is the final answer.',
         choice='Think step by step. End with a line of the form "Answer: X", where X is the letter of the '
@@ -40,7 +44,7 @@ STYLES = {
 def render(question: Question, style: Style, shots: Sequence[Question] = ()) -> str:
     """The text of the user message: ``shots`` as worked examples, the question, the style's instruction."""
     instruction = style.choice if question.options else style.math
-    asked = [_asked(question), instruction] if instruction else [_asked(question)]
+    asked = [_asked(question), instruction]
     if not shots:
         return "\n\n".join(asked)
     examples = [f"Question: {_asked(shot)}\n\n{_worked(shot, style)}" for shot in shots]

@@ -36,8 +36,13 @@ _NUMBER = re.compile(
     )(?:\s*(?P<percent>%|percent\b|percentage\b|pct\b))?""",
     re.VERBOSE,
 )
+_BASE = re.compile(r"(?<=\d)_\{?\d+\}?$")
+# What may follow a number that is the whole answer: nothing, or words. "3 and 4" is two numbers.
 _UNIT_WORDS = re.compile(
-    r"\s*(?:$|[¢€£]|[-\s]\s*(?!(?:and|or|to|plus|minus|times|over|divided)\b)[A-Za-z]{2,}\b(?!\s*[=^]))"
+    r"""\s*(?: $ | [¢€£] | \([A-Za-z]{2,}
+        | [-\s]\s* (?!(?:and|or)\s+[-$\\\d]) (?!(?:to|plus|minus|times|over|divided)\b) [A-Za-z]{2,}\b
+          (?: \^\{?[23]\}?$ | (?!\s*[=^]) ) )""",
+    re.VERBOSE,
 )
 _ABOUT = re.compile(
     r"^(?:approximately|about|around|roughly|exactly|only|just|a total of|equal to|≈|\\approx)\s*",
@@ -57,7 +62,7 @@ class Number:
 def equal(reference: str, answer: str) -> bool:
     """Whether ``answer`` is the same mathematical object as ``reference``, both LaTeX, plain text or numbers.
 
-    Units and a percent sign that the other side lacks do not count: 45 % is 45, and 0.45. A decimal equals
+    A numeral's base may be left out. Units and a percent sign that the other side lacks do not count: 45 % is 45, and 0.45. A decimal equals
     a fraction without a finite decimal form when it is that fraction rounded at the sixth decimal or later.
     Can take arbitrarily long on a hostile expression: see `orchestrator.grading.grade_many`.
     """
@@ -68,6 +73,8 @@ def equal(reference: str, answer: str) -> bool:
         return False
     if _compact(expected) == _compact(given):
         return True
+    if base := _BASE.search(expected):  # math-verify reads 52_8 and 52_9 as 52
+        return _compact(given) == expected[: base.start()]
     expected_number, given_number = number(expected), read_number(given)
     if expected_number is not None and given_number is not None:
         return _same_number(expected_number, given_number)
@@ -167,7 +174,9 @@ def _symbolic(expected: str, given: str) -> bool:
     try:
         from math_verify import verify
 
-        return bool(verify(_parsed(expected), _parsed(given), timeout_seconds=None))
+        return bool(
+            verify(_parsed(expected), _parsed(given), timeout_seconds=None, allow_set_relation_comp=True)
+        )
     except Exception:  # sympy and its parser raise whatever they meet; what cannot be compared is not equal
         return False
 

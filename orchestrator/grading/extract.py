@@ -93,7 +93,7 @@ def statements(text: str) -> Iterator[str]:
 
 def expression(content: str) -> str | None:
     """The mathematical answer at the start of a statement: its first formula when no number comes before it,
-    otherwise its first sentence."""
+    otherwise its first sentence, or, if that tells more before it comes to a number, its last number."""
     sentence = content[: end.start()] if (end := _SENTENCE_END.search(_masked(content))) else content
     formulas = list(_formulas(content))
     if formulas:
@@ -106,7 +106,10 @@ def expression(content: str) -> str | None:
                     break
                 answer, stop = f"{answer}, {formula}", end_
             return answer + ("%" if re.match(r"\s*\\?%", content[stop:]) else "")
-    return sentence.strip(" *_`\n") or None
+    sentence = sentence.strip(" *_`\n")
+    if _prose(sentence) and not NUMBER.match(sentence) and (numbers := NUMBER.findall(sentence)):
+        return str(numbers[-1]).strip()
+    return sentence or None
 
 
 def closing(text: str) -> str | None:
