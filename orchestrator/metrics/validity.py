@@ -45,7 +45,7 @@ class Conduct:
     """How a measurement went, beside its records.
 
     ``telemetry`` are the samples, from before the load to after it; ``expected`` the `Sample` fields that
-    they must have. ``cache_reset`` is None when there was no way to reset the cache or to learn the outcome,
+    they must have, empty where there is nothing to ask. ``cache_reset`` is None when there was no way to reset the cache or to learn the outcome,
     True when there is no cache. ``gpu_shared`` is None when nobody can tell, as on a CPU.
     """
 
@@ -143,7 +143,7 @@ def _telemetry_complete(records: Sequence[Record], conduct: Conduct) -> bool:
     if window is None:
         return True
     holes = [_hole_share(series(conduct.telemetry, field)[0], window) for field in conduct.expected]
-    return not holes or max(holes) <= MAX_HOLE_SHARE
+    return bool(holes) and max(holes) <= MAX_HOLE_SHARE
 
 
 def _hole_share(times_s: NDArray[np.float64], window: Window) -> float:

@@ -112,6 +112,7 @@ def test_an_external_server_that_cannot_be_asked_is_named_and_stays_valid() -> N
     raised = flags(RECORDS, external)
     assert raised == ("cache_unknown", "telemetry_absent")
     assert status(raised, RECORDS) == ("done", None)
+    assert flags(RECORDS, replace(external, expected=())) == raised
     assert flags(RECORDS, replace(external, cache_reset=False)) == ("cache_warm", "telemetry_absent")
 
 
