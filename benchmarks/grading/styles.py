@@ -11,10 +11,11 @@ MathStyle = Callable[[Item], str | None]
 ChoiceStyle = Callable[[Item, str], str]
 
 _REASONING = (
-    "Let me think about this step by step.\n\nFirst, I set up the problem. The answer to the first part is 3, "
-    "which I write as \\boxed{3}. Wait, that is not right: with $x = 17$ it would be \\boxed{\\frac{17}{2}}, "
+    "Let me think about this step by step.\n\nFirst, I set up the problem. The answer to the first part is "
+    "3, which I write as \\boxed{3}. Wait, that is not right: with $x = 17$ it would be \\boxed{\\frac{17}{2}} "
     "or $1,000 in total. Checking again for the 7 days gives 12 + 5 = 17.\n\n"
 )
+_UNBOXED = _REASONING.replace("\\boxed", "")
 
 
 def _thousands(item: Item) -> str | None:
@@ -57,6 +58,7 @@ MATH: dict[str, MathStyle] = {
     "#### N": lambda item: f"2 + 3 = 5 and so on.\n#### {item.reference}",
     "**Answer:** x": lambda item: f"Some steps with 12 and 7.\n\n**Answer:** ${item.reference}$",
     "The final answer is $x$.": lambda item: f"Steps.\n\nThe final answer is ${item.reference}$.",
+    "the same without $": lambda item: f"Steps.\n\nThe final answer is {item.reference}.",
     "**Final Answer** and \\[ \\]": lambda item: f"Steps.\n\n**Final Answer**\n\n\\[ {item.reference} \\]",
     "thousands commas": _thousands,
     "\\dfrac": _dfrac,
@@ -64,27 +66,52 @@ MATH: dict[str, MathStyle] = {
     "unit words, other numbers after": _unit_words,
     "percent sign": _percent,
     "after long reasoning with other boxes": lambda item: (
-        _REASONING * 20 + f"So, finally:\n\\[\n\\boxed{{{item.reference}}}\n\\]\nThis took 9 steps in 2 parts."
+        _REASONING * 20
+        + f"So, finally:\n\\[\n\\boxed{{{item.reference}}}\n\\]\nThis took 9 steps in 2 parts."
     ),
     "no mark, last line": lambda item: f"Counting 4 and 9 first.\n\nSo it comes to ${item.reference}$.",
 }
 
+
+def _boxed_letter(item: Item, letter: str) -> str:
+    return f"A reason against {_other(item, letter)}.\n\n\\boxed{{{letter}}}"
+
+
+def _parentheses(item: Item, letter: str) -> str:
+    return f"Option {_other(item, letter)} is tempting. The answer is ({letter})."
+
+
+def _letter_and_text(item: Item, letter: str) -> str:
+    return f"A plan: {_other(item, letter)} fails.\n\n**Answer:** {letter}) {_option(item, letter)}"
+
+
+def _option_text(item: Item, letter: str) -> str:
+    return f"I looked at them all.\n\nThe correct answer is: {_option(item, letter)}"
+
+
+def _long_reasoning(item: Item, letter: str) -> str:
+    other = _other(item, letter)
+    return (
+        f"The answer is {other}? {_UNBOXED * 5}A and {other} can be ruled out.\n"
+        f"Answer: {letter}\nI hope that D or A did not mislead you."
+    )
+
+
+def _letter_alone(item: Item, letter: str) -> str:
+    return letter
+
+
 CHOICE: dict[str, ChoiceStyle] = {
-    "boxed letter": lambda item, letter: f"A reason against {_other(item, letter)}.\n\n\\boxed{{{letter}}}",
-    "The answer is (X).": lambda item, letter: f"Option {_other(item, letter)} is tempting. The answer is ({letter}).",
-    "**Answer:** X) text": lambda item, letter: (
-        f"A plan: {_other(item, letter)} fails.\n\n**Answer:** {letter}) {_text(item, letter)}"
-    ),
-    "option text": lambda item, letter: f"I looked at them all.\n\nThe correct answer is: {_text(item, letter)}",
-    "long reasoning, then Answer: X": lambda item, letter: (
-        f"The answer is {_other(item, letter)}? " + _REASONING.replace("\\boxed", "") * 5
-        + f"A and {_other(item, letter)} can be ruled out.\nAnswer: {letter}\nI hope that D or A did not mislead you."
-    ),
-    "letter alone": lambda item, letter: letter,
-}  # fmt: skip
+    "boxed letter": _boxed_letter,
+    "The answer is (X).": _parentheses,
+    "**Answer:** X) text": _letter_and_text,
+    "option text": _option_text,
+    "long reasoning, then Answer: X": _long_reasoning,
+    "letter alone": _letter_alone,
+}
 
 
-def _text(item: Item, letter: str) -> str:
+def _option(item: Item, letter: str) -> str:
     return item.options[ord(letter) - ord("A")]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 _LONGEST = 500  # characters; no reference comes near, and sympy's time grows fast
 
-_SPACE = re.compile(r"\\[ ,;:!>]|\\quad\b|\\qquad\b|~|\s+")
+_SPACE = re.compile(r"(?<!\\)\\[ ,;:!>]|\\quad\b|\\qquad\b|~|\s+")
 _WRAP = re.compile(
     r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mathsf|mbox|hbox|operatorname)\b"
 )
@@ -62,8 +62,10 @@ class Number:
 def equal(reference: str, answer: str) -> bool:
     """Whether ``answer`` is the same mathematical object as ``reference``, both LaTeX, plain text or numbers.
 
-    A numeral's base may be left out. Units and a percent sign that the other side lacks do not count: 45 % is 45, and 0.45. A decimal equals
-    a fraction without a finite decimal form when it is that fraction rounded at the sixth decimal or later.
+    A numeral's base may be left out. Units and a percent sign that the other side lacks do not count: 45 %
+    is 45, and also 0.45 (but 200 % is not 2). A decimal equals a fraction without a finite
+    decimal form when it is that fraction rounded at the sixth decimal or later.
+
     Can take arbitrarily long on a hostile expression: see `orchestrator.grading.grade_many`.
     """
     if len(answer) > _LONGEST:
@@ -159,9 +161,9 @@ def _number(match: re.Match[str]) -> Number | None:
 
 def _same_number(expected: Number, given: Number) -> bool:
     values = {given.value}
-    if given.percent and not expected.percent:
+    if given.percent and not expected.percent and expected.value.denominator > 1:
         values.add(given.value / 100)
-    if expected.percent and not given.percent:
+    if expected.percent and not given.percent and given.value.denominator > 1:
         values.add(given.value * 100)
     if expected.value in values:
         return True

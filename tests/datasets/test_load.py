@@ -163,9 +163,8 @@ def test_each_family_reads_its_own_fields(
 def test_mmlu_stem_leaves_other_subjects_out(tmp_path: Path) -> None:
     row = {"question": "Which?", "choices": ["p", "q", "r", "s"], "answer": 1}
     path = write(tmp_path / "a.jsonl", [row | {"subject": "astronomy"}, row | {"subject": "philosophy"}])
-    assert [item.group for item in load(DatasetConfig(name="mmlu-stem", path=path), None).items] == [
-        "astronomy"
-    ]
+    (item,) = load(DatasetConfig(name="mmlu-stem", path=path), None).items
+    assert item.group == "astronomy"
 
 
 @pytest.mark.parametrize(
@@ -212,13 +211,14 @@ def test_held_out_examples_are_not_asked(tmp_path: Path) -> None:
 
 def test_arithmetic_is_pinned() -> None:
     items = load(DatasetConfig(name="arithmetic", prompt="plain", sample="head"), 3).items
-    assert [(item.item_id, item.messages[0]["content"], item.reference) for item in items] == PINNED
-    assert len(load(DatasetConfig(name="arithmetic"), None).items) == 1024
+    asked = [item.messages[0]["content"].partition("\n")[0] for item in items]
+    assert asked == ["Calculate 5 * 5.", "What is 3 + 6?", "What is 5 + 7?"]
+    assert [item.reference for item in items] == ["25", "9", "12"]
 
 
-PINNED = [
-    ("0000", "", ""),
-]
+def test_arithmetic_never_asks_the_same_twice() -> None:
+    items = load(DatasetConfig(name="arithmetic", prompt="plain"), None).items
+    assert len({item.messages[0]["content"] for item in items}) == len(items) == 512
 
 
 def test_a_local_file_is_planned_without_the_datasets_library(tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_a_row_that_makes_no_sense_is_named(tmp_path: Path) -> None:
         ({"name": "gsm9k"}, "dataset.name=gsm9k: unknown; allowed: arithmetic, gsm8k"),
         (
             {"name": "arithmetic", "prompt": "poem"},
-            "dataset.prompt=poem: unknown; allowed: plain, cot, boxed",
+            "dataset.prompt=poem: unknown; allowed: plain, cot",
         ),
         ({"name": "arithmetic", "sample": "tail"}, "dataset.sample=tail: unknown; allowed: hash, head"),
         ({"name": "gsm8k", "shots": 9}, "dataset.shots=9: gsm8k allows 0 to 8"),

@@ -1,0 +1,85 @@
+"""Grading in a process of its own: bounded, from any thread, and the same as here."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from orchestrator.grading import grade, grade_many
+from orchestrator.records import Grade, Item
+
+SUM = Item("x", (), "x^2+1", "math")
+FIVE = Item("y", (), "5", "math")
+CHOICE = Item("z", (), "B", "choice", ("one", "two"))
+UNGRADED = Item("w", (), "", "none")
+
+
+def test_grades_are_those_of_grade_in_their_order() -> None:
+    cases = [
+        (FIVE, "\\boxed{5}", False),
+        (FIVE, "\\boxed{6}", False),
+        (FIVE, "\\boxed{5}", True),
+        (SUM, "The answer is $1 + x^2$.", False),
+        (CHOICE, "Answer: B\u2028 or so", False),
+        (UNGRADED, "anything", False),
+        (UNGRADED, "anything", True),
+    ] * 3
+    items, texts, truncated = zip(*cases, strict=True)
+    assert grade_many(items, texts, truncated) == [grade(i, t, truncated=c) for i, t, c in cases]
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["9^{9^{9^{9}}}", "\\sum_{k=1}^{10^9} \\frac{1}{k^k}", "(x+1)^{100000}", "10^{10^{10}}!"],
+)
+def test_a_hostile_expression_costs_its_limit_and_nothing_else(hostile: str) -> None:
+    start = time.monotonic()
+    grades = grade_many(
+        [FIVE, SUM, FIVE],
+        ["\\boxed{5}", f"\\boxed{{{hostile}}}", "\\boxed{5}"],
+        [False] * 3,
+        limit_s=0.5,
+    )
+    assert grades == [Grade("5", correct=True), Grade(hostile, correct=False), Grade("5", correct=True)]
+    assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\\boxed{" * 20_000, "the answer is " * 10_000, "(" * 200_000, "$1 " * 60_000, "**1" * 60_000],
+)  # fmt: skip
+@pytest.mark.parametrize("asked", [FIVE, CHOICE], ids=["math", "choice"])
+def test_reading_a_hostile_response_takes_linear_time(text: str, asked: Item) -> None:
+    start = time.monotonic()
+    assert grade(asked, text, truncated=False).correct is False
+    assert time.monotonic() - start < 2
+
+
+def test_it_works_from_a_thread_that_is_not_the_main_one() -> None:
+    grades: list[Grade] = []
+    thread = threading.Thread(
+        target=lambda: grades.extend(
+            grade_many([SUM, FIVE], ["\\boxed{9^{9^{9^{9}}}}", "\\boxed{5}"], [False, False], limit_s=0.5)
+        )
+    )
+    thread.start()
+    thread.join(30)
+    assert [g.correct for g in grades] == [False, True]
+
+
+def test_nothing_to_grade_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("subprocess.Popen", None)
+    assert grade_many([], [], []) == []
+    assert grade_many([FIVE], ["\\boxed{5}"], [True]) == [Grade(None, correct=False)]
+
+
+def test_at_least_500_answers_a_second() -> None:
+    count = 2000
+    texts = [f"Some steps, 3 + 4 = 7.\n\n\\boxed{{{i % 7}}}" for i in range(count)]
+    grade_many([FIVE], ["\\boxed{5}"], [False])  # whatever the machine caches
+    start = time.monotonic()
+    grades = grade_many([FIVE] * count, texts, [False] * count)
+    assert time.monotonic() - start < count / 500
+    assert sum(bool(g.correct) for g in grades) == sum(i % 7 == 5 for i in range(count))
