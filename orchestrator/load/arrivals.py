@@ -41,6 +41,8 @@ class Batch:
     size: int
 
 
+_KINDS = ("batch", "closed", "constant", "poisson", "gamma", "trace", "ramp")
+
 Schedule: TypeAlias = Open | Closed | Batch
 
 
@@ -62,6 +64,8 @@ def draw(load: LoadConfig, n: int, seed: int) -> Schedule:
       requests arrive: it lasts 2n / (rate_start + rate).
     - ``trace``: the first n arrivals of ``path``, ``speedup`` times as fast.
     """
+    if load.kind not in _KINDS:
+        raise ConfigError(f"load.kind={load.kind}: must be one of {', '.join(_KINDS)}")
     if load.kind == "closed":
         return Closed(_count(load.concurrency, "load.concurrency", load.kind))
     if load.kind == "batch":
@@ -72,16 +76,16 @@ def draw(load: LoadConfig, n: int, seed: int) -> Schedule:
     rate = _positive(load.rate, "load.rate", load.kind)
     random = np.random.default_rng(seed)
     if load.kind == "ramp":
-        return Open(ramp_times(n, load.rate_start or 0.0, rate, random))
+        start = load.rate_start or 0.0
+        if not 0 <= start < float("inf"):
+            raise ConfigError(f"load.rate_start={start}: load=ramp needs a number of at least 0")
+        return Open(ramp_times(n, start, rate, random))
     if load.kind == "constant":
         gaps = np.full(n, 1 / rate)
-    elif load.kind == "poisson":
-        gaps = gamma_gaps(n, rate, 1.0, random)
-    elif load.kind == "gamma":
-        gaps = gamma_gaps(n, rate, _positive(load.burstiness, "load.burstiness", load.kind), random)
     else:
-        kinds = "batch, closed, constant, poisson, gamma, trace, ramp"
-        raise ConfigError(f"load.kind={load.kind}: must be one of {kinds}")
+        poisson = load.kind == "poisson"
+        burstiness = 1.0 if poisson else _positive(load.burstiness, "load.burstiness", load.kind)
+        gaps = gamma_gaps(n, rate, burstiness, random)
     if load.normalize:
         gaps *= (n / rate) / gaps.sum()
     return Open(np.cumsum(gaps))

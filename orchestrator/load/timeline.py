@@ -94,8 +94,8 @@ class Timeline:
                 thought = delta.get("reasoning") or delta.get("reasoning_content")
                 if thought:
                     text = self._thinking = True
-                    self._reasoning.append(thought)
-                content = delta.get("content")
+                    self._reasoning.append(_text(thought))
+                content = _text(delta.get("content") or "")
                 if content:
                     text = True
                     if self._splitter is None:
@@ -110,21 +110,24 @@ class Timeline:
                     self._counted = False
                     self._enter(t, 0, -1)
                 return
-            self._usage = usage
             # Cumulative, so each chunk's share is exact however many tokens share it, and a trailing chunk
             # that repeats the count adds nothing.
-            new = usage["completion_tokens"] - self.tokens
-            if new > 0:
-                self.tokens += new
+            total = usage["completion_tokens"]
+            new = total - self.tokens
+            reasoning = (usage.get("completion_tokens_details") or usage).get("reasoning_tokens")
+            if reasoning is None or reasoning > total:
+                reasoning = -1
             if new > 0 if self._counted else text:
-                reasoning = (usage.get("completion_tokens_details") or usage).get("reasoning_tokens")
-                self._enter(t, new, -1 if reasoning is None else reasoning)
+                self._enter(t, new, reasoning)
+            if new > 0:
+                self.tokens = total
+            self._usage = usage
         except orjson.JSONDecodeError:
             if data.strip() == b"[DONE]":
                 self.done = True
             else:
                 self.error = f"not JSON in the stream: {excerpt(data)}"
-        except (KeyError, IndexError, TypeError, AttributeError):
+        except (KeyError, IndexError, TypeError, AttributeError, OverflowError):
             self.error = f"in the stream: {error_message(data)}"
 
     def stream(self) -> Stream:
@@ -133,9 +136,7 @@ class Timeline:
             reasoning, visible = self._splitter.flush()
             self._reasoning.append(reasoning)
             self._response.append(visible)
-        usage: dict[str, Any] = self._usage or {}
-        prompt_details = usage.get("prompt_tokens_details") or {}
-        details = usage.get("completion_tokens_details") or usage
+        usage = self._usage or {}
         return Stream(
             chunk_s=self.chunk_s,
             chunk_tokens=self.chunk_tokens,
@@ -144,17 +145,17 @@ class Timeline:
             counted=self._counted,
             first_visible_s=self.first_visible_s,
             finish_reason=self.finish_reason,
-            prompt_tokens=usage.get("prompt_tokens"),
-            output_tokens=usage.get("completion_tokens"),
-            cached_tokens=prompt_details.get("cached_tokens"),
-            reasoning_tokens=details.get("reasoning_tokens"),
+            prompt_tokens=_count(usage, "prompt_tokens"),
+            output_tokens=self.tokens if self._usage else None,
+            cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
+            reasoning_tokens=_count(usage.get("completion_tokens_details") or usage, "reasoning_tokens"),
             reasoning_text="".join(self._reasoning),
             response_text="".join(self._response),
         )
 
     def _enter(self, t: float, tokens: int, reasoning: int) -> None:
+        self.chunk_tokens.append(tokens)  # first, as the only one that can fail
         self.chunk_s.append(t)
-        self.chunk_tokens.append(tokens)
         self.chunk_thinking.append(self._thinking)
         self.chunk_reasoning.append(reasoning)
 
@@ -184,6 +185,17 @@ class Timeline:
             self._reasoning.append(thought)
         if visible:
             self._show(t, visible)
+
+
+def _text(value: object) -> str:
+    if type(value) is not str:
+        raise TypeError("not a text")
+    return value
+
+
+def _count(counts: object, name: str) -> int | None:
+    value = counts.get(name) if isinstance(counts, dict) else None
+    return value if isinstance(value, int) else None
 
 
 def excerpt(data: bytes, limit: int = 300) -> str:

@@ -1,10 +1,10 @@
 """A server that streams known tokens at known times, for tests and benchmarks of what measures them.
 
-``python tests/support/scripted_server.py`` prints ``listening PORT`` and serves until something comes on its standard input, or its end.
-It speaks the OpenAI chat protocol as vLLM does, with vLLM's counters. What a request gets is said by its last
-message, a JSON object of `Script`'s fields (anything else means the server's default script). ``GET /truth``
-tells when each request was received and when each of its chunks was handed to the socket, as ``perf_counter``
-seconds: one clock for every process of the host, so a client's stamps can be held against them.
+``python tests/support/scripted_server.py`` prints ``listening PORT`` and serves until its standard input has
+something or ends. It speaks the OpenAI chat protocol as vLLM does, with vLLM's counters. What a request gets
+is said by its last message, a JSON object of `Script`'s fields (anything else: the server's default script).
+``GET /truth`` tells when each request was received and when each of its chunks was handed to the socket, as
+``perf_counter`` seconds: one clock for every process of the host, so a client's stamps can be held to them.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ WORDS = ("One", " fine", " day", ",", " Zoë", " said", " “", "日本", "”",
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """``tokens`` (None: the request's max_tokens), of which the first ``reasoning`` are thought; ``per_chunk``
+    """``tokens`` (None: the request's max_tokens), the first ``reasoning`` of which are thought; ``per_chunk``
     share a chunk. The first chunk leaves ``ttft_s`` after the request, the next every ``gap_s``.
 
     ``field`` is where reasoning goes: a delta's field, or ``inline`` for ``<think>…</think>`` in the content,
-    or ``opened`` for the same without the opening tag. ``count_reasoning`` False: the server has no counts of
-    it. ``separate_last``: the finish_reason comes alone, after the last token. ``fault`` happens when ``after``
-    tokens are out:
-    ``error`` (an error object, then [DONE]), ``http`` (``status`` and a body, instead of a stream), ``stall``,
-    ``reset``, ``close`` (the stream's end is missing), ``half`` (only the sending side is closed), ``kill``
-    (the whole server), ``garbage`` (not HTTP), ``abort`` (ends with that finish_reason), ``json`` (a plain
-    document instead of a stream), ``no_finish`` (an orderly end without a finish_reason).
+    or ``opened`` for the same without the opening tag. ``count_reasoning`` False: the server has no counts
+    of it. ``separate_last``: the finish_reason comes alone, after the last token.
+
+    ``fault`` happens when ``after`` tokens are out: ``error`` (an error object, then [DONE]), ``http``
+    (``status`` and a body instead of a stream), ``stall``, ``reset``, ``close`` (before the stream's end),
+    ``half`` (the same for the sending side only), ``kill`` (the whole server), ``garbage`` (not HTTP),
+    ``json`` (a plain document instead of a stream), and at the end ``abort`` (with that finish_reason) and
+    ``no_finish`` (orderly, but without one).
     """
 
     tokens: int | None = None
@@ -280,10 +281,7 @@ class Reply:
                 word = "<think>"
             delta[name] = delta.get(name, "") + word
         last = self._out == self._total and not script.separate_last
-        ends = (
-            last and script.fault not in ("no_finish", "abort") and (script.fault is None or script.after < 0)
-        )
-        return self._event(delta, "stop" if ends else None)
+        return self._event(delta, "stop" if last and script.fault is None else None)
 
     def _event(self, delta: Mapping[str, str] | None, finish: str | None = None) -> bytes:
         choices = (

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import orjson
+
+from orchestrator.config import SamplingConfig
+from orchestrator.load.render import render
+from orchestrator.records import Item, Request
+
+ITEM = Item("q1", ({"role": "user", "content": "2 + 2 = “vier”?"},), "4", "math")
+
+
+def rendered(**changes: Any) -> Request:
+    arguments: dict[str, Any] = {
+        "repeat": 0,
+        "request_id": "r",
+        "model": "m",
+        "sampling": SamplingConfig(temperature=0.6, top_p=0.95, top_k=20),
+        "max_tokens": 64,
+        "seed": 7,
+        "usage": "continuous",
+        "extra": {},
+    }
+    item = changes.pop("item", ITEM)
+    return render(item, **(arguments | changes))
+
+
+def test_the_body_says_everything_that_the_server_could_otherwise_choose() -> None:
+    body = orjson.loads(rendered().body)
+    seed = body.pop("seed")
+    assert 0 <= seed < 2**31
+    assert body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "2 + 2 = “vier”?"}],
+        "max_tokens": 64,
+        "stream": True,
+        "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+        "temperature": 0.6,
+        "top_p": 0.95,
+        "top_k": 20,
+    }
+
+
+def test_final_usage_does_not_ask_for_counts_on_every_chunk() -> None:
+    assert orjson.loads(rendered(usage="final").body)["stream_options"] == {"include_usage": True}
+
+
+def test_a_temperature_of_zero_is_sent() -> None:
+    body = orjson.loads(rendered(sampling=SamplingConfig(temperature=0.0)).body)
+    assert body["temperature"] == 0.0
+    assert "top_p" not in body
+    assert "top_k" not in body
+
+
+def test_extra_is_merged_last() -> None:
+    extra = {"ignore_eos": True, "chat_template_kwargs": {"enable_thinking": False}, "max_tokens": 5}
+    body = orjson.loads(rendered(extra=extra).body)
+    assert body["ignore_eos"] is True
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert body["max_tokens"] == 5
+
+
+def test_each_item_and_repeat_has_a_seed_of_its_own_that_no_order_changes() -> None:
+    other = Item("q2", ITEM.messages, "4", "math")
+    seeds = {orjson.loads(r.body)["seed"] for r in (rendered(), rendered(repeat=1), rendered(item=other))}
+    assert len(seeds) == 3
+    assert rendered().body == rendered().body
+    assert rendered(seed=8).body != rendered().body
+
+
+def test_the_prompt_hash_is_of_the_messages_alone_in_canonical_json() -> None:
+    canonical = json.dumps(list(ITEM.messages), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    assert rendered(repeat=3, max_tokens=9).prompt_sha256 == hashlib.sha256(canonical.encode()).hexdigest()

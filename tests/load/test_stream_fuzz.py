@@ -1,0 +1,204 @@
+"""Any split of any stream gives the same timeline, and that is the one the stream was made from."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.load.http import ProtocolError, ResponseReader
+from orchestrator.load.sse import EventStream
+from orchestrator.load.timeline import Stream, Timeline
+
+
+@dataclass(frozen=True)
+class Wire:
+    """A whole response: its bytes, where its HTTP chunks end, and what it says."""
+
+    data: bytes
+    chunk_ends: tuple[int, ...]
+    tokens: tuple[int, ...]
+    reasoning: tuple[int, ...]
+    reasoning_text: str
+    response_text: str
+
+
+TEXT = st.text(st.sampled_from('ab \n\r\t\\"{}:,<>/é日🙂\u2028'), min_size=1, max_size=6)
+CHUNK = st.tuples(st.integers(0, 4), st.booleans(), TEXT)  # new tokens, reasoning?, text
+
+
+@st.composite
+def wires(draw: st.DrawFn) -> Wire:
+    newline = draw(st.sampled_from([b"\n", b"\r\n", b"\r"]))
+    space = draw(st.sampled_from([b" ", b""]))
+    chunks = draw(st.lists(CHUNK, max_size=8))
+    noise = st.sampled_from([b"", b": a comment" + newline, b"event: x" + newline, newline, b"id" + newline])
+
+    def event(payload: bytes) -> bytes:
+        return draw(noise) + b"data:" + space + payload + newline + newline
+
+    def body(choices: list[dict[str, object]], out: int, thought: int) -> bytes:
+        usage = {"completion_tokens": out, "prompt_tokens": 5}
+        details = {"completion_tokens_details": {"reasoning_tokens": thought}}
+        return event(orjson.dumps({"choices": choices, "usage": usage | details}))
+
+    events = [body([{"delta": {"role": "assistant", "content": ""}}], 0, 0)]
+    out = thought = 0
+    for new, reasons, text in chunks:
+        out += new
+        thought += new * reasons
+        delta = {"reasoning" if reasons else "content": text}
+        events.append(body([{"delta": delta, "finish_reason": None}], out, thought))
+    events.append(body([{"delta": {}, "finish_reason": "stop"}], out, thought))
+    events.append(body([], out, thought))
+    events.append(event(b"[DONE]"))
+
+    payload = b"".join(events)
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+    if draw(st.booleans()):
+        head += b"content-length: %d\r\n\r\n" % len(payload)
+        data, ends = head + payload, [len(head) + end for end in accumulate(map(len, events))]
+    else:
+        if draw(st.booleans()):  # an event a chunk, as vLLM does
+            parts = events
+        else:
+            cuts = sorted(draw(st.sets(st.integers(1, len(payload) - 1), max_size=12)))
+            parts = [payload[a:b] for a, b in pairwise([0, *cuts, len(payload)])]
+        head += b"transfer-encoding: chunked\r\n\r\n"
+        frames = [b"%x\r\n%b\r\n" % (len(part), part) for part in parts] + [b"0\r\n\r\n"]
+        data, ends = head + b"".join(frames), [len(head) + end for end in accumulate(map(len, frames))]
+    entries = [(new, new * reasons) for new, reasons, _ in chunks if new]
+    return Wire(
+        data=data,
+        chunk_ends=tuple(ends),
+        tokens=tuple(new for new, _ in entries),
+        reasoning=tuple(thought for _, thought in entries),
+        reasoning_text="".join(text for _, reasons, text in chunks if reasons),
+        response_text="".join(text for _, reasons, text in chunks if not reasons),
+    )
+
+
+def read(wire: Wire, ends: list[int]) -> Stream:
+    """The timeline when the reads end at those offsets; each read's time is its number."""
+    timeline, reader = Timeline(), ResponseReader()
+    reader.begin(timeline)
+    for number, (start, end) in enumerate(pairwise([0, *ends])):
+        assert not reader.complete
+        reader.feed(float(number), wire.data[start:end])
+    assert timeline.error is None
+    assert timeline.done
+    assert reader.complete
+    assert reader.status == 200
+    return timeline.stream()
+
+
+def check(wire: Wire, ends: list[int], by_byte: Stream) -> None:
+    found = read(wire, ends)
+    assert tuple(found.chunk_tokens) == wire.tokens
+    each = [b - a for a, b in pairwise([0, *found.chunk_reasoning])]
+    assert tuple(each) == wire.reasoning
+    assert found.reasoning_text == wire.reasoning_text
+    assert found.response_text == wire.response_text
+    assert found.counted
+    assert found.finish_reason == "stop"
+    # A chunk's time is that of the read that holds the byte which completes its event.
+    assert list(found.chunk_s) == [bisect_right(ends, int(offset)) for offset in by_byte.chunk_s]
+    assert found._replace(chunk_s=by_byte.chunk_s, first_visible_s=None) == by_byte._replace(
+        first_visible_s=None
+    )
+    if by_byte.first_visible_s is None:
+        assert found.first_visible_s is None
+    else:
+        assert found.first_visible_s == bisect_right(ends, int(by_byte.first_visible_s))
+
+
+@settings(max_examples=400, deadline=None)
+@given(wire=wires(), cuts=st.data())
+def test_any_split_of_any_stream_gives_the_same_timeline(wire: Wire, cuts: st.DataObject) -> None:
+    size = len(wire.data)
+    by_byte = read(wire, list(range(1, size + 1)))
+    anywhere = cuts.draw(st.sets(st.integers(1, size - 1), max_size=20), "reads end at")
+    at_chunks = cuts.draw(st.sets(st.sampled_from(wire.chunk_ends)), "and after the HTTP chunks that end at")
+    for ends in (anywhere, at_chunks, anywhere | at_chunks, set(wire.chunk_ends), set[int]()):
+        check(wire, sorted(ends | {size}), by_byte)
+
+
+@settings(deadline=None)
+@given(
+    lines=st.lists(
+        st.sampled_from([b"data: a", b"data:b", b"data:", b": c", b"retry: 3", b"data", b""]), max_size=12
+    ),
+    newline=st.sampled_from([b"\n", b"\r\n", b"\r"]),
+    size=st.integers(1, 7),
+)
+def test_events_are_the_same_however_their_bytes_are_cut(
+    lines: list[bytes], newline: bytes, size: int
+) -> None:
+    data = b"".join(line + newline for line in lines)
+    whole = EventStream().feed(data)
+    parser = EventStream()
+    assert [e for i in range(0, len(data), size) for e in parser.feed(data[i : i + size])] == whole
+
+    expected: list[bytes] = []
+    pending: list[bytes] = []
+    for line in lines:
+        if not line and pending:
+            expected.append(b"\n".join(pending))
+            pending = []
+        elif line.startswith(b"data:"):
+            pending.append(line.removeprefix(b"data:").removeprefix(b" "))
+    assert whole == expected
+
+
+@given(data=st.binary(max_size=60), head=st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 "]))
+def test_no_bytes_raise_anything_but_a_protocol_error(data: bytes, head: bytes) -> None:
+    reader = ResponseReader()
+    reader.begin(Timeline())
+    try:
+        reader.feed(0.0, head + data)
+    except ProtocolError:
+        return
+    assert not reader.is_stream or reader.status == 200
+
+
+NAMES = ["choices", "usage", "delta", "error", "content", "reasoning", "finish_reason", "completion_tokens", "prompt_tokens_details", "completion_tokens_details", "reasoning_tokens"]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, inner))
+    ),
+    max_leaves=20,
+)
+EVENT = st.fixed_dictionaries({"choices": st.lists(JSON, max_size=2), "usage": JSON}) | JSON
+
+
+@settings(max_examples=500)
+@given(payloads=st.lists(st.binary(max_size=40) | EVENT.map(orjson.dumps), max_size=3), inline=st.booleans())
+def test_an_event_that_makes_no_sense_is_an_error_and_never_an_exception(
+    payloads: list[bytes], inline: bool
+) -> None:
+    timeline = Timeline(inline=inline)
+    for payload in payloads:
+        timeline.add(0.0, payload)
+    stream = timeline.stream()
+    assert len(stream.chunk_s) == len(stream.chunk_tokens) == len(stream.chunk_thinking)
+    assert all(n > 0 for n in stream.chunk_tokens) or not stream.counted
+    assert sum(stream.chunk_tokens) == (stream.output_tokens or 0) or not stream.counted
+    assert isinstance(stream.response_text + stream.reasoning_text, str)
+
+
+@pytest.mark.parametrize("extension", [b";x=y", b" ", b""])
+def test_chunk_extensions_are_read_past(extension: bytes) -> None:
+    event = b'data: {"choices":[{"delta":{"content":"a"}}],"usage":{"completion_tokens":1}}\n\n'
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    reader, timeline = ResponseReader(), Timeline()
+    reader.begin(timeline)
+    reader.feed(0.0, head)
+    reader.feed(1.0, b"%x\r\n: hi\n\n\r\n" % 6)
+    reader.feed(2.0, b"%x%b\r\n%b\r\n" % (len(event), extension, event))
+    assert list(timeline.chunk_s) == [2.0]

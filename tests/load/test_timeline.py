@@ -1,0 +1,277 @@
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.load.client import Finished
+from orchestrator.load.result import record
+from orchestrator.load.think import ThinkSplitter
+from orchestrator.load.timeline import Timeline
+from orchestrator.records import Record, Request
+
+
+def event(
+    content: str | None = None,
+    *,
+    reasoning: str | None = None,
+    field: str = "reasoning",
+    total: int | None = None,
+    thought: int | None = None,
+    finish: str | None = None,
+    **usage: Any,
+) -> bytes:
+    """A chunk; ``total`` and ``thought`` are its cumulative counts, None: no usage, or none of reasoning."""
+    delta = {"content": content, field: reasoning}
+    document: dict[str, Any] = {
+        "choices": [
+            {"index": 0, "delta": {k: v for k, v in delta.items() if v is not None}, "finish_reason": finish}
+        ]
+    }
+    if total is not None:
+        details = None if thought is None else {"reasoning_tokens": thought}
+        document["usage"] = {
+            "prompt_tokens": 9,
+            "completion_tokens": total,
+            "completion_tokens_details": details,
+        }
+        document["usage"] |= usage
+    return orjson.dumps(document)
+
+
+def usage_only(total: int, **usage: Any) -> bytes:
+    counts = {"prompt_tokens": 9, "completion_tokens": total, **usage}
+    return orjson.dumps({"choices": [], "usage": counts})
+
+
+def recorded(events: Iterable[bytes], **options: Any) -> Record:
+    """Events at 1, 2, 3, … s on a clock whose zero is 0."""
+    timeline = Timeline(**options)
+    for number, data in enumerate(events, start=1):
+        timeline.add(float(number), data)
+    finished = Finished(0, 0.0, 0.5, 99.0, "ok", timeline.error, 200, timeline.stream())
+    return record(Request("r", "i", 0, b"", ""), finished, zero=0.0)
+
+
+def counts(values: object) -> list[int]:
+    assert isinstance(values, np.ndarray)
+    return [int(value) for value in values]
+
+
+def test_a_chunk_of_several_tokens_is_one_entry_with_its_share() -> None:
+    found = recorded(
+        [event("", total=0), event("a b c", total=3), event("d", total=4), event("e f", total=6)]
+    )
+    assert found.chunk_s.tolist() == [2.0, 3.0, 4.0]
+    assert counts(found.chunk_tokens) == [3, 1, 2]
+    assert (found.first_token_s, found.last_token_s, found.output_tokens) == (2.0, 4.0, 6)
+
+
+def test_the_role_chunk_carries_no_token() -> None:
+    assert recorded([event("", total=0), event("a", total=1)]).first_token_s == 2.0
+
+
+def test_a_token_without_text_still_has_its_time() -> None:
+    found = recorded([event("a", total=1), event("", total=2, finish="stop"), usage_only(2)])
+    assert found.chunk_s.tolist() == [1.0, 2.0]
+    assert counts(found.chunk_tokens) == [1, 1]
+    assert found.finish_reason == "stop"
+
+
+def test_a_trailing_usage_that_repeats_the_count_adds_no_time() -> None:
+    found = recorded([event("a", total=1), usage_only(1), usage_only(1)])
+    assert found.chunk_s.tolist() == [1.0]
+
+
+def test_chunks_that_the_parser_swallowed_are_counted_with_the_next() -> None:
+    found = recorded([event(reasoning="x", total=1, thought=1), event("y", total=4, thought=2)])
+    assert counts(found.chunk_tokens) == [1, 3]
+    assert counts(found.chunk_reasoning) == [1, 1]
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_reasoning_is_read_from_either_field(field: str) -> None:
+    found = recorded(
+        [
+            event(reasoning="hm ", field=field, total=1, thought=1),
+            event(reasoning="hm", field=field, total=2, thought=2),
+            event("\n\n", total=3, thought=2),
+            event("4", total=4, thought=2),
+        ]
+    )
+    assert found.reasoning_text == "hm hm"
+    assert found.response_text == "\n\n4"
+    assert (found.first_token_s, found.first_visible_s) == (1.0, 4.0)
+    assert (found.reasoning_tokens, counts(found.chunk_reasoning)) == (2, [1, 1, 0, 0])
+
+
+def test_reasoning_tokens_beside_the_details_are_read_too() -> None:
+    found = recorded(
+        [event(reasoning="hm", total=2, reasoning_tokens=2), event("4", total=3, reasoning_tokens=2)]
+    )
+    assert (found.reasoning_tokens, counts(found.chunk_reasoning)) == (2, [2, 0])
+
+
+@pytest.mark.parametrize("thought", [None, 0])
+def test_without_counts_of_reasoning_the_text_of_each_chunk_decides(thought: int | None) -> None:
+    found = recorded(
+        [
+            event(reasoning="hm", total=2, thought=thought),
+            event("", total=3, thought=thought),
+            event("4", total=5),
+        ]
+    )
+    assert counts(found.chunk_reasoning) == [2, 1, 0]
+    assert found.reasoning_tokens == 3
+
+
+def test_a_total_that_comes_only_at_the_end_is_laid_over_the_first_tokens() -> None:
+    found = recorded(
+        [event(reasoning="a", total=2), event(reasoning="b", total=4), event("c", total=6),
+         usage_only(6, reasoning_tokens=3)]
+    )  # fmt: skip
+    assert counts(found.chunk_reasoning) == [2, 1, 0]
+    assert found.reasoning_tokens == 3
+
+
+def test_a_standard_model_has_no_reasoning_tokens() -> None:
+    found = recorded([event("a", total=1), event("b", total=2)])
+    assert (found.reasoning_tokens, counts(found.chunk_reasoning)) == (0, [0, 0])
+
+
+def test_a_request_that_shows_nothing_has_no_first_visible_time() -> None:
+    assert recorded([event(reasoning="a", total=1), event(" \n", total=2)]).first_visible_s is None
+
+
+def test_cached_and_prompt_tokens_come_from_the_last_usage() -> None:
+    found = recorded([event("a", total=1), usage_only(1, prompt_tokens_details={"cached_tokens": 7})])
+    assert (found.prompt_tokens, found.cached_tokens) == (9, 7)
+    assert recorded([event("a", total=1)]).cached_tokens is None
+
+
+def test_with_final_usage_the_entries_are_the_chunks_with_text() -> None:
+    events = [event(""), event("a"), event(reasoning="b"), event(""), usage_only(5, reasoning_tokens=2)]
+    for options in ({"counted": False}, {}):
+        found = recorded(events, **options)
+        assert found.chunk_s.tolist() == [2.0, 3.0]
+        assert found.chunk_tokens is None
+        assert found.chunk_reasoning is None
+        assert (found.output_tokens, found.reasoning_tokens) == (5, 2)
+
+
+def test_final_usage_without_a_count_of_reasoning_is_none_where_there_was_some_and_0_where_not() -> None:
+    def tokens(*events: bytes) -> int | None:
+        return recorded([*events, usage_only(5)], counted=False).reasoning_tokens
+
+    assert tokens(event(reasoning="b"), event("a")) is None
+    assert tokens(event("a")) == 0
+
+
+def test_a_stream_that_never_came_to_its_usage_has_no_token_count() -> None:
+    found = recorded([event("a"), event("b")], counted=False)
+    assert (found.output_tokens, found.reasoning_tokens) == (None, None)
+    assert found.chunk_s.tolist() == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (
+            b'{"error": {"message": "out of memory", "type": "EngineError", "code": 500}}',
+            "EngineError: out of memory",
+        ),
+        (b'{"error": "gone"}', "gone"),
+        (b'{"choices": [], "error": {"message": "gone"}}', "gone"),
+        (b'{"object": "error", "message": "bad request"}', "bad request"),
+        (b'{"choices": [{"index": 0}]}', "choices"),
+        (b"<html>", "not JSON in the stream: <html>"),
+        (b'{"choices": [{"delta": {"content": 5}}]}', "content"),
+    ],
+)
+def test_what_is_no_chunk_is_an_error_and_ends_the_reading(data: bytes, says: str) -> None:
+    found = recorded([event("a", total=1), data, event("b", total=2)])
+    assert says in str(found.error)
+    assert found.response_text == "a"
+    assert found.output_tokens == 1
+
+
+def split(pieces: list[str], *, opened: bool = False) -> tuple[str, str]:
+    splitter = ThinkSplitter(opened=opened)
+    parts = [splitter.feed(piece) for piece in pieces] + [splitter.flush()]
+    return "".join(thought for thought, _ in parts), "".join(shown for _, shown in parts)
+
+
+TAGGED = st.text(
+    st.sampled_from(["<", ">", "/", "t", "think", "<think>", "</think>", " ", "\n", "é"]), max_size=12
+)
+
+
+@given(pieces=st.lists(st.text(st.sampled_from("<>/think \n"), max_size=9)), opened=st.booleans())
+def test_inline_reasoning_is_the_same_however_it_is_cut(pieces: list[str], opened: bool) -> None:
+    assert split(pieces, opened=opened) == split(["".join(pieces)], opened=opened)
+
+
+@given(
+    before=st.sampled_from(["", "\n", "  "]),
+    thought=st.text("ab<\n"),
+    answer=st.text("ab<>\n"),
+    data=st.data(),
+)
+def test_inline_reasoning_is_what_stands_between_the_tags(
+    before: str, thought: str, answer: str, data: st.DataObject
+) -> None:
+    whole = f"{before}<think>{thought}</think>{answer}"
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)), max_size=6)))
+    pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+    assert split(pieces) == (thought, answer)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "opened", "expected"),
+    [
+        (["hm</th", "ink>4"], True, ("hm", "4")),
+        (["hm</th"], True, ("hm</th", "")),
+        (["<thi", "s is <think>"], False, ("", "<this is <think>")),
+        (["  <th"], False, ("", "  <th")),
+        (["<think>", "a < b"], False, ("a < b", "")),
+    ],
+)
+def test_what_only_looks_like_a_tag_is_text(
+    pieces: list[str], opened: bool, expected: tuple[str, str]
+) -> None:
+    assert split(pieces, opened=opened) == expected
+
+
+def test_inline_reasoning_has_the_timeline_of_reasoning_in_its_own_field() -> None:
+    pieces = ["<th", "ink>", "hm", "</think>", "\n\n", "4"]
+    found = recorded([event(piece, total=i) for i, piece in enumerate(pieces, start=1)], inline=True)
+    assert found.reasoning_text == "hm"
+    assert found.response_text == "\n\n4"
+    assert found.first_visible_s == 6.0
+    assert counts(found.chunk_reasoning) == [1, 1, 1, 1, 1, 0]
+
+
+def test_the_first_visible_time_is_of_the_first_piece_of_what_turned_out_to_be_no_tag() -> None:
+    found = recorded(
+        [event(piece, total=i) for i, piece in enumerate([" ", "<", "b>"], start=1)], inline=True
+    )
+    assert (found.first_visible_s, found.response_text) == (2.0, " <b>")
+    assert counts(found.chunk_reasoning) == [0, 0, 0]
+
+
+def test_a_template_that_opened_the_tag_makes_reasoning_from_the_start() -> None:
+    events = [event("hm", total=1), event("</think>", total=2), event("4", total=3)]
+    found = recorded(events, inline=True, opened=True)
+    assert (found.reasoning_text, found.response_text, found.first_visible_s) == ("hm", "4", 3.0)
+    assert counts(found.chunk_reasoning) == [1, 1, 0]
+
+
+def test_the_streams_arrays_hold_no_objects() -> None:
+    stream = Timeline().stream()
+    assert all(isinstance(value, array) for value in stream[:4])
