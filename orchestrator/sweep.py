@@ -13,6 +13,7 @@ from types import FrameType
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from orchestrator import launcher, study
@@ -22,7 +23,9 @@ from orchestrator.errors import ConfigError
 from orchestrator.paths import conf_dir
 from orchestrator.plan.plan import Job
 
-DONE, INCOMPLETE, WRONG, INTERRUPTED = 0, 1, 2, 130
+DONE, WRONG, INTERRUPTED = 0, 2, 130
+
+_single: list[tuple[tuple[str, ...], DictConfig]] = []
 
 
 def main() -> None:
@@ -35,10 +38,14 @@ def run(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     ConfigStore.instance().store(name="sweep_schema", node=SweepConfig)
     OmegaConf.register_new_resolver("orchestrator_scratch", _scratch, use_cache=True, replace=True)
-    sys.argv[1:] = [_open_engine_args(argument) for argument in arguments]
+    sys.argv[1:] = [_open_engine_args(argument) for argument in sorted(arguments, key=_is_override)]
     launcher.exit_codes.clear()
+    _single.clear()
     try:
-        _compose_and_run()
+        _compose()
+        for overrides, composed in _single:
+            result = study.run([Job(overrides, launcher.to_config(composed))])
+            launcher.exit_codes.append(result.exit_code)
     except KeyboardInterrupt:
         print("interrupted: what was finished is stored", file=sys.stderr)
         return INTERRUPTED
@@ -55,14 +62,15 @@ def run(arguments: list[str]) -> int:
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="sweep")
-def _compose_and_run(composed: DictConfig) -> float | None:
-    """One job without ``-m``; with it Hydra calls `orchestrator.launcher.Launcher` instead."""
-    from hydra.core.hydra_config import HydraConfig
+def _compose(composed: DictConfig) -> None:
+    """One job without ``-m``: only kept, since Hydra reports what a job raises in its own words. With ``-m``
+    Hydra calls `orchestrator.launcher.Launcher` instead, and this never."""
+    _single.append((tuple(HydraConfig.get().overrides.task), composed))
 
-    overrides = tuple(HydraConfig.get().overrides.task)
-    result = study.run([Job(overrides, launcher.to_config(composed))])
-    launcher.exit_codes.append(result.exit_code)
-    return result.objectives[0]
+
+def _is_override(argument: str) -> bool:
+    """Overrides go behind flags: Hydra's parser refuses ``key=value -m key=value``."""
+    return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
 
 
 def _open_engine_args(argument: str) -> str:

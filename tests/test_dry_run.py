@@ -35,7 +35,9 @@ def test_a_dry_run_of_a_small_sweep_takes_under_2_seconds_and_writes_nothing(tmp
 
 
 def test_a_plan_for_a_cluster_needs_no_gpu_here(tmp_path: Path) -> None:
-    plan = plan_of("model=r1-7b,r1-70b", "opt=fp8,awq", "hardware=h200", "load.concurrency=64", results=tmp_path)
+    plan = plan_of(
+        "model=r1-7b,r1-70b", "opt=fp8,awq", "hardware=h200", "load.concurrency=64", results=tmp_path
+    )
     assert plan["totals"]["cells"] == 4
     sizes = {(one["model"], *one["opt"]): one["tensor_parallel_size"] for one in plan["deployments"]}
     assert sizes["r1-7b", "fp8"] == 1
@@ -61,7 +63,9 @@ def test_both_spellings_of_a_single_optimization_are_the_same_cell(tmp_path: Pat
 def test_the_users_own_engine_flags_are_part_of_the_deployment(tmp_path: Path) -> None:
     plan = plan_of("engine.args.max-num-seqs=4,8", results=tmp_path)
     assert plan["totals"]["deployments"] == 2
-    assert {" ".join(one["command"]).partition("--max-num-seqs ")[2].split()[0] for one in plan["deployments"]} == {
+    assert {
+        " ".join(one["command"]).partition("--max-num-seqs ")[2].split()[0] for one in plan["deployments"]
+    } == {
         "4",
         "8",
     }

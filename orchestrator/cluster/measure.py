@@ -118,6 +118,10 @@ def measure(cell: Cell, site: Site, attempt: int) -> CellOutcome:
 def _load(cell: Cell, site: Site) -> _Measured:
     config, server = cell.config, site.server
     zero, started_at = time.perf_counter(), datetime.now(UTC)
+    if (revision := datasets.fingerprint(config.dataset)) != cell.facts.dataset_revision:
+        raise MeasurementError(
+            f"dataset={config.dataset.name}: is {revision} here, {cell.facts.dataset_revision} when it was planned"
+        )
     items = datasets.load(config.dataset, config.limit).items
     warmup, requests = _requests(cell, items, server.endpoint.model)
     schedule = draw(config.load, len(requests), config.seed)

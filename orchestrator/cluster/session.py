@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import ray
 
 from orchestrator.config import RayConfig
 from orchestrator.errors import ConfigError
 
 OBJECT_STORE_BYTES = 256 * 2**20  # only plans and outcomes travel through Ray; measurements go to disk
+DAEMONS_END_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,13 @@ def ray_session(config: RayConfig, cpus: float) -> Iterator[Session]:
         url = context.dashboard_url or None
         yield Session(f"http://{url}" if url else None, config.address is None)
     finally:
+        started = psutil.Process().children(recursive=True) if config.address is None else []
         ray.shutdown()
+        # Ray returns before its daemons are gone; whoever looks after us must find nothing.
+        _, left = psutil.wait_procs(started, timeout=DAEMONS_END_S)
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
 
 
 def _first_line(error: Exception) -> str:

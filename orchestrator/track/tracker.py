@@ -114,4 +114,4 @@ def _mode(config: TrackerConfig) -> Literal["online", "offline"] | None:
         return None
     import wandb
 
-    return "online" if wandb.api.api_key else "offline"
+    return "online" if wandb.login(prompt=False) else "offline"

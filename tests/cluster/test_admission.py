@@ -12,7 +12,9 @@ from orchestrator.plan.plan import Deployment
 FACTS = Facts("r", "v", {}, {}, "d", "h200", 1, SamplingConfig())
 
 
-def deployment(gpus: int, *, cpus: float = 6.0, label: str | None = "H200", engine: str = "vllm") -> Deployment:
+def deployment(
+    gpus: int, *, cpus: float = 6.0, label: str | None = "H200", engine: str = "vllm"
+) -> Deployment:
     config = SweepConfig(model=ModelConfig(name="m"), engine=EngineConfig(name=engine))
     hardware = HardwareConfig(
         name="h200" if gpus else "cpu",
