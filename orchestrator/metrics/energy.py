@@ -11,12 +11,14 @@ from orchestrator.metrics.window import Window
 from orchestrator.records import Sample
 
 
-def energy_j(samples: Sequence[Sample], window: Window | None) -> float | None:
+def energy_j(samples: Sequence[Sample], window: Window | None, gpus: int) -> float | None:
     """Σ over GPUs of counter(window end) − counter(window start), linear between samples; joule.
 
-    None where the counter is missing, fell, or was not sampled on both sides of the window.
+    None where the counter is missing, fell, was not sampled on both sides of the window, or not on all of
+    the deployment's ``gpus`` (those of another node, say).
     """
-    known = sorted((sample.t_s, sample.gpu_energy_j) for sample in samples if sample.gpu_energy_j)
+    complete = [sample for sample in samples if sample.gpu_energy_j and len(sample.gpu_energy_j) == gpus]
+    known = sorted((sample.t_s, sample.gpu_energy_j) for sample in complete)
     if window is None or not known or known[0][0] > window.start_s or known[-1][0] < window.end_s:
         return None
     times = np.array([t_s for t_s, _ in known])
@@ -28,9 +30,13 @@ def energy_j(samples: Sequence[Sample], window: Window | None) -> float | None:
 
 
 def energy(
-    samples: Sequence[Sample], window: Window | None, output_tokens: int | None, gpu_shared: bool | None
+    samples: Sequence[Sample],
+    window: Window | None,
+    output_tokens: int | None,
+    gpus: int,
+    gpu_shared: bool | None,
 ) -> dict[str, float | None]:
     """energy_j, and joule_per_output_token = energy_j / output tokens of the ok requests. None when another
     process used a GPU, since the counter is the whole board's."""
-    joules = None if gpu_shared else energy_j(samples, window)
+    joules = None if gpu_shared else energy_j(samples, window, gpus)
     return {"energy_j": joules, "joule_per_output_token": ratio(joules, output_tokens)}

@@ -44,7 +44,7 @@ def summarize(
         **steady_state(records, running),
         **stragglers(records, window, running),
         **engine_metrics(samples, window),
-        **energy(samples, window, None if tokens is None else int(tokens), gpu_shared),
+        **energy(samples, window, None if tokens is None else int(tokens), gpus, gpu_shared),
     }
 
 

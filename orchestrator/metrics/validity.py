@@ -45,9 +45,9 @@ class Conduct:
     """How a measurement went, beside its records.
 
     ``telemetry`` are the samples, from before the load to after it; ``expected`` the `Sample` fields that
-    they must have, empty where there is nothing to ask. ``cache_reset`` is None when there was no way to reset
-    the cache or to learn the outcome, True when there is no cache. ``gpu_shared`` is None when nobody can
-    tell, as on a CPU.
+    they must have, empty where there is nothing to ask. ``cache_reset`` is None when there was no way to
+    reset the cache or to learn the outcome, True when there is no cache. ``gpu_shared`` is None when nobody
+    can tell, as on a CPU.
     """
 
     schedule: Schedule

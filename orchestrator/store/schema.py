@@ -196,7 +196,7 @@ def telemetry_rows(cell_id: str, samples: Sequence[Sample], gpus: int) -> pa.Tab
     if gpus <= 1:
         for row in rows:
             for name in _GPU_TYPES:
-                row[name] = None if row[name] is None else _only(row[name])
+                row[name] = _of_one_gpu(row[name])
     return _table(rows, schema)
 
 
@@ -225,9 +225,10 @@ def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def _only(values: Sequence[float]) -> float:
-    (value,) = values
-    return value
+def _of_one_gpu(values: Sequence[float] | None) -> float | None:
+    if values is not None and len(values) != 1:
+        raise ValueError(f"{len(values)} GPUs were sampled, the deployment has at most one")
+    return None if values is None else values[0]
 
 
 def _encodable(text: str | None) -> str | None:

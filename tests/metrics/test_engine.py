@@ -63,18 +63,26 @@ def test_counters_that_did_not_move_give_no_rate() -> None:
 
 def test_energy_is_that_of_the_window_over_all_gpus() -> None:
     samples = [Sample(5.0, gpu_energy_j=(0.0, 100.0)), Sample(25.0, gpu_energy_j=(2000.0, 4100.0))]
-    assert energy_j(samples, WINDOW) == pytest.approx(1000.0 + 2000.0)
+    assert energy_j(samples, WINDOW, gpus=2) == pytest.approx(1000.0 + 2000.0)
 
 
 def test_energy_needs_a_counter_on_both_sides_that_never_falls() -> None:
-    assert energy_j([Sample(5.0), Sample(25.0)], WINDOW) is None
-    assert energy_j([Sample(5.0, gpu_energy_j=(1.0,)), Sample(15.0, gpu_energy_j=(2.0,))], WINDOW) is None
+    assert energy_j([Sample(5.0), Sample(25.0)], WINDOW, gpus=1) is None
+    assert (
+        energy_j([Sample(5.0, gpu_energy_j=(1.0,)), Sample(15.0, gpu_energy_j=(2.0,))], WINDOW, gpus=1)
+        is None
+    )
     fell = [
         Sample(5.0, gpu_energy_j=(9.0,)),
         Sample(15.0, gpu_energy_j=(1.0,)),
         Sample(25.0, gpu_energy_j=(10.0,)),
     ]
-    assert energy_j(fell, WINDOW) is None
+    assert energy_j(fell, WINDOW, gpus=1) is None
+
+
+def test_energy_of_a_part_of_the_gpus_is_not_that_of_the_deployment() -> None:
+    samples = [Sample(5.0, gpu_energy_j=(0.0, 100.0)), Sample(25.0, gpu_energy_j=(2000.0, 4100.0))]
+    assert energy_j(samples, WINDOW, gpus=4) is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.floats(0, 1)), max_size=20))

@@ -109,7 +109,7 @@ def test_one_gpu_is_a_number_and_several_are_a_list() -> None:
     assert (one["gpu_util"], one["gpu_memory_bytes"], one["running"]) == (0.5, 7, None)
     (two,) = telemetry_rows("c", [replace(SAMPLE, gpu_util=(0.5, 0.6))], 2).to_pylist()
     assert (two["gpu_util"], two["gpu_memory_bytes"]) == ([0.5, 0.6], [7])
-    with pytest.raises(ValueError, match="unpack"):
+    with pytest.raises(ValueError, match="2 GPUs were sampled"):
         telemetry_rows("c", [replace(SAMPLE, gpu_util=(0.5, 0.6))], 1)
 
 

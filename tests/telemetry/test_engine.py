@@ -13,6 +13,7 @@ import pytest
 
 from orchestrator.errors import MeasurementError
 from orchestrator.records import Endpoint
+from orchestrator.telemetry import engine
 from orchestrator.telemetry.engine import Sampler, assert_present, read_once
 
 VLLM = (Path(__file__).parent / "vllm_0_32_metrics.txt").read_text()
@@ -204,3 +205,16 @@ def test_a_failing_load_still_ends_the_thread(serve: Serve) -> None:
     taken = len(sampler.samples)
     time.sleep(0.05)
     assert len(sampler.samples) == taken
+
+
+def test_the_gpus_are_sampled_beside_the_engine(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OneGpu:
+        def read(self) -> dict[str, tuple[float, ...]]:
+            return {"gpu_power_w": (300.0,)}
+
+    monkeypatch.setattr(engine, "open_gpus", OneGpu)
+    server = serve(lambda path: page())
+    with Sampler(server.endpoint, NAMES, hz=50, zero=0.0, gpu=True) as sampler:
+        pass
+    assert {(sample.running, sample.gpu_power_w) for sample in sampler.samples} == {(1.0, (300.0,))}
+    assert read_once(server.endpoint, NAMES, zero=0.0).gpu_power_w is None
