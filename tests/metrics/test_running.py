@@ -81,3 +81,9 @@ def test_a_refused_connection_is_in_no_window_and_at_no_time_in_flight() -> None
     refused = record(None, outcome="error", end_s=1.0)
     assert measured_window([refused]) is None
     assert in_flight([refused]).mean(0.0, 1.0) is None
+
+
+def test_what_was_cancelled_unsent_does_not_lengthen_the_window() -> None:
+    never = record(None, outcome="cancelled", end_s=99.0)
+    refused = record(None, outcome="error", end_s=7.0)
+    assert measured_window([span(1.0, 4.0), never, refused]) == Window(1.0, 7.0)

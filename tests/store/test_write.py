@@ -138,6 +138,28 @@ def test_killed_at_any_step_a_cell_stored_again_is_the_old_the_new_or_none(tmp_p
     assert seen == {"invalid", None, "done"}
 
 
+def test_every_file_is_on_the_disk_before_it_gets_its_name_and_the_cell_comes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, named = set(), []
+    fsync, rename = os.fsync, Path.replace
+
+    def remember_sync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def remember_name(path: Path, target: Path) -> Path:
+        assert path.stat().st_ino in synced
+        named.append(target.parent.name)
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", remember_sync)
+    monkeypatch.setattr(Path, "replace", remember_name)
+    store(tmp_path)
+    assert named == ["requests", "telemetry", "cells"]
+    assert {(tmp_path / folder).stat().st_ino for folder in named} <= synced
+
+
 def test_a_full_disk_raises_and_leaves_what_was_there(tmp_path: Path) -> None:
     """The kernel refuses to let any file of the child grow past 1 kB, as a full disk would."""
     store(tmp_path, status="invalid", requests=2)

@@ -33,7 +33,8 @@ def page(running: float = 1.0, tokens: float = 5.0) -> str:
 
 
 class Server:
-    """Serves ``answer(path)``: a page, or an HTTP status. Keeps the paths, keys and client ports it saw."""
+    """Serves ``answer(path)``: a page, or an HTTP status, 0 for hanging up. Keeps the paths, keys and client
+    ports it saw."""
 
     def __init__(self, answer: Callable[[str], str | int]) -> None:
         self.seen: list[tuple[str, str | None, int]] = []
@@ -46,6 +47,9 @@ class Server:
             def do_GET(self) -> None:
                 seen.append((self.path, self.headers.get("Authorization"), self.client_address[1]))
                 answered = answer(self.path)
+                if answered == 0:
+                    self.close_connection = True
+                    return
                 status, body = (answered, b"") if isinstance(answered, int) else (200, answered.encode())
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
@@ -158,9 +162,12 @@ def test_asks_for_the_whole_page_where_it_cannot(serve: Serve, refusal: str | in
     assert server.seen[-1][0] == "/metrics"
 
 
-def test_a_page_that_fails_for_a_while_leaves_absent_values_and_the_sampling_goes_on(serve: Serve) -> None:
+@pytest.mark.parametrize("failure", [0, 503])
+def test_a_page_that_fails_for_a_while_leaves_absent_values_and_the_sampling_goes_on(
+    serve: Serve, failure: int
+) -> None:
     broken = threading.Event()
-    server = serve(lambda path: 503 if broken.is_set() else page())
+    server = serve(lambda path: failure if broken.is_set() else page())
     with Sampler(server.endpoint, NAMES, hz=100, zero=0.0) as sampler:
         broken.set()
         time.sleep(0.1)
