@@ -35,11 +35,13 @@ class Case:
     right: bool
 
 
-def math_cases(items: tuple[Item, ...], style: Callable[[Item], str | None]) -> Iterator[Case]:
+def math_cases(
+    items: tuple[Item, ...], style: Callable[[Item], str | None], offsets: tuple[int, ...] = OFFSETS
+) -> Iterator[Case]:
     for position, item in enumerate(items):
         if (text := style(item)) is not None:
             yield Case(item, text, right=True)
-        for offset in OFFSETS:
+        for offset in offsets:
             other = items[(position + offset) % len(items)]
             if other.reference != item.reference and (text := style(other)) is not None:
                 yield Case(item, text, right=False)

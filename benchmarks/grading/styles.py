@@ -12,7 +12,7 @@ ChoiceStyle = Callable[[Item, str], str]
 
 _REASONING = (
     "Let me think about this step by step.\n\nFirst, I set up the problem. The answer to the first part is "
-    "3, which I write as \\boxed{3}. Wait, that is not right: with $x = 17$ it would be \\boxed{\\frac{17}{2}} "
+    "3, written as \\boxed{3}. Wait, that is not right: with $x = 17$ it would be \\boxed{\\frac{17}{2}} "
     "or $1,000 in total. Checking again for the 7 days gives 12 + 5 = 17.\n\n"
 )
 _UNBOXED = _REASONING.replace("\\boxed", "")

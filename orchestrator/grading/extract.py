@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-STATEMENTS = 20  # of each form, at most: the answer is near the end
+STATEMENTS = 50  # of each form, at most, are looked at: the answer is near the end
 
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=\{|\d)")
 _BARE = re.compile(r"[\d.,]{0,20}\d")
@@ -36,9 +36,10 @@ _MATH = re.compile(
     r"|(?<!\\)\$(?P<id>(?:\\.|[^$\n\\]){1,400}?)\$",
     re.DOTALL,
 )
-_WORDS = re.compile(r"[A-Za-z]{2,}[,;]?\s+[A-Za-z]{2,}")
+_WORDS = re.compile(r"(?<![A-Za-z])[A-Za-z]{2,}+[,;]?\s++[A-Za-z]{2}")
 _COMMAND = re.compile(r"\\[A-Za-z]+\s*(?:\{[^{}]*\})?")
 _SENTENCE_END = re.compile(r"[.!?;][\s*_]*(?:$|\s+(?=[A-Z(\"*\\]))|\n")
+_VERB = re.compile(r"\b(?:is|are|equals|makes|gives)\b")
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 NUMBER = re.compile(
     r"(?<![\w.])[-+−]?\s?(?:\\?\$)?\s?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:\s?\\?%)?"
@@ -50,13 +51,13 @@ def boxed(text: str) -> str | None:
     joins are one answer: "\\boxed{1} and \\boxed{2}" gives "1, 2"."""
     parts: list[str] = []
     after: int | None = None  # where the box to the right begins
-    for match in reversed(list(_BOX.finditer(text))):
+    for match in reversed(list(_BOX.finditer(text))[-STATEMENTS:]):
         content, end = _braced(text, match.end())
         if not content.strip(" $"):
             continue
         if after is not None:
             between = text[end:after]
-            if not (_JOINED.fullmatch(between) and _CONNECTOR.search(between)):
+            if len(between) > 40 or not (_JOINED.fullmatch(between) and _CONNECTOR.search(between)):
                 break
         parts.append(content.strip())
         after = match.start()
@@ -114,9 +115,10 @@ def expression(content: str) -> str | None:
 
 def closing(text: str) -> str | None:
     """The answer of a response that marks none: of the last line that has any of these, the last formula,
-    what stands right of the last equals sign, the last bold text with a number, or the last number."""
+    what stands right of the last equals sign or verb such as "is", the last bold text with a number, or the
+    last number."""
     lines = [line for line in text.splitlines() if line.strip()]
-    if len(lines) == 1 and len(lines[0]) <= 120 and not _prose(lines[0]):
+    if len(lines) == 1 and len(lines[0]) <= 120 and not _prose(lines[0]) and not _VERB.search(lines[0]):
         return expression(lines[0].strip())
     paragraphs = list(_formulas(text))
     if paragraphs and not text[paragraphs[-1][1] :].strip(" \n.*"):
@@ -124,8 +126,9 @@ def closing(text: str) -> str | None:
     for line in reversed(lines):
         if formulas := list(_formulas(line)):
             return formulas[-1][2]
-        right = line.rpartition("=")[2].strip(" .*_")
-        if right and right != line.strip(" .*_") and not _prose(right):
+        _, *parts = re.split(rf"=|{_VERB.pattern}", line)
+        right = parts[-1].strip(" .*_") if parts else ""
+        if right and not _prose(right) and (re.search(r"[\d\\]", right) or not NUMBER.search(line)):
             return right
         for bold in reversed(_BOLD.findall(line)):
             if number := NUMBER.search(bold):

@@ -48,8 +48,25 @@ def test_a_hostile_expression_costs_its_limit_and_nothing_else(hostile: str) -> 
 
 @pytest.mark.parametrize(
     "text",
-    ["\\boxed{" * 20_000, "the answer is " * 10_000, "(" * 200_000, "$1 " * 60_000, "**1" * 60_000],
-)  # fmt: skip
+    [
+        "\\boxed{" * 20_000,
+        "the answer is " * 10_000,
+        "(" * 200_000,
+        "$1 " * 60_000,
+        "**1" * 60_000,
+        "1," * 100_000,
+        "x = " + "a" * 200_000,
+        "a " * 100_000,
+        "." + " " * 200_000,
+        "the answer is " + " " * 200_000,
+        "\\boxed{1}" + "$" * 200_000 + "x\\boxed{2}",
+        "\\boxed{" + "{" * 200_000,
+        "final " * 40_000,
+        "correct answer " * 15_000,
+        "choose " * 30_000,
+    ],
+    ids=lambda text: text[:14],
+)
 @pytest.mark.parametrize("asked", [FIVE, CHOICE], ids=["math", "choice"])
 def test_reading_a_hostile_response_takes_linear_time(text: str, asked: Item) -> None:
     start = time.monotonic()

@@ -55,6 +55,10 @@ def is_right(reference: str, text: str) -> bool:
         ("18", "\\[ 9 \\times 2 = 18 \\]"),
         ("3", "There are **3** of them in 2 rows."),
         ("2", "I think it's 2"),
+        ("18", "3 times 6 is 18."),
+        ("3, 5", "x = 3 or x = 5"),
+        ("11", "Ben buys 4 more stamps. 4 + 7 = 11, which is Ben's total."),
+        ("\\text{Evelyn}", "The fastest is Evelyn."),
         ("\\frac{4}{3}", "\\frac{4}{3}"),
     ],
 )
