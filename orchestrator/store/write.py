@@ -21,7 +21,7 @@ from orchestrator.store.schema import cell_row as cell_table
 from orchestrator.store.schema import request_rows, telemetry_rows
 
 FOLDERS = ("requests", "telemetry", "cells")
-# One row of many columns is read five times faster without the machinery for long columns.
+# One row of many columns is read several times faster without the machinery for long columns.
 PARQUET: dict[str, dict[str, Any]] = {
     "requests": {"compression": "zstd"},
     "telemetry": {"compression": "zstd"},

@@ -179,6 +179,27 @@ def test_a_page_that_fails_for_a_while_leaves_absent_values_and_the_sampling_goe
     assert sampler.failures == running.count(None)
 
 
+def test_a_page_that_stalls_is_given_up_and_asked_for_again(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "TIMEOUT_S", 0.05)
+    stalled = threading.Event()
+
+    def answer(path: str) -> str:
+        if stalled.is_set():
+            time.sleep(0.2)
+        return page()
+
+    with Sampler(serve(answer).endpoint, NAMES, hz=100, zero=0.0) as sampler:
+        stalled.set()
+        time.sleep(0.1)
+        stalled.clear()
+        time.sleep(0.1)
+    running = [sample.running for sample in sampler.samples]
+    assert None in running
+    assert running[-1] == 1.0
+
+
 def test_the_first_reading_must_succeed(serve: Serve) -> None:
     with pytest.raises(MeasurementError), Sampler(serve(lambda path: 503).endpoint, NAMES, hz=5, zero=0.0):
         pass
