@@ -26,23 +26,24 @@ _SIGNS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
     (
         "oom",
         (
-            r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory|^MemoryError",
+            r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory|\bMemoryError",
             r"No available memory for the cache|KV cache is needed, which is larger|Not enough memory",
             r"less than desired GPU memory utilization|exceeds (?:the )?available.*memory",
-            r"Cannot allocate memory|DefaultCPUAllocator: can't allocate memory",
+            r"Available memory .* less than requested memory|Cannot allocate memory",
+            r"DefaultCPUAllocator: can't allocate memory",
         ),
     ),
     (
         "bad_flag",
         (
             r"error: (?:unrecognized arguments|argument |ambiguous option|the following arguments)",
-            r"KeyError: '?invalid (?:reasoning|tool call) parser",
+            r"invalid (?:reasoning|tool call) parser|[Pp]arser '.*' not found",
         ),
     ),
     (
         "unsupported",
         (
-            r"(?:is|are) not supported|not supported by|does not support|[Uu]nsupported|NotImplementedError",
+            r"(?:is|are) not supported|not supported by|does not support|NotImplementedError",
             r"not implemented for|Unknown quantization|Cannot find the config file for",
             r"no kernel image is available|does not recognize this architecture|no module or parameter named",
         ),
@@ -56,8 +57,10 @@ _SIGNS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
     ),
     ("bad_flag", (r"validation errors? for \w*(?:Config|Args)",)),
 )
-_COMPILED = tuple((cause, re.compile("|".join(signs), re.MULTILINE)) for cause, signs in _SIGNS)
-_CHATTER = re.compile(r"^.*\b(?:DEBUG|INFO|WARNING)\b.*$", re.MULTILINE)
+_COMPILED = tuple((cause, re.compile("|".join(signs))) for cause, signs in _SIGNS)
+_ERROR_LINE = re.compile(r"error|exception", re.IGNORECASE)
+_SECOND_HAND = re.compile(r"EngineDeadError|initialization failed\. See root cause above")
+_CHATTER = re.compile(r"\b(?:DEBUG|INFO|WARNING)\b|Warning: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +74,20 @@ class Diagnosis:
 def classify(log: str, *, serving: bool = False, oom_killed: bool = False) -> Diagnosis:
     """The cause of a failure from the engine's log. ``serving``: it had been ready. ``oom_killed``: the
     kernel killed a process for memory meanwhile, which the victim cannot log."""
-    log = _CHATTER.sub("", log)
+    lines = log.splitlines()
+    errors = [n for n, line in enumerate(lines) if _ERROR_LINE.search(line) and not _CHATTER.search(line)]
     for cause, pattern in _COMPILED:
-        if match := pattern.search(log):
-            return Diagnosis(_when(cause, serving), _line_at(log, match.start()))
+        for number in errors:
+            if pattern.search(lines[number]):
+                return Diagnosis(_when(cause, serving), _said(lines, number))
     if oom_killed:
         return Diagnosis(_when("oom", serving), None)
-    return Diagnosis("crash", _last_error(log))
+    named = [
+        number
+        for number in errors
+        if re.search(r"\w(?:Error|Exception)\b:", lines[number]) and not _SECOND_HAND.search(lines[number])
+    ]
+    return Diagnosis("crash", _said(lines, named[-1]) if named else None)
 
 
 def tail(log: str, lines: int = 30) -> str:
@@ -90,12 +100,9 @@ def _when(cause: Cause, serving: bool) -> Cause:
     return "oom_serving" if cause == "oom" and serving else cause
 
 
-def _line_at(text: str, position: int) -> str:
-    start = text.rfind("\n", 0, position) + 1
-    end = text.find("\n", position)
-    return text[start : end if end >= 0 else len(text)].strip()
-
-
-def _last_error(log: str) -> str | None:
-    errors = re.findall(r"^.*\b\w+(?:Error|Exception)\b: .*$", log, re.MULTILINE)
-    return errors[-1].strip() if errors else None
+def _said(lines: list[str], number: int) -> str:
+    """The line, with the field and the complaint that follow a validation error on lines of their own."""
+    said = [lines[number].strip()]
+    if re.search(r"validation errors? for \w+$", said[0]):
+        said += [line.strip() for line in lines[number + 1 : number + 3]]
+    return "; ".join(said)[:600]

@@ -26,7 +26,25 @@ _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
 def main(life_fd: int, grace_s: float, command: list[str]) -> int:
-    parent = os.getppid()
+    """The outer process: waits for the inner one, and ends what that leaves should it be killed."""
+    _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    outer = os.getpid()
+    inner = os.fork()
+    if inner == 0:
+        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        os._exit(_guard(outer, life_fd, grace_s, command))
+    code: int | None = None
+    while code is None:
+        pid, status = os.waitpid(-1, 0)
+        if pid == inner:
+            ended = os.waitstatus_to_exitcode(status)
+            code = ended if ended >= 0 else 128 - ended
+    _end_everything(inner)
+    return code
+
+
+def _guard(parent: int, life_fd: int, grace_s: float, command: list[str]) -> int:
+    """The inner process: runs the engine and holds the other end of the worker's life."""
     os.set_inheritable(life_fd, False)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -59,14 +77,22 @@ def main(life_fd: int, grace_s: float, command: list[str]) -> int:
         while code is None and time.monotonic() < deadline:
             time.sleep(POLL_S)
             code = _reap(engine)
-    # Whoever forks while being counted is in the next round; adoption leaves nobody out.
+    ended = _end_everything(engine)
+    code = ended if code is None else code
+    return 0 if code is None else code
+
+
+def _end_everything(child: int) -> int | None:
+    """Kills every process below this one; the exit code of ``child`` if it was still among them. Whoever forks
+    while being counted is in the next round; adoption leaves nobody out."""
+    code = None
     while below := _descendants(os.getpid()):
         for pid in below:
             _signal(pid, signal.SIGKILL)
         time.sleep(POLL_S / 10)
-        ended = _reap(engine)
+        ended = _reap(child)
         code = ended if code is None else code
-    return 0 if code is None else code
+    return code
 
 
 def _spawn(command: list[str]) -> int:

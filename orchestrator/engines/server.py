@@ -75,7 +75,7 @@ class Server:
         with log_path.open("ab") as log:
             log.write(f"$ {by_hand(adapter, launch)}\n".encode())
             log.flush()
-            self._log_start = log.tell()
+            self._starting_from = self._serving_from = log.tell()
             life_fd, self._life_write_fd = os.pipe()
             command = [sys.executable, "-I", "-S", guard.__file__, str(life_fd), str(stop_timeout_s)]
             try:
@@ -107,7 +107,7 @@ class Server:
         return self._failure
 
     def log_tail(self, lines: int = 30) -> str:
-        return failures.tail(self._log(), lines)
+        return failures.tail(self._log(self._starting_from), lines)
 
     def error(self, cause: failures.Cause, what: str) -> EngineError:
         """An EngineError with what to try, the command to run by hand and the log's tail."""
@@ -165,6 +165,7 @@ class Server:
                 raise self.error("start_timeout", f"not ready after {timeout_s:.0f} s")
             time.sleep(POLL_S)
         self.started_in_s = time.perf_counter() - self._began_s
+        self._serving_from = self.log_path.stat().st_size
         threading.Thread(target=self._watch, name="engine-health", daemon=True).start()
 
     def _ready(self) -> bool:
@@ -197,7 +198,8 @@ class Server:
 
     def _crashed(self) -> EngineError:
         serving = self.started_in_s is not None
-        found = failures.classify(self._log(), serving=serving, oom_killed=_oom_kills() > self._oom_kills)
+        said = self._log(self._serving_from)  # complaints that did not keep it from starting are no cause
+        found = failures.classify(said, serving=serving, oom_killed=_oom_kills() > self._oom_kills)
         phase = "while serving" if serving else "while starting"
         what = f"ended {phase} with code {self.poll()} ({found.cause}"
         return self.error(found.cause, f"{what}: {found.line})" if found.line else f"{what})")
@@ -207,9 +209,9 @@ class Server:
             root = psutil.Process(self.pid)
             self._tree.update((child.pid, child) for child in root.children(recursive=True))
 
-    def _log(self) -> str:
+    def _log(self, start: int) -> str:
         with suppress(OSError), self.log_path.open("rb") as log:
-            log.seek(self._log_start)
+            log.seek(start)
             return log.read().decode(errors="replace")
         return ""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.engines.adapter import Adapter, CacheReset, Launch, to_flags
 
-CPU_KV_CACHE_GIB = 2
+CPU_KV_CACHE_BYTES = 2 << 30
 
 
 def base_args(launch: Launch) -> dict[str, Any]:
@@ -31,6 +31,7 @@ def base_args(launch: Launch) -> dict[str, Any]:
         args["load-format"] = "dummy"
     if launch.hardware == "cpu":
         args["enforce-eager"] = True  # compiling for the CPU takes longer than a cell
+        args["kv-cache-memory-bytes"] = CPU_KV_CACHE_BYTES
     else:
         args["gpu-memory-utilization"] = launch.gpu_memory_utilization
     return args
@@ -66,8 +67,6 @@ def environment(launch: Launch) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
-    if launch.hardware == "cpu":
-        env["VLLM_CPU_KVCACHE_SPACE"] = str(CPU_KV_CACHE_GIB)
     if launch.local:
         env["HF_HUB_OFFLINE"] = "1"
     return env
