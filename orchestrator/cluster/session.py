@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Any
 import psutil
 import ray
 
+from orchestrator.cluster import reaper
 from orchestrator.config import RayConfig
 from orchestrator.errors import ConfigError
 
@@ -53,7 +56,12 @@ def ray_session(config: RayConfig, cpus: float) -> Iterator[Session]:
         raise ConfigError(f"{where}: does not answer or does not start ({_first_line(error)})") from error
     try:
         url = context.dashboard_url or None
-        yield Session(f"http://{url}" if url else None, config.address is None)
+        session = Session(f"http://{url}" if url else None, config.address is None)
+        if config.address is None:
+            with _reaped_if_killed():
+                yield session
+        else:
+            yield session
     finally:
         started = psutil.Process().children(recursive=True) if config.address is None else []
         ray.shutdown()
@@ -62,6 +70,23 @@ def ray_session(config: RayConfig, cpus: float) -> Iterator[Session]:
         for process in left:
             with suppress(psutil.Error):
                 process.kill()
+
+
+@contextmanager
+def _reaped_if_killed() -> Iterator[None]:
+    """Meanwhile a process of its own waits to end Ray's daemons should this one be killed."""
+    daemons = [process.pid for process in psutil.Process().children(recursive=True)]
+    command = [sys.executable, "-I", "-S", reaper.__file__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdin is not None
+        lines = (f"{pid} {started}\n" for pid in daemons if (started := reaper.start_time(pid)))
+        process.stdin.write("".join(lines))
+        process.stdin.flush()
+        try:
+            yield
+        finally:
+            process.stdin.write("done\n")
+            process.stdin.close()
 
 
 def _first_line(error: Exception) -> str:

@@ -6,7 +6,8 @@ run as a file, isolated (``python -I -S``), so that it is up in some 20 ms:
 ``LIFE_FD`` is the read end of a pipe whose write end only the worker holds: when it closes, by intention or
 because the worker was killed, the engine gets SIGTERM, ``GRACE_S`` seconds, and SIGKILL, and so does every
 process below it. Orphans are adopted (child subreaper), so that a process that forked twice or started its
-own session is found as well. Exits with the engine's code, or 128 + signal.
+own session is found as well. There are two guards, one below the other, so that each can clean up after the
+other should the kernel kill it. Exits with the engine's code, or 128 + signal.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def _guard(parent: int, life_fd: int, grace_s: float, command: list[str]) -> int
 
 
 def _end_everything(child: int) -> int | None:
-    """Kills every process below this one; the exit code of ``child`` if it was still among them. Whoever forks
+    """Kills every process below this one; the exit code of ``child`` if it was among them. Whoever forks
     while being counted is in the next round; adoption leaves nobody out."""
     code = None
     while below := _descendants(os.getpid()):

@@ -54,7 +54,7 @@ def test_a_started_server_is_ready_and_gone_when_the_block_ends(log: Path) -> No
         assert server.poll() is None
         assert server.failure() is None
         pids = tree(server.pid)
-        assert len(pids) == 2
+        assert len(pids) == 3  # two guards and the engine
     assert not any(map(is_alive, pids))
 
 
@@ -221,11 +221,17 @@ def test_a_grandchild_is_gone_when_the_engine_ends_by_itself(log: Path, tmp_path
         assert not is_alive(int(pid_file.read_text()))
 
 
-def test_nothing_is_left_when_the_guard_itself_is_killed(log: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("guards", [slice(0, 1), slice(1, 2), slice(0, 2)], ids=["outer", "inner", "both"])
+def test_nothing_is_left_when_a_guard_is_killed(
+    log: Path, tmp_path: Path, guards: slice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "KILL_MARGIN_S", 1.0)
     pid_file = tmp_path / "pid"
-    with start(fake_adapter("daemon", pid_file), log) as server:
-        pids = [*tree(server.pid), int(pid_file.read_text())]
-        os.kill(server.pid, signal.SIGKILL)
+    with start(fake_adapter("daemon", pid_file), log, stop_s=1) as server:
+        pids = tree(server.pid)
+        assert int(pid_file.read_text()) in pids
+        for guard in pids[guards]:
+            os.kill(guard, signal.SIGKILL)
         assert failure_within(server, 2) is not None
     assert not any(map(is_alive, pids))
 
@@ -254,7 +260,7 @@ def test_nothing_is_left_when_the_parent_is_killed(
     assert parent.stdout is not None
     with parent.stdout as said:
         pids = [int(word) for word in said.readline().split()]
-    assert len(pids) == (3 if mode == "daemon" else 2)
+    assert len(pids) == (4 if mode == "daemon" else 3)
     parent.send_signal(number)
     parent.wait()
     assert all_gone(pids, within_s=4)
