@@ -82,6 +82,11 @@ def serve() -> Iterator[Callable[[Callable[[str], str | int]], Server]]:
         server.stop()
 
 
+def wait_for_failure(sampler: Sampler) -> None:
+    while not sampler.failures:
+        time.sleep(0.01)
+
+
 Serve = Callable[[Callable[[str], str | int]], Server]
 
 
@@ -126,15 +131,15 @@ def test_engines_of_one_server_add_up_and_their_cache_shares_average(serve: Serv
 def test_samples_bracket_the_load_at_the_asked_rate_on_one_connection_with_the_key(serve: Serve) -> None:
     server = serve(lambda path: page())
     zero = perf_counter()
-    with Sampler(server.endpoint, NAMES, hz=50, zero=zero) as sampler:
+    with Sampler(server.endpoint, NAMES, hz=20, zero=zero) as sampler:
         start = perf_counter() - zero
-        time.sleep(0.5)
+        time.sleep(0.6)
         end = perf_counter() - zero
     times = [sample.t_s for sample in sampler.samples]
     assert times == sorted(times)
     assert times[0] < start
     assert times[-1] > end
-    assert 15 <= sum(start <= t_s <= end for t_s in times) <= 27
+    assert 6 <= sum(start <= t_s <= end for t_s in times) <= 13
     assert {sample.running for sample in sampler.samples} == {1.0}
     assert len({port for _, _, port in server.seen}) == 1
     assert {key for _, key, _ in server.seen} == {"Bearer secret"}
@@ -170,9 +175,8 @@ def test_a_page_that_fails_for_a_while_leaves_absent_values_and_the_sampling_goe
     server = serve(lambda path: failure if broken.is_set() else page())
     with Sampler(server.endpoint, NAMES, hz=100, zero=0.0) as sampler:
         broken.set()
-        time.sleep(0.1)
+        wait_for_failure(sampler)
         broken.clear()
-        time.sleep(0.1)
     running = [sample.running for sample in sampler.samples]
     assert running[0] == running[-1] == 1.0
     assert None in running
@@ -192,9 +196,9 @@ def test_a_page_that_stalls_is_given_up_and_asked_for_again(
 
     with Sampler(serve(answer).endpoint, NAMES, hz=100, zero=0.0) as sampler:
         stalled.set()
-        time.sleep(0.1)
+        wait_for_failure(sampler)
         stalled.clear()
-        time.sleep(0.1)
+        time.sleep(0.3)
     running = [sample.running for sample in sampler.samples]
     assert None in running
     assert running[-1] == 1.0
