@@ -27,6 +27,7 @@ _SIGNS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
         "oom",
         (
             r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory|\bMemoryError",
+            r"failure .out of memory",
             r"No available memory for the cache|KV cache is needed, which is larger|Not enough memory",
             r"less than desired GPU memory utilization|exceeds (?:the )?available.*memory",
             r"Available memory .* less than requested memory|Cannot allocate memory",
@@ -58,7 +59,7 @@ _SIGNS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
     ("bad_flag", (r"validation errors? for \w*(?:Config|Args)",)),
 )
 _COMPILED = tuple((cause, re.compile("|".join(signs))) for cause, signs in _SIGNS)
-_ERROR_LINE = re.compile(r"error|exception", re.IGNORECASE)
+_ERROR_LINE = re.compile(r"error|exception|failure", re.IGNORECASE)
 _SECOND_HAND = re.compile(r"EngineDeadError|initialization failed\. See root cause above")
 _CHATTER = re.compile(r"\b(?:DEBUG|INFO|WARNING)\b|Warning: ")
 

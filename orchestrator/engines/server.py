@@ -145,8 +145,9 @@ class Server:
         except subprocess.TimeoutExpired:
             self._guard.kill()
             self._guard.wait()
-        # Only where the guard itself was killed is anything of this left.
+        # Where the outer guard was killed, the inner one is at it; where both were, nobody is.
         left = [process for process in self._tree.values() if process.is_running()]
+        _, left = psutil.wait_procs(left, timeout=self._stop_timeout_s + KILL_MARGIN_S)
         for process in left:
             with suppress(psutil.Error):
                 process.kill()

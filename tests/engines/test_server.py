@@ -165,7 +165,8 @@ def test_somebody_elses_server_on_the_port_is_not_ours(log: Path) -> None:
         return plain.command(launch)
 
     try:
-        assert fails_to_start(replace(plain, command=command), log, start_s=1.5).cause == "start_timeout"
+        error = fails_to_start(replace(plain, command=command), log, start_s=1.5)
+        assert error.cause == "start_timeout", error
         assert servers
     finally:
         servers[0].shutdown()

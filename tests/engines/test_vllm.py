@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.config import EngineOptConfig, ModelConfig, OptConfig, SweepConfig
+from orchestrator.engines import ADAPTERS, vllm
+from orchestrator.engines.adapter import Launch, metrics_of
+from orchestrator.engines.launch import build_launch
+from orchestrator.errors import ConfigError
+
+
+def config(**opts: EngineOptConfig) -> SweepConfig:
+    made = SweepConfig()
+    made.engine.name = "vllm"
+    made.engine.python = "/env/bin/python"
+    made.model = ModelConfig(name="m", hub_id="org/m", revision="abc", context=2048)
+    made.opt = {name: OptConfig(vllm=entry) for name, entry in opts.items()}
+    return made
+
+
+def flags(launch: Launch) -> dict[str, str]:
+    """Flag -> the words that follow it, joined."""
+    read: dict[str, list[str]] = {}
+    for word in vllm.command(launch)[3:]:
+        if word.startswith("--"):
+            read[word] = current = []
+        else:
+            current.append(word)
+    return {flag: " ".join(words) for flag, words in read.items()}
+
+
+def on_gpu(made: SweepConfig, **options: Any) -> Launch:
+    given: dict[str, Any] = {"hardware": "gpu", "tensor_parallel_size": 1, **options}
+    return build_launch(made, **given)
+
+
+def test_the_command_on_a_gpu() -> None:
+    launch = on_gpu(config(), tensor_parallel_size=4, engine_version="0.32.0")
+    assert vllm.command(launch) == [
+        *("/env/bin/python", "-m", "vllm.entrypoints.openai.api_server"),
+        *("--model", "org/m", "--revision", "abc", "--served-model-name", "m"),
+        *("--host", "127.0.0.1", "--port", "0", "--tensor-parallel-size", "4"),
+        *("--dtype", "bfloat16", "--max-model-len", "2048", "--seed", "0", "--generation-config", "vllm"),
+        *("--no-enable-prefix-caching", "--distributed-executor-backend", "mp"),
+        *(
+            "--enable-prompt-tokens-details",
+            "--enable-per-request-metrics",
+            "--gpu-memory-utilization",
+            "0.9",
+        ),
+    ]
+
+
+def test_the_command_on_a_cpu() -> None:
+    launch = build_launch(config(), hardware="cpu", tensor_parallel_size=1, model="/models/m")
+    found = flags(launch)
+    assert "--enforce-eager" in found
+    assert found["--kv-cache-memory-bytes"] == str(2 << 30)
+    assert "--gpu-memory-utilization" not in found
+    assert "--revision" not in found  # a folder has none
+    assert vllm.environment(launch)["HF_HUB_OFFLINE"] == "1"
+
+
+def test_the_hub_is_not_shut_off_for_a_model_from_the_hub() -> None:
+    assert "HF_HUB_OFFLINE" not in vllm.environment(on_gpu(config()))
+
+
+def test_the_key_travels_in_the_environment_alone() -> None:
+    launch = replace(on_gpu(config()), api_key="s3cret")
+    assert vllm.environment(launch)["VLLM_API_KEY"] == "s3cret"
+    assert not any("s3cret" in word for word in vllm.command(launch))
+
+
+def test_users_win_over_optimizations_and_those_over_the_base() -> None:
+    made = config(
+        cache=EngineOptConfig(args={"enable-prefix-caching": True}, env={"A": "1", "B": "1"}),
+        spec=EngineOptConfig(args={"speculative-config": {"method": "ngram", "num_speculative_tokens": 3}}),
+    )
+    made.engine.args = {"speculative_config": {"num_speculative_tokens": 5}, "max-num-seqs": 8}
+    made.engine.env = {"B": "2"}
+    launch = on_gpu(made)
+    found = flags(launch)
+    assert "--enable-prefix-caching" in found
+    assert "--no-enable-prefix-caching" not in found
+    assert json.loads(found["--speculative-config"]) == {"method": "ngram", "num_speculative_tokens": 5}
+    assert found["--max-num-seqs"] == "8"
+    assert launch.env == {"A": "1", "B": "2"}
+    assert launch.opts == ("cache", "spec")
+
+
+def test_a_flag_that_another_key_sets_is_refused() -> None:
+    made = config()
+    made.engine.args = {"tensor_parallel_size": 2}
+    with pytest.raises(
+        ConfigError, match=r"engine\.args\.tensor_parallel_size: is set by tensor_parallel_size"
+    ):
+        on_gpu(made)
+
+
+def test_an_engine_that_is_not_ours_has_no_launch() -> None:
+    made = config()
+    made.engine.name = "external"
+    with pytest.raises(ConfigError, match="engine=external: cannot be started"):
+        on_gpu(made)
+
+
+def test_a_quantized_checkpoint_replaces_the_model() -> None:
+    made = config(awq=EngineOptConfig())
+    made.opt["awq"].checkpoint = "awq"
+    made.model.checkpoints = {"awq": "other/m-awq@rev1"}
+    found = flags(on_gpu(made))
+    assert (found["--model"], found["--revision"]) == ("other/m-awq", "rev1")
+    assert found["--served-model-name"] == "m"
+    made.model.checkpoints = {}
+    with pytest.raises(ConfigError, match="opt=awq: model=m has no awq checkpoint"):
+        on_gpu(made)
+
+
+def test_random_weights_and_the_reasoning_parser_are_asked_for() -> None:
+    made = config()
+    made.weights = "dummy"
+    made.model.reasoning_parser = {"vllm": "deepseek_r1", "sglang": "deepseek-r1"}
+    found = flags(on_gpu(made))
+    assert found["--load-format"] == "dummy"
+    assert found["--reasoning-parser"] == "deepseek_r1"
+    assert "--load-format" not in flags(on_gpu(config()))
+
+
+def test_an_older_engine_is_not_given_flags_it_does_not_know() -> None:
+    assert "--enable-per-request-metrics" not in flags(on_gpu(config(), engine_version="0.21.0"))
+    assert "--enable-per-request-metrics" in flags(on_gpu(config(), engine_version=None))
+
+
+def test_nodes_beyond_the_first_serve_no_requests() -> None:
+    launch = replace(on_gpu(config(), tensor_parallel_size=16, nodes=2), master="10.0.0.1:2345")
+    first, second = flags(launch), flags(replace(launch, node_rank=1))
+    assert (first["--nnodes"], first["--node-rank"]) == ("2", "0")
+    assert (first["--master-addr"], first["--master-port"]) == ("10.0.0.1", "2345")
+    assert "--headless" not in first
+    assert second["--node-rank"] == "1"
+    assert "--headless" in second
+
+
+@pytest.mark.parametrize(
+    ("body", "empty"),
+    [
+        (b'{"success": true}', True),
+        (b'{"success": false}', False),
+        (b"", False),
+        (b"[]", False),
+        (b"x", False),
+    ],
+)
+def test_only_a_body_that_says_so_means_an_empty_cache(body: bytes, empty: bool) -> None:
+    assert vllm.cache_was_reset(body) is empty
+
+
+def test_the_metrics_of_speculation_are_expected_only_with_speculation() -> None:
+    adapter = ADAPTERS["vllm"]
+    plain = metrics_of(adapter, {})
+    assert "kv_usage" in plain
+    assert not any(field.startswith("spec_") for field in plain)
+    assert metrics_of(adapter, {"speculative-config": {}}) == dict(adapter.metrics)
