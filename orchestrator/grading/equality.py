@@ -44,6 +44,8 @@ _UNIT_WORDS = re.compile(
           (?: \^\{?[23]\}?$ | (?!\s*[=^]) ) )""",
     re.VERBOSE,
 )
+# "6 + 8" gives the question back. Fractions, powers and roots of numbers are left to math-verify.
+_UNDONE = re.compile(r"\d\s*(?:[-+*×÷]|\\times\b|\\cdot\b|\\div\b)\s*[\d.]")
 _ABOUT = re.compile(
     r"^(?:approximately|about|around|roughly|exactly|only|just|a total of|equal to|≈|\\approx)\s*",
     re.IGNORECASE,
@@ -80,6 +82,8 @@ def equal(reference: str, answer: str) -> bool:
     expected_number, given_number = number(expected), read_number(given)
     if expected_number is not None and given_number is not None:
         return _same_number(expected_number, given_number)
+    if expected_number is not None and _UNDONE.search(given):
+        return False
     if _is_text(expected) or _is_text(given):
         return False  # equal texts were found above, and a formula is no text
     return _symbolic(expected, re.sub(r",?\s+(?:and|or)\s+", ", ", given))

@@ -29,6 +29,7 @@ _STATEMENT = re.compile(
     """,
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
+_EMPTY_BOX = re.compile(r"[^\d\n]{0,80}\\boxed\s*\{\s*\}")  # "within \\boxed{}", the prompt given back
 _MARKUP = re.compile(r"[\s*_`>~:]*")
 
 _MATH = re.compile(
@@ -88,7 +89,7 @@ def statements(text: str) -> Iterator[str]:
         marked = _MARKUP.match(text, start)
         content = text[marked.end() if marked else start : min(end, start + 400)]
         end = match.start()
-        if content.strip() and not re.match(r"(?:not|n't)\b", content):
+        if content.strip() and not content.startswith("not ") and not _EMPTY_BOX.match(content):
             yield content
 
 
@@ -117,7 +118,7 @@ def closing(text: str) -> str | None:
     """The answer of a response that marks none: of the last line that has any of these, the last formula,
     what stands right of the last equals sign or verb such as "is", the last bold text with a number, or the
     last number."""
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in text.splitlines() if line.strip() and not _EMPTY_BOX.match(line)]
     if len(lines) == 1 and len(lines[0]) <= 120 and not _prose(lines[0]) and not _VERB.search(lines[0]):
         return expression(lines[0].strip())
     paragraphs = list(_formulas(text))
