@@ -29,6 +29,7 @@ from orchestrator.telemetry.gpu import Gpus, GpuUse, is_shared
 
 WARMUP_TOKENS = 64  # long enough that every shape of the batch has been seen
 WARMUP_MAX = 256
+NOTICED_S = 3.0
 GPU_FIELDS = ("gpu_util", "gpu_memory_bytes", "gpu_power_w")
 
 
@@ -105,10 +106,14 @@ class _Measured:
 def measure(cell: Cell, site: Site, attempt: int) -> CellOutcome:
     """Measures one cell and commits it.
 
-    A dead engine gives a failed cell with the engine's own reason and ``engine_alive`` False. Raises
-    MeasurementError when the cell was cancelled, or the engine lacks a metric; nothing is stored then.
+    An engine that dies under the load gives a failed cell with its own reason and ``engine_alive`` False.
+    Nothing is stored when the cell cannot be measured: EngineError when the engine died beside the load,
+    MeasurementError when the cell was cancelled, the engine lacks a metric, or the dataset has changed.
     """
-    measured = _load(cell, site)
+    try:
+        measured = _load(cell, site)
+    except MeasurementError as error:
+        raise _died(site.server) or error from error
     if site.cancelled():
         raise MeasurementError("cancelled")
     site.report("grade", len(measured.result.records), None)
@@ -143,8 +148,16 @@ def _load(cell: Cell, site: Site) -> _Measured:
         schedule=schedule,
         result=result,
         samples=tuple(sampler.samples),
-        dead=server.failure(),
+        dead=_died(server) if any(r.outcome == "error" for r in result.records) else server.failure(),
     )
+
+
+def _died(server: LiveServer) -> EngineError | None:
+    """Why the engine is dead, if it is: a connection breaks some moments before its process has ended."""
+    deadline = time.perf_counter() + NOTICED_S
+    while (failure := server.failure()) is None and time.perf_counter() < deadline:
+        time.sleep(0.1)
+    return failure
 
 
 def _requests(

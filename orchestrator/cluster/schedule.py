@@ -103,8 +103,9 @@ async def _serve(
                     outcome: CellOutcome = await worker.run.remote(cell, attempts[cell.cell_id])
                 except (RayTaskError, RayActorError) as error:
                     reason, cause = _reason(error)
-                    died = isinstance(error, RayActorError)
-                    if not died or attempts[cell.cell_id] >= ATTEMPTS:
+                    died = isinstance(error, RayActorError) or isinstance(error.cause, EngineError)
+                    again = died and cause not in NOT_RETRIED and attempts[cell.cell_id] < ATTEMPTS
+                    if not again:
                         _fail(plan, deployment, cells.pop(0), reason, cause, attempts[cell.cell_id], board)
                     if died:
                         return

@@ -39,6 +39,7 @@ def ray_session(config: RayConfig, cpus: float) -> Iterator[Session]:
     # Workers must not see the driver's progress bars or Ray's usage prompt, nor log into its terminal.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # workers send the load: at Ray's 15 they would lag
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "orchestrator"}
     try:
         if config.address is not None:
@@ -54,32 +55,37 @@ def ray_session(config: RayConfig, cpus: float) -> Iterator[Session]:
     except (ConnectionError, TimeoutError, RuntimeError) as error:
         where = f"ray.address={config.address}" if config.address else "a local Ray"
         raise ConfigError(f"{where}: does not answer or does not start ({_first_line(error)})") from error
+    daemons = psutil.Process().children(recursive=True) if config.address is None else []
+    url = context.dashboard_url or None
+    session = Session(f"http://{url}" if url else None, config.address is None)
     try:
-        url = context.dashboard_url or None
-        session = Session(f"http://{url}" if url else None, config.address is None)
-        if config.address is None:
-            with _reaped_if_killed():
-                yield session
-        else:
+        with _reaped_if_killed(daemons):
             yield session
     finally:
-        started = psutil.Process().children(recursive=True) if config.address is None else []
-        ray.shutdown()
-        # Ray returns before its daemons are gone; whoever looks after us must find nothing.
-        _, left = psutil.wait_procs(started, timeout=DAEMONS_END_S)
-        for process in left:
-            with suppress(psutil.Error):
-                process.kill()
+        _shut_down(daemons)
+
+
+def _shut_down(daemons: list[psutil.Process]) -> None:
+    """Ray returns before its daemons are gone; whoever looks after us must find nothing."""
+    family = list(daemons)
+    for process in daemons:
+        with suppress(psutil.Error):
+            family += process.children(recursive=True)
+    ray.shutdown()
+    _, left = psutil.wait_procs(family, timeout=DAEMONS_END_S)
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
 
 
 @contextmanager
-def _reaped_if_killed() -> Iterator[None]:
-    """Meanwhile a process of its own waits to end Ray's daemons should this one be killed."""
-    daemons = [process.pid for process in psutil.Process().children(recursive=True)]
+def _reaped_if_killed(daemons: list[psutil.Process]) -> Iterator[None]:
+    """Meanwhile a process of its own waits to end a local Ray's daemons should this one be killed."""
     command = [sys.executable, "-I", "-S", reaper.__file__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdin is not None
-        lines = (f"{pid} {started}\n" for pid in daemons if (started := reaper.start_time(pid)))
+        known = ((daemon.pid, reaper.start_time(daemon.pid)) for daemon in daemons)
+        lines = (f"{pid} {started}\n" for pid, started in known if started is not None)
         process.stdin.write("".join(lines))
         process.stdin.flush()
         try:

@@ -29,6 +29,8 @@ POLL_S = 0.25
 HEALTH_EVERY_S = 5.0
 HANG_S = 60.0
 KILL_MARGIN_S = 10.0
+# On a CPU the engine would otherwise keep the client off the cores, and its lateness be taken for the server's.
+YIELD_TO_CLIENT = ("nice", "-n", "10")
 _DROPPED = re.compile(
     r"RAY_|PYTHON|VIRTUAL_ENV$|WANDB_|OMP_NUM_THREADS$|SGLANG_|VLLM_(?!CACHE_ROOT|CONFIG_ROOT|ASSETS_CACHE)"
 )
@@ -78,6 +80,8 @@ class Server:
             self._starting_from = self._serving_from = log.tell()
             life_fd, self._life_write_fd = os.pipe()
             command = [sys.executable, "-I", "-S", guard.__file__, str(life_fd), str(stop_timeout_s)]
+            if launch.hardware == "cpu":
+                command = [*YIELD_TO_CLIENT, *command]
             try:
                 self._guard = subprocess.Popen(
                     [*command, *adapter.command(launch)],

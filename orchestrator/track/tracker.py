@@ -10,6 +10,7 @@ import json
 import os
 import queue
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -68,6 +69,10 @@ class Tracker:
                 self._logged += 1
             except Exception as error:  # whatever the service or its library does, a cell is not harmed by it
                 self._failures.append(" ".join(f"{type(error).__name__}: {error}".split())[:200])
+        with suppress(Exception):
+            import wandb
+
+            wandb.teardown()  # its service would otherwise outlive the sweep's last word
 
 
 def log_cell(study_dir: Path, cell_id: str, config: TrackerConfig) -> None:
