@@ -40,6 +40,7 @@ _BASE = re.compile(r"(?<=\d)_\{?\d+\}?$")
 # What may follow a number that is the whole answer: nothing, or words. "3 and 4" is two numbers.
 _UNIT_WORDS = re.compile(
     r"""\s*(?: $ | [¢€£] | \([A-Za-z]{2,}
+        | [,;]\s+ (?!(?:and|or)\s+[-$\\\d]) [A-Za-z]{2,}
         | [-\s]\s* (?!(?:and|or)\s+[-$\\\d]) (?!(?:to|plus|minus|times|over|divided)\b) [A-Za-z]{2,}\b
           (?: \^\{?[23]\}?$ | (?!\s*[=^]) ) )""",
     re.VERBOSE,
@@ -137,11 +138,12 @@ def number(text: str) -> Number | None:
 
 def read_number(text: str) -> Number | None:
     """As `number`, also with words around: "about 18 dollars for the 7 days", "x + 2 = 18"."""
-    text = _ABOUT.sub("", text.rpartition("=")[2].strip()).lstrip("$€£ ")
-    match = _NUMBER.match(text)
-    if match is None or not _UNIT_WORDS.match(text, match.end()):
-        return None
-    return _number(match)
+    for part in dict.fromkeys((text, text.rpartition("=")[2])):
+        part = _ABOUT.sub("", part.strip()).lstrip("$€£ ")
+        match = _NUMBER.match(part)
+        if match is not None and _UNIT_WORDS.match(part, match.end()):
+            return _number(match)
+    return None
 
 
 def _number(match: re.Match[str]) -> Number | None:

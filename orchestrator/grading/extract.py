@@ -42,8 +42,8 @@ _COMMAND = re.compile(r"\\[A-Za-z]+\s*(?:\{[^{}]*\})?")
 _SENTENCE_END = re.compile(r"[.!?;][\s*_]*(?:$|\s+(?=[A-Z(\"*\\]))|\n")
 _VERB = re.compile(r"\b(?:is|are|equals|makes|gives)\b")
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
-NUMBER = re.compile(
-    r"(?<![\w.])[-+−]?\s?(?:\\?\$)?\s?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:\s?\\?%)?"
+NUMBER = re.compile(  # the minus of "7 - 2" is not a sign
+    r"(?<![\w.])(?:(?<![\d)]\s)[-+−]\s?)?(?:\\?\$)?\s?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:\s?\\?%)?"
 )
 
 
