@@ -60,13 +60,10 @@ def hub(dataset: DatasetConfig) -> Sequence[Row]:
     """
     if not dataset.hub_id:
         raise ConfigError(f"dataset.hub_id=null: set it or dataset.path for dataset.name={dataset.name}")
-    import datasets  # takes a second to import, and most runs never need it
     from datasets.exceptions import DatasetNotFoundError
 
     try:
-        loaded = datasets.load_dataset(
-            dataset.hub_id, dataset.subset, split=dataset.split, revision=dataset.revision
-        )
+        return _fetch(dataset.hub_id, dataset.subset, dataset.split, dataset.revision)
     except DatasetNotFoundError as error:
         if dataset.gated or "gated" in str(error):
             raise ConfigError(_gated(dataset.hub_id)) from error
@@ -85,7 +82,13 @@ def hub(dataset: DatasetConfig) -> Sequence[Row]:
             f"({_one_line(error)}); point dataset.path at a local JSON-lines file, or bring the cache "
             "(HF_HOME) from a machine with a network"
         ) from error
-    return list(loaded)
+
+
+@functools.lru_cache(maxsize=4)
+def _fetch(hub_id: str, subset: str | None, split: str, revision: str | None) -> Sequence[Row]:
+    import datasets  # takes a second to import, and most runs never need it
+
+    return list(datasets.load_dataset(hub_id, subset, split=split, revision=revision))
 
 
 def _gated(hub_id: str) -> str:

@@ -260,16 +260,23 @@ def test_hub_rows_go_through_the_same_reading(monkeypatch: pytest.MonkeyPatch) -
     import datasets
 
     asked: dict[str, Any] = {}
+    row = {
+        "id": "c1",
+        "question": "Where?",
+        "choices": {"label": ["A", "B", "C"], "text": ["bank", "shop", "park"]},
+        "answerKey": "C",
+    }
 
-    def load_dataset(hub_id: str, subset: str | None, **rest: Any) -> list[dict[str, str]]:
+    def load_dataset(hub_id: str, subset: str | None, **rest: Any) -> datasets.Dataset:
         asked.update(hub_id=hub_id, subset=subset, **rest)
-        return [{"question": "How many?", "answer": "#### 5"}]
+        return datasets.Dataset.from_list([row])
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    dataset = DatasetConfig(name="gsm8k", hub_id="openai/gsm8k", subset="main", revision="abc")
+    dataset = DatasetConfig(name="commonsenseqa", hub_id="tau/x", split="validation", revision="abc")
     loaded = load(dataset, 1)
-    assert (loaded.items[0].reference, loaded.revision) == ("5", "abc")
-    assert asked == {"hub_id": "openai/gsm8k", "subset": "main", "split": "test", "revision": "abc"}
+    (item,) = loaded.items
+    assert (item.options[ord(item.reference) - ord("A")], loaded.revision) == ("park", "abc")
+    assert asked == {"hub_id": "tau/x", "subset": None, "split": "validation", "revision": "abc"}
 
 
 def fail(error: Exception, monkeypatch: pytest.MonkeyPatch, **config: Any) -> str:
