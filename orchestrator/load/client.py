@@ -1,7 +1,8 @@
 """One client process's connections: sends requests that are bytes already, and times what comes back.
 
-Every read is stamped first and parsed after all the reads of that turn of the loop, so that one stream's
-parsing does not delay another's stamp.
+Every read is stamped at once and parsed a little later, many together: parsing then delays no stamp, and it
+costs no turn of the loop of its own. A read that ends a response is parsed at once, as the next request may
+wait for it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ CONNECT_TIMEOUT_S = 30.0
 # uvicorn, the server of vLLM and SGLang, closes a connection 5 s after its last response.
 _IDLE_LIMIT_S = 3.0
 _RETRY_WITHIN_S = 1.0
+_PARSE_WITHIN_S, _PARSE_AT = 0.002, 256
 _CONNECT_AT_ONCE = 64  # below any sensible listen backlog
 _FAILED_FINISH = ("abort", "error")  # what vLLM and SGLang call a request that they gave up
 
@@ -248,11 +250,15 @@ class Client:
     # What the connections report.
 
     def arrived(self, connection: Connection, t: float, data: bytes) -> None:
-        if not self._arrivals:
-            self._loop.call_soon(self.drain)
-        self._arrivals.append((connection, t, data))
+        arrivals = self._arrivals
+        arrivals.append((connection, t, data))
+        if data.endswith(b"0\r\n\r\n") or len(arrivals) >= _PARSE_AT:
+            self.drain()
+        elif len(arrivals) == 1:
+            self._loop.call_later(_PARSE_WITHIN_S, self.drain)
 
     def drain(self) -> None:
+        """Parse what has arrived."""
         arrivals, self._arrivals = self._arrivals, []
         for connection, t, data in arrivals:
             connection.feed(t, data)

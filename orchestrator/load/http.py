@@ -79,31 +79,9 @@ class ResponseReader:
         self.started = True
         self._time_s = t
         if self._fast:
-            at, end = 0, len(data)
-            while at < end:
-                line = data.find(b"\r\n", at, at + 10)
-                if line < 0:
-                    break
-                try:
-                    start = line + 2
-                    stop = start + int(data[at:line], 16)
-                except ValueError:
-                    break
-                event = data[start + 6 : stop]
-                if (
-                    not data.startswith(b"data: ", start)
-                    or not event.endswith(b"\n\n")
-                    or event.count(b"\n") != 2
-                    or b"\r" in event
-                    or not data.startswith(b"\r\n", stop)
-                ):
-                    break
-                self._timeline.add(t, event)
-                at = stop + 2
-            else:
+            data = self._take_whole_events(t, data)
+            if not data:
                 return
-            if at:
-                data = data[at:]
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -111,6 +89,28 @@ class ResponseReader:
         self._fast = (
             self._at_boundary and self.is_stream and self._events.between_events and data.endswith(b"\n")
         )
+
+    def _take_whole_events(self, t: float, data: bytes) -> bytes:
+        """Take what leads ``data`` in the form ``SIZE CRLF "data: " EVENT LF LF CRLF``; returns the rest."""
+        at, end = 0, len(data)
+        while at < end:
+            line = data.find(b"\r\n", at, at + 10)
+            try:
+                stop = line + 2 + int(data[at:line], 16) if line > 0 else end
+            except ValueError:
+                break
+            event = data[line + 8 : stop]
+            if (
+                stop < line
+                or data[stop - 2 : stop + 2] != b"\n\n\r\n"
+                or data[line + 2 : line + 8] != b"data: "
+                or event.count(b"\n") != 2
+                or b"\r" in event
+            ):
+                break
+            self._timeline.add(t, event)
+            at = stop + 2
+        return data[at:]
 
     def close(self) -> None:
         """Break the cycle with the parser: no collector runs during a measurement."""

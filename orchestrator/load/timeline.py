@@ -94,10 +94,11 @@ class Timeline:
                 thought = delta.get("reasoning") or delta.get("reasoning_content")
                 if thought:
                     text = self._thinking = True
-                    self._reasoning.append(_text(thought))
-                content = _text(delta.get("content") or "")
+                    self._reasoning.append(thought + "")  # what is no text raises
+                content = delta.get("content")
                 if content:
                     text = True
+                    content += ""
                     if self._splitter is None:
                         self._show(t, content)
                     else:
@@ -185,12 +186,6 @@ class Timeline:
             self._reasoning.append(thought)
         if visible:
             self._show(t, visible)
-
-
-def _text(value: object) -> str:
-    if type(value) is not str:
-        raise TypeError("not a text")
-    return value
 
 
 def _count(counts: object, name: str) -> int | None:

@@ -14,6 +14,7 @@ import pickle
 import resource
 import socket
 import sys
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter, process_time
@@ -24,12 +25,13 @@ import uvloop
 from orchestrator.load.arrivals import Batch, Closed, Schedule
 from orchestrator.load.client import Client, Finished
 from orchestrator.load.http import request_bytes
-from orchestrator.load.linux import Tickets, allow_many_sockets, die_with_parent, exact_timers
+from orchestrator.load.linux import Tickets, allow_many_sockets, die_with_parent, exact_timers, go_first
 from orchestrator.load.senders import BatchSender, ClosedSender, OpenSender, Sender
 from orchestrator.load.timeline import Timeline
 from orchestrator.records import Endpoint, Request
 
 PROGRESS_PERIOD_S = 0.5
+_SPOOL_PERIOD_S, _SPOOL_AT_ONCE = 0.005, 8
 # An open loop's number of requests in flight is known to nobody beforehand.
 _OPEN_CONNECTIONS, _SPARE_CONNECTIONS = 128, 32
 
@@ -71,6 +73,7 @@ class Worker:
         self._finished = self._failed = self._tokens = 0
         self._cpu_s = 0.0
         self._input = b""
+        self._unspooled: deque[Finished] = deque()
         self._over = asyncio.Event()
         open_loop = not isinstance(task.schedule, (Closed, Batch))
         self.connections = min(len(task.requests), _OPEN_CONNECTIONS if open_loop else task.slots)
@@ -95,6 +98,8 @@ class Worker:
         _say("ready")
         await self._over.wait()
         self._report()
+        while self._unspooled:
+            self._spool_some()
         self._spool.close()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         _say(f"done {process_time() - self._cpu_s!r} {peak}")
@@ -127,12 +132,22 @@ class Worker:
         self._check()
 
     def _on_finished(self, finished: Finished) -> None:
-        pickle.dump((*finished[:-1], tuple(finished.stream)), self._spool, protocol=5)
+        if not self._unspooled:
+            self._loop.call_later(_SPOOL_PERIOD_S, self._spool_some)
+        self._unspooled.append(finished)
         self._finished += 1
         self._failed += finished.outcome != "ok"
         self._tokens += finished.stream.output_tokens or 0
         self._sender.finished(finished.end_s)
         self._check()
+
+    def _spool_some(self) -> None:
+        """In small portions, so that many requests ending together delay no stamp."""
+        for _ in range(min(_SPOOL_AT_ONCE, len(self._unspooled))):
+            finished = self._unspooled.popleft()
+            pickle.dump((*finished[:-1], tuple(finished.stream)), self._spool, protocol=5)
+        if self._unspooled:
+            self._loop.call_later(_SPOOL_PERIOD_S, self._spool_some)
 
     def _check(self) -> None:
         if self._sender.exhausted and self.client.pending == 0:
@@ -200,6 +215,7 @@ def main() -> None:
     task: Task = pickle.load(sys.stdin.buffer)
     die_with_parent(task.parent)
     exact_timers()
+    go_first()
     allow_many_sockets()
     uvloop.run(_work(task))
 
