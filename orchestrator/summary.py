@@ -8,23 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.plan.plan import Plan
+from orchestrator.plan.plan import Plan, overrides_of
 
 Row = Mapping[str, Any]
 
 
-def varied(plan: Plan) -> list[str]:
-    """The override keys whose values differ between cells, in the user's order."""
-    values: dict[str, set[str]] = {}
-    for planned in plan.cells:
-        for key, value in _overrides(planned.cell.overrides).items():
-            values.setdefault(key, set()).add(value)
-    return [key for key, seen in values.items() if len(seen) > 1]
-
-
 def print_summary(plan: Plan, rows: Mapping[str, Row], console: Console) -> None:
     """Prints every cell of the plan with what is stored for it, then the failures' reasons."""
-    keys = varied(plan) or ["model.name"]
+    keys = plan.varied() or ["model.name"]
     table = Table(title=f"Study '{plan.study}'", title_justify="left", box=None, pad_edge=False)
     for key in keys:
         table.add_column(key.removesuffix(".name"), overflow="fold")
@@ -42,7 +33,7 @@ def print_summary(plan: Plan, rows: Mapping[str, Row], console: Console) -> None
     shown = [planned for planned in plan.cells if planned.status != "skipped" or planned.cell.cell_id in rows]
     for planned in shown:
         row = rows.get(planned.cell.cell_id, {})
-        own = _overrides(planned.cell.overrides)
+        own = overrides_of(planned.cell)
         first = (
             [own.get(key, "") for key in keys] if keys != ["model.name"] else [planned.cell.config.model.name]
         )
@@ -52,16 +43,13 @@ def print_summary(plan: Plan, rows: Mapping[str, Row], console: Console) -> None
     for planned in shown:
         stored = rows.get(planned.cell.cell_id)
         if stored is None:
-            console.print(f"not run  {planned.cell.label}", markup=False, highlight=False)
+            console.print(f"not run  {plan.label(planned.cell)}", markup=False, highlight=False)
         elif stored["status"] != "done":
             why = stored["reason"] or ", ".join(stored["flags"] or ())
-            console.print(f"{stored['status']}  {planned.cell.label}: {why}", markup=False, highlight=False)
+            console.print(
+                f"{stored['status']}  {plan.label(planned.cell)}: {why}", markup=False, highlight=False
+            )
     console.print(f"results: {plan.study_dir}", markup=False, highlight=False)
-
-
-def _overrides(overrides: tuple[str, ...]) -> dict[str, str]:
-    pairs = (one.split("=", 1) for one in overrides if "=" in one)
-    return {key.lstrip("+"): value for key, value in pairs}
 
 
 def _status(row: Row) -> str:

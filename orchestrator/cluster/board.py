@@ -88,7 +88,7 @@ class Board:
                 line, done=line.done + 1, cell=None, phase="ready"
             )
         self._say(
-            f"[{sum(self._counts.values())}/{self._total}] {outcome.status:<7} {cell.label}{_figures(outcome)}"
+            f"[{sum(self._counts.values())}/{self._total}] {outcome.status:<7} {self._plan.label(cell)}{_figures(outcome)}"
         )
         self._metrics.cell_tokens(outcome.output_tokens)
         self._publish()
@@ -130,7 +130,7 @@ class Board:
             table.add_row(
                 line.deployment.label,
                 f"{line.done}/{len(line.deployment.cells)}",
-                f"{line.phase}{f': {line.cell.label}' if line.cell else ''}",
+                f"{line.phase}{f': {self._plan.label(line.cell)}' if line.cell else ''}",
                 f"{load.finished}/{load.requests}" if load and line.cell else "",
                 f"{load.output_tokens:,}" if load and line.cell else "",
                 f"{time.monotonic() - line.since:.0f} s",

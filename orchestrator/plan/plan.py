@@ -33,6 +33,7 @@ _HOUSEKEEPING = (
     "timeout",
     "objective",
     "hydra",
+    "study",
 )
 
 
@@ -110,6 +111,19 @@ class Plan:
     def with_status(self, status: PlanStatus) -> list[PlannedCell]:
         return [planned for planned in self.cells if planned.status == status]
 
+    def varied(self) -> list[str]:
+        """The override keys whose values differ between cells, in the user's order."""
+        values: dict[str, set[str]] = {}
+        for planned in self.cells:
+            for key, value in overrides_of(planned.cell).items():
+                values.setdefault(key, set()).add(value)
+        return [key for key, seen in values.items() if len(seen) > 1]
+
+    def label(self, cell: Cell) -> str:
+        """What sets a cell apart from the plan's others, in the user's own words."""
+        own = overrides_of(cell)
+        return " ".join(f"{key}={own[key]}" for key in self.varied() if key in own) or cell.label
+
     def to_json(self) -> dict[str, Any]:
         """The object that ``dry_run=json`` prints (CONTRACT, "Plan JSON")."""
         hours = [deployment.estimated_gpu_hours for deployment in self.deployments]
@@ -133,6 +147,12 @@ class Plan:
                 "gpu_hours": sum(known) if known and len(known) == len(hours) else None,
             },
         }
+
+
+def overrides_of(cell: Cell) -> dict[str, str]:
+    """A cell's overrides by key."""
+    pairs = (one.split("=", 1) for one in cell.overrides if "=" in one)
+    return {key.lstrip("+"): value for key, value in pairs}
 
 
 def _deployment_json(deployment: Deployment) -> dict[str, Any]:

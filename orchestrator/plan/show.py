@@ -30,7 +30,7 @@ def show(plan: Plan, console: Console) -> None:
             )
         console.print(table)
     for planned in plan.with_status("skipped"):
-        console.print(f"skipped  {planned.cell.label}: {planned.reason}", highlight=False, markup=False)
+        console.print(f"skipped  {plan.label(planned.cell)}: {planned.reason}", highlight=False, markup=False)
     done = len(plan.with_status("done"))
     total = plan.to_json()["totals"]
     parts = [f"{len(plan.with_status('planned'))} cells to run on {total['deployments']} deployments"]
