@@ -48,7 +48,8 @@ _UNIT_WORDS = re.compile(
 # "6 + 8" gives the question back. Fractions, powers and roots of numbers are left to math-verify.
 _UNDONE = re.compile(r"\d\s*(?:[-+*×÷]|\\times\b|\\cdot\b|\\div\b)\s*[\d.]")
 _ABOUT = re.compile(
-    r"^(?:approximately|about|around|roughly|exactly|only|just|a total of|equal to|≈|\\approx)\s*",
+    r"^(?:approximately|about|around|roughly|exactly|only|just|a total of|equal to|≈|\\approx"
+    r"|USD|EUR|GBP|Rs\.?)\s*",
     re.IGNORECASE,
 )
 
@@ -102,8 +103,7 @@ def normalized(text: str) -> str:
     text = re.sub(r"\\sqrt\s*(\d)", r"\\sqrt{\1}", text)
     text = _WRAP.sub(r"\\text", _DEGREE.sub("", text))
     text = re.sub(r"\\(?=%|\$)", "", text).rstrip(" .,;:")
-    text = _UNIT.sub("", text)
-    text = _SPACE.sub(" ", text).strip()
+    text = _UNIT.sub("", _SPACE.sub(" ", text).strip())
     text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text).strip()
     text = _LABEL.sub("", text.replace("$", "")).strip()
     text = _FRAC.sub(lambda m: rf"\frac{_group(m[1])}{_group(m[2])}", text)
