@@ -5,7 +5,7 @@ Another engine is one file with an `Adapter`, one YAML in ``conf/engine`` and on
 
 from __future__ import annotations
 
-from orchestrator.engines import vllm
+from orchestrator.engines import sglang, vllm
 from orchestrator.engines.adapter import Adapter
 
-ADAPTERS: dict[str, Adapter] = {"vllm": vllm.ADAPTER}
+ADAPTERS: dict[str, Adapter] = {"vllm": vllm.ADAPTER, "sglang": sglang.ADAPTER}

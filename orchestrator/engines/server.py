@@ -29,7 +29,7 @@ POLL_S = 0.25
 HEALTH_EVERY_S = 5.0
 HANG_S = 60.0
 KILL_MARGIN_S = 10.0
-# On a CPU the engine would otherwise keep the client off the cores, and its lateness be taken for the server's.
+# On a CPU the engine would keep the client off the cores, and its lateness be taken for the server's.
 YIELD_TO_CLIENT = ("nice", "-n", "10")
 _DROPPED = re.compile(
     r"RAY_|PYTHON|VIRTUAL_ENV$|WANDB_|OMP_NUM_THREADS$|SGLANG_|VLLM_(?!CACHE_ROOT|CONFIG_ROOT|ASSETS_CACHE)"
@@ -156,6 +156,7 @@ class Server:
             with suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(left, timeout=KILL_MARGIN_S)
+        self._mask_key()
 
     def wait_until_ready(self, timeout_s: float, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Raises EngineError when the engine ends first, is not ready in ``timeout_s``, or is not wanted any
@@ -170,6 +171,7 @@ class Server:
                 raise self.error("start_timeout", f"not ready after {timeout_s:.0f} s")
             time.sleep(POLL_S)
         self.started_in_s = time.perf_counter() - self._began_s
+        self._mask_key()
         self._serving_from = self.log_path.stat().st_size
         threading.Thread(target=self._watch, name="engine-health", daemon=True).start()
 
@@ -217,8 +219,19 @@ class Server:
     def _log(self, start: int) -> str:
         with suppress(OSError), self.log_path.open("rb") as log:
             log.seek(start)
-            return log.read().decode(errors="replace")
+            return log.read().decode(errors="replace").replace(self.launch.api_key, "$API_KEY")
         return ""
+
+    def _mask_key(self) -> None:
+        """Some engines log their arguments, the key among them. It is covered in place, at its own length,
+        which is safe beside an engine that appends."""
+        key = self.launch.api_key.encode()
+        with suppress(OSError), self.log_path.open("r+b") as log:
+            log.seek(self._starting_from)
+            said = log.read()
+            for found in re.finditer(re.escape(key), said):
+                log.seek(self._starting_from + found.start())
+                log.write(b"*" * len(key))
 
 
 @contextmanager

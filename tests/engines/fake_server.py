@@ -73,6 +73,8 @@ def main() -> None:
         fork_a_daemon(Path(sys.argv[3]))
     if MODE == "never":
         time.sleep(300)
+    if MODE == "talkative":
+        print("arguments:", sys.argv, "key:", os.environ["FAKE_KEY"], "the end", flush=True)
     print(
         "listening", {name: os.environ[name] for name in sorted(os.environ) if "KEY" not in name}, flush=True
     )

@@ -95,6 +95,13 @@ def test_every_deployment_has_its_own_key_and_it_stands_nowhere(log: Path) -> No
     assert len(keys) == 2
 
 
+def test_a_key_that_the_engine_logs_is_covered(log: Path) -> None:
+    with start(fake_adapter("talkative"), log) as server:
+        assert server.launch.api_key not in log.read_text()
+        assert server.launch.api_key not in server.log_tail()
+    assert f"key: {'*' * len(server.launch.api_key)} the end" in log.read_text()
+
+
 def test_an_engine_that_dies_while_starting_is_named_with_its_log_and_command(log: Path) -> None:
     error = fails_to_start(fake_adapter("dies"), log)
     assert error.cause == "oom"

@@ -1,0 +1,118 @@
+"""SGLang as an OpenAI-compatible server. Written against 0.5.17 to 0.5.23."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.engines.adapter import Adapter, CacheReset, Launch, to_flags
+
+CPU_KV_CACHE_TOKENS = 32768
+
+# The key comes from the environment, since the engine takes it only as a flag, which ``ps`` would show.
+_MAIN = (
+    "import os, runpy, sys; sys.argv += ['--api-key', os.environ.pop('ENGINE_API_KEY')]; "
+    "runpy.run_module('sglang.launch_server', run_name='__main__')"
+)
+
+
+def base_args(launch: Launch) -> dict[str, Any]:
+    """Nothing that could change a number is left to a default: no radix cache, and no sampling defaults from
+    the model's ``generation_config.json``, since the sampling is sent with every request."""
+    args: dict[str, Any] = {
+        "dtype": launch.dtype,
+        "context-length": launch.context,
+        "random-seed": launch.seed,
+        "sampling-defaults": "openai",
+        "disable-radix-cache": True,
+        "enable-metrics": True,
+        "enable-cache-report": True,
+    }
+    if launch.reasoning_parser:
+        args["reasoning-parser"] = launch.reasoning_parser
+    if launch.weights == "dummy":
+        args["load-format"] = "dummy"
+    if launch.hardware == "cpu":
+        args |= {
+            "device": "cpu",
+            "attention-backend": "torch_native",
+            "sampling-backend": "pytorch",
+            "max-total-tokens": CPU_KV_CACHE_TOKENS,
+            "sleep-on-idle": True,  # an idle scheduler would hold a core
+        }
+    else:
+        args["mem-fraction-static"] = launch.gpu_memory_utilization
+    return args
+
+
+def command(launch: Launch) -> list[str]:
+    own: dict[str, Any] = {
+        "model-path": launch.model,
+        "revision": None if launch.local else launch.revision,
+        "served-model-name": launch.served_name,
+        "host": launch.host,
+        "port": launch.port,
+        "tp-size": launch.tensor_parallel_size,
+    }
+    if launch.nodes > 1:
+        own |= {
+            "nnodes": launch.nodes,
+            "node-rank": launch.node_rank,
+            "dist-init-addr": launch.master or "$MASTER_ADDR:$MASTER_PORT",
+        }
+    return [launch.python, "-c", _MAIN, *to_flags(own), *to_flags(launch.args)]
+
+
+def environment(launch: Launch) -> dict[str, str]:
+    env = {"ENGINE_API_KEY": launch.api_key}
+    if launch.hardware == "cpu":
+        env |= {"SGLANG_USE_CPU_ENGINE": "1"}
+    if launch.local:
+        env["HF_HUB_OFFLINE"] = "1"
+    return env
+
+
+def cache_was_reset(body: bytes) -> bool:
+    """SGLang answers 200 when it has flushed, 400 while requests run."""
+    return True
+
+
+ADAPTER = Adapter(
+    name="sglang",
+    distributions=("sglang",),
+    base_args=base_args,
+    command=command,
+    environment=environment,
+    metrics={
+        "kv_usage": "sglang:token_usage",
+        "running": "sglang:num_running_reqs",
+        "waiting": "sglang:num_queue_reqs",
+        "preemptions_total": "sglang:num_retracted_requests_total",
+        # Every prompt token is looked up in the radix tree.
+        "prefix_queries_tokens_total": "sglang:prompt_tokens_total",
+        "prefix_hits_tokens_total": "sglang:cached_tokens_total",
+        "spec_drafts_total": "sglang:spec_verify_calls_total",
+        "prompt_tokens_total": "sglang:prompt_tokens_total",
+        "generation_tokens_total": "sglang:generation_tokens_total",
+    },
+    ready_path="/health_generate",
+    health_path="/health",
+    reset_cache=CacheReset("POST", "/flush_cache", cache_was_reset),
+    reserved={
+        "model-path": "model",
+        "revision": "model.revision",
+        "served-model-name": "model.name",
+        "host": "nothing: engines listen on the loopback only",
+        "port": "nothing: ports are drawn",
+        "api-key": "nothing: keys are drawn",
+        "tp-size": "tensor_parallel_size",
+        "tensor-parallel-size": "tensor_parallel_size",
+        "nnodes": "tensor_parallel_size",
+        "node-rank": "tensor_parallel_size",
+        "load-format": "weights",
+        "random-seed": "seed",
+        "context-length": "model.context",
+        "dtype": "model.dtype",
+        "mem-fraction-static": "hardware.gpu_memory_utilization",
+    },
+    reasoning_fields=("reasoning_content",),
+)

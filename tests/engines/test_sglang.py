@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config import EngineOptConfig, ModelConfig, OptConfig, SweepConfig
+from orchestrator.engines import sglang
+from orchestrator.engines.adapter import Launch
+from orchestrator.engines.launch import build_launch
+
+
+def launch(*, opts: dict[str, EngineOptConfig] | None = None, **options: Any) -> Launch:
+    config = SweepConfig()
+    config.engine.name = "sglang"
+    config.engine.python = "/env/bin/python"
+    config.model = ModelConfig(name="m", hub_id="org/m", revision="abc", context=2048)
+    config.model.reasoning_parser = {"vllm": "deepseek_r1", "sglang": "deepseek-r1"}
+    config.opt = {name: OptConfig(sglang=entry) for name, entry in (opts or {}).items()}
+    given: dict[str, Any] = {"hardware": "gpu", "tensor_parallel_size": 2, **options}
+    return build_launch(config, **given)
+
+
+def test_the_command_on_a_gpu() -> None:
+    words = sglang.command(launch())
+    assert words[:2] == ["/env/bin/python", "-c"]
+    assert words[3:] == [
+        *("--model-path", "org/m", "--revision", "abc", "--served-model-name", "m"),
+        *("--host", "127.0.0.1", "--port", "0", "--tp-size", "2"),
+        *("--dtype", "bfloat16", "--context-length", "2048", "--random-seed", "0"),
+        *("--sampling-defaults", "openai", "--disable-radix-cache"),
+        *("--enable-metrics", "--enable-cache-report", "--reasoning-parser", "deepseek-r1"),
+        *("--mem-fraction-static", "0.9"),
+    ]
+
+
+def test_the_command_on_a_cpu_takes_the_native_path_and_sleeps_when_idle() -> None:
+    words = sglang.command(launch(hardware="cpu", model="/models/m"))
+    assert "--sleep-on-idle" in words
+    assert words[words.index("--attention-backend") + 1] == "torch_native"
+    assert "--mem-fraction-static" not in words
+    assert sglang.environment(launch(hardware="cpu"))["SGLANG_USE_CPU_ENGINE"] == "1"
+
+
+def test_prefix_caching_takes_the_flag_away_that_switches_it_off() -> None:
+    opts = {"prefix-cache": EngineOptConfig(args={"disable-radix-cache": None})}
+    assert "--disable-radix-cache" not in sglang.command(launch(opts=opts))
+
+
+def test_several_nodes_meet_at_the_first() -> None:
+    words = sglang.command(replace(launch(nodes=2), master="10.0.0.1:2345", node_rank=1))
+    assert words[words.index("--dist-init-addr") + 1] == "10.0.0.1:2345"
+    assert words[words.index("--node-rank") + 1] == "1"
+
+
+def test_the_key_reaches_the_engine_without_standing_on_its_command_line(tmp_path: Path) -> None:
+    (tmp_path / "sglang").mkdir()
+    (tmp_path / "sglang" / "__init__.py").touch()
+    (tmp_path / "sglang" / "launch_server.py").write_text(
+        "import os, sys\n"
+        "command_line = open('/proc/self/cmdline').read()\n"
+        "print(sys.argv[-2:], 's3cret' in command_line, 'ENGINE_API_KEY' in os.environ, __name__)\n"
+    )
+    made = replace(launch(), python=sys.executable, api_key="s3cret")
+    said = subprocess.check_output(
+        sglang.command(made), env=sglang.environment(made) | {"PYTHONPATH": str(tmp_path)}, text=True
+    )
+    assert said.strip() == "['--api-key', 's3cret'] False False __main__"
