@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,6 +59,7 @@ class Site:
     server: LiveServer
     external: bool
     metrics: Mapping[str, str]
+    lazy: Collection[str]  # fields whose counters appear on the page with their first increment
     engine_version: str | None
     deployment_start_s: float | None
     nodes: int
@@ -135,9 +136,10 @@ def _load(cell: Cell, site: Site) -> _Measured:
     alive = server.failure() is None
     cache_reset = server.reset_cache() if alive else None
     if site.metrics and alive:
-        assert_present(server.endpoint, site.metrics)
+        assert_present(server.endpoint, site.metrics, site.lazy)
     metrics = site.metrics if alive else {}
-    with Sampler(server.endpoint, metrics, config.load.telemetry_hz, zero, site.gpus is not None) as sampler:
+    hz, gpu = config.load.telemetry_hz, site.gpus is not None
+    with Sampler(server.endpoint, metrics, hz, zero, gpu, site.lazy) as sampler:
         result = _send(cell, site, "load", requests, schedule, zero, _tokens_per_s(warm.records))
     return _Measured(
         zero=zero,

@@ -69,6 +69,7 @@ class EngineWorker:
         self._gpus: Gpus | None = None
         self._gpu_use: tuple[GpuUse, GpuUse] | None = None
         self._metrics: Mapping[str, str] = {}
+        self._lazy: frozenset[str] = frozenset()
         self._provenance: dict[str, Any] = {}
 
     def __repr__(self) -> str:
@@ -113,7 +114,7 @@ class EngineWorker:
         )
         if self._gpus and before:
             self._gpu_use = (before, self._gpus.use())
-        self._metrics = metrics_of(adapter, launch.args)
+        self._metrics, self._lazy = metrics_of(adapter, launch.args), adapter.lazy
         self._provenance = host_provenance() | {"command": adapter.command(launch)}
 
     def run(self, cell: Cell, attempt: int) -> CellOutcome:
@@ -130,6 +131,7 @@ class EngineWorker:
             server=self._server,
             external=self.spec.config.engine.name == "external",
             metrics=self._metrics,
+            lazy=self._lazy,
             engine_version=cell.facts.engine_version,
             deployment_start_s=self._started_in_s,
             nodes=self.spec.nodes,

@@ -72,8 +72,9 @@ class Adapter:
     ``base_args(launch)`` are the flags every deployment starts from, ``command(launch)`` the argument vector,
     ``environment(launch)`` only what the engine needs beside what it inherits. ``metrics`` maps a field of
     `records.Sample` to the Prometheus name as exposed. ``distributions`` are the Python packages whose
-    version is the engine's, the first installed one counts. ``reserved`` flags follow from other keys:
-    flag -> the key to set instead. ``reasoning_fields`` of a streamed delta carry reasoning.
+    version is the engine's, the first installed one counts. ``lazy`` names those fields of ``metrics`` whose
+    counters appear with their first increment: until then they are 0. ``reserved`` flags follow from other
+    keys: flag -> the key to set instead. ``reasoning_fields`` of a streamed delta carry reasoning.
     """
 
     name: str
@@ -87,14 +88,16 @@ class Adapter:
     reset_cache: CacheReset
     reserved: Mapping[str, str]
     reasoning_fields: tuple[str, ...]
+    lazy: frozenset[str] = frozenset()
 
 
 def metrics_of(adapter: Adapter, args: Mapping[str, Any]) -> dict[str, str]:
-    """The metrics an engine started with ``args`` exposes: those of speculative decoding only with it."""
-    speculative = any(flag_name(name).startswith("speculative") for name in args)
-    return {
-        field: name for field, name in adapter.metrics.items() if speculative or not field.startswith("spec_")
-    }
+    """The metrics that mean something on an engine started with ``args``: those of speculative decoding only
+    with it."""
+    absent = ["prefix_"] if args.get("disable-radix-cache") else []
+    if not any(name.startswith("speculative") for name in args):
+        absent.append("spec_")
+    return {field: name for field, name in adapter.metrics.items() if not field.startswith(tuple(absent))}
 
 
 def flag_name(name: str) -> str:

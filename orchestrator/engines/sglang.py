@@ -115,4 +115,5 @@ ADAPTER = Adapter(
         "mem-fraction-static": "hardware.gpu_memory_utilization",
     },
     reasoning_fields=("reasoning_content",),
+    lazy=frozenset({"preemptions_total", "prefix_hits_tokens_total", "spec_drafts_total"}),
 )

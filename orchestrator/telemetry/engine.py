@@ -37,8 +37,8 @@ class Scraper:
         """Raises MeasurementError when there is no such page."""
         return self._get(self._path)
 
-    def narrow(self, names: Collection[str]) -> None:
-        """From now on asks for these metrics alone, if the server can.
+    def narrow(self, names: Collection[str], lazy: Collection[str] = ()) -> None:
+        """From now on asks for these metrics alone, if the server can. ``lazy`` ones may not be there yet.
 
         Rendering the whole page holds vLLM's front end, and with it every stream, several times longer.
         prometheus_client's own pages take ``?name[]=``; vLLM has one of them behind the trailing slash, while
@@ -49,7 +49,7 @@ class Scraper:
             page = self._get(narrowed)
         except MeasurementError:
             return
-        if set(names) <= metric_names(page):
+        if set(names) - set(lazy) <= metric_names(page):
             self._path = narrowed
 
     def close(self) -> None:
@@ -68,15 +68,15 @@ class Scraper:
         return body
 
 
-def assert_present(endpoint: Endpoint, names: Mapping[str, str]) -> None:
-    """Raises MeasurementError unless the engine exposes every metric of ``names`` (`Sample` field -> metric),
-    naming what is missing and what the page has that looks like it."""
+def assert_present(endpoint: Endpoint, names: Mapping[str, str], lazy: Collection[str] = ()) -> None:
+    """Raises MeasurementError unless the engine exposes every metric of ``names`` (`Sample` field -> metric)
+    but those of the fields ``lazy``, naming what is missing and what the page has that looks like it."""
     with closing(Scraper(endpoint)) as scraper:
         there = metric_names(scraper.page())
     missing = [
         f"{name} (for {field}; similar: {', '.join(_similar(name, there)) or 'none'})"
         for field, name in names.items()
-        if name not in there
+        if name not in there and field not in lazy
     ]
     if missing:
         raise MeasurementError(
@@ -97,8 +97,9 @@ class Sampler:
 
     The first sample is taken before enter returns and the last one in exit, once the engine's counters have
     come to rest, so samples bracket whatever runs inside. ``names`` maps `Sample` fields to exposed metric
-    names; empty samples the GPUs alone. ``zero`` is the cell's start on `time.perf_counter`. A page that
-    cannot be read leaves None in the engine's fields; the first one must be readable (MeasurementError).
+    names; empty samples the GPUs alone. The counters of the fields ``lazy`` appear on the page with their
+    first increment, so until then they are 0. ``zero`` is the cell's start on `time.perf_counter`. A page
+    that cannot be read leaves None in the engine's fields; the first one must be readable (MeasurementError).
     """
 
     def __init__(
@@ -108,10 +109,12 @@ class Sampler:
         hz: float,
         zero: float,
         gpu: bool = False,
+        lazy: Collection[str] = (),
     ) -> None:
         self.samples: list[Sample] = []
         self.failures = 0
         self._names = dict(names)
+        self._lazy = frozenset(lazy)
         self._period_s = 1.0 / hz
         self._zero = zero
         self._gpus = open_gpus() if gpu else None
@@ -121,8 +124,9 @@ class Sampler:
 
     def __enter__(self) -> Sampler:
         if self._scraper:
-            self._scraper.narrow(self._names.values())
-        self.samples.append(_sample(self._scraper, self._names, self._zero, self._gpus))
+            lazy_names = [name for field, name in self._names.items() if field in self._lazy]
+            self._scraper.narrow(self._names.values(), lazy_names)
+        self.samples.append(_sample(self._scraper, self._names, self._zero, self._gpus, self._lazy))
         self._thread.start()
         return self
 
@@ -155,13 +159,19 @@ class Sampler:
 
     def _take(self) -> None:
         try:
-            self.samples.append(_sample(self._scraper, self._names, self._zero, self._gpus))
+            self.samples.append(_sample(self._scraper, self._names, self._zero, self._gpus, self._lazy))
         except MeasurementError:
             self.failures += 1
             self.samples.append(_sample(None, {}, self._zero, self._gpus))
 
 
-def _sample(scraper: Scraper | None, names: Mapping[str, str], zero: float, gpus: Gpus | None) -> Sample:
+def _sample(
+    scraper: Scraper | None,
+    names: Mapping[str, str],
+    zero: float,
+    gpus: Gpus | None,
+    lazy: Collection[str] = (),
+) -> Sample:
     """Timed at the middle of the exchange with the engine."""
     asked = perf_counter()
     page = scraper.page() if scraper else b""
@@ -170,6 +180,8 @@ def _sample(scraper: Scraper | None, names: Mapping[str, str], zero: float, gpus
     for field, name in names.items():
         if found := values(page, name):
             fields[field] = sum(found) / (len(found) if field in AVERAGED else 1)
+        elif field in lazy:
+            fields[field] = 0.0
     if gpus:
         fields |= gpus.read()
     return Sample(t_s=middle - zero, **fields)

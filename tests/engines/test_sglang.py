@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.config import EngineOptConfig, ModelConfig, OptConfig, SweepConfig
 from orchestrator.engines import sglang
-from orchestrator.engines.adapter import Launch
+from orchestrator.engines.adapter import Launch, metrics_of
 from orchestrator.engines.launch import build_launch
 
 
@@ -68,3 +68,11 @@ def test_the_key_reaches_the_engine_without_standing_on_its_command_line(tmp_pat
         sglang.command(made), env=sglang.environment(made) | {"PYTHONPATH": str(tmp_path)}, text=True
     )
     assert said.strip() == "['--api-key', 's3cret'] False False __main__"
+
+
+def test_the_metrics_of_the_cache_are_expected_only_with_the_cache() -> None:
+    off = launch().args
+    on = launch(opts={"prefix-cache": EngineOptConfig(args={"disable-radix-cache": None})}).args
+    assert "prefix_hits_tokens_total" not in metrics_of(sglang.ADAPTER, off)
+    assert "prefix_hits_tokens_total" in metrics_of(sglang.ADAPTER, on)
+    assert sglang.ADAPTER.lazy <= set(sglang.ADAPTER.metrics)

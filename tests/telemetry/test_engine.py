@@ -99,6 +99,16 @@ def test_a_stale_metric_name_is_an_error_that_names_what_looks_like_it(serve: Se
     assert "num_requests_running" not in str(raised.value)
 
 
+def test_a_counter_that_appears_with_its_first_increment_is_0_until_then(serve: Serve) -> None:
+    server = serve(lambda path: page())
+    names = NAMES | {"prefix_hits_tokens_total": "vllm:not_there_yet_total"}
+    assert_present(server.endpoint, names, lazy={"prefix_hits_tokens_total"})
+    with Sampler(server.endpoint, names, hz=50, zero=0.0, lazy={"prefix_hits_tokens_total"}) as sampler:
+        pass
+    assert {sample.prefix_hits_tokens_total for sample in sampler.samples} == {0.0}
+    assert {sample.running for sample in sampler.samples} == {1.0}
+
+
 @pytest.mark.parametrize("answer", [404, 500])
 def test_a_server_without_the_page_is_an_error(serve: Serve, answer: int) -> None:
     with pytest.raises(MeasurementError, match=f"answers HTTP {answer}"):
