@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -57,7 +58,10 @@ def install(name: str, into: Path | None = None) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=False, symlinks=True)
         _pip_install(python, paths.requirements_dir() / f"{name}.txt")
-        _lay_over(_overlay(name), _site_packages(python))
+        site_packages = _site_packages(python)
+        if name.endswith("-cpu"):
+            _assert_cpu_build(site_packages)
+        _lay_over(_overlay(name), site_packages)
         (folder / STAMP).write_text(json.dumps(wanted))
     return python
 
@@ -71,6 +75,16 @@ def _pip_install(python: Path, requirements: Path) -> None:
     if done.returncode != 0:
         tail = "\n".join(done.stderr.strip().splitlines()[-20:])
         raise OrchestratorError(f"pip failed: {' '.join(command)}\n{tail}")
+
+
+def _assert_cpu_build(site_packages: Path) -> None:
+    """Which build of torch a registry hands out depends on how pip is set up; one for CUDA would not load."""
+    torch = site_packages / "torch" / "version.py"
+    if torch.is_file() and (cuda := re.search(r"^cuda\b.*= *'([^']+)'", torch.read_text(), re.MULTILINE)):
+        raise ConfigError(
+            f"torch: pip brought the build for CUDA {cuda[1]}, a CPU build is needed; "
+            "set PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS to where one is (docs/engines.md)"
+        )
 
 
 def _site_packages(python: Path) -> Path:

@@ -74,6 +74,24 @@ def test_what_was_broken_off_does_not_count(requirements: Path, monkeypatch: pyt
     assert not complete(paths.home() / "engines" / "tiny-cpu")
 
 
+def test_a_cuda_build_of_torch_is_refused_in_a_cpu_environment(
+    requirements: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bring(cuda: str) -> None:
+        def pip(python: Path, _: Path) -> None:
+            torch = install_module._site_packages(python) / "torch" / "version.py"
+            torch.parent.mkdir()
+            torch.write_text(f"debug = False\ncuda: Optional[str] = {cuda}\n")
+
+        monkeypatch.setattr(install_module, "_pip_install", pip)
+
+    bring("'13.0'")
+    with pytest.raises(ConfigError, match=r"CUDA 13\.0, a CPU build is needed"):
+        install("tiny-cpu")
+    bring("None")
+    assert complete(install("tiny-cpu").parents[1])
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(requirements: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")

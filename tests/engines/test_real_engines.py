@@ -1,0 +1,169 @@
+"""The real engines on the CPU, one start per deployment, told by their own counters."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.config import SweepConfig
+from orchestrator.engines import ADAPTERS, version, weights
+from orchestrator.engines.launch import build_launch
+from orchestrator.engines.server import Server, running
+from orchestrator.errors import ConfigError, EngineError
+from orchestrator.telemetry.engine import read_once
+from orchestrator.telemetry.prometheus import values
+from tests.engines.fake import is_alive, tree
+from tests.support.compose import config_of
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+# Over 128 tokens, the size of a block on vLLM's CPU back end; the ends differ.
+SHARED = "You are given a long list of rules. " + " ".join(
+    f"Rule {n}: add {n} and {n + 1}." for n in range(30)
+)
+
+
+def config(engine: str, *overrides: str) -> SweepConfig:
+    made = config_of(f"engine={engine}", "model=smollm2-135m", *overrides)
+    try:
+        version.interpreter(made.engine)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    return made
+
+
+@contextmanager
+def started(made: SweepConfig, tmp_path: Path) -> Iterator[Server]:
+    adapter, python = ADAPTERS[made.engine.name], version.interpreter(made.engine)
+    launch = build_launch(
+        made,
+        hardware="cpu",
+        tensor_parallel_size=1,
+        model=weights.prepare(weights.served(made), python),
+        engine_version=version.engine_version(made.engine),
+    )
+    log = tmp_path / "engine.log"
+    with running(adapter, launch, log, start_timeout_s=300, stop_timeout_s=30) as server:
+        pids = tree(server.pid)
+        yield server
+    assert not any(map(is_alive, pids))
+    assert server.launch.api_key not in log.read_text()
+
+
+def chat(server: Server, text: str, tokens: int = 24) -> dict[str, Any]:
+    body = {
+        "model": server.endpoint.model,
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": tokens,
+        "temperature": 0,
+    }
+    connection = http.client.HTTPConnection(server.endpoint.host, server.endpoint.port, timeout=120)
+    headers = {"Authorization": f"Bearer {server.endpoint.api_key}", "Content-Type": "application/json"}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+    answer = connection.getresponse()
+    read: dict[str, Any] = json.loads(answer.read())
+    assert answer.status == 200, read
+    return read
+
+
+def counter(server: Server, field: str) -> float:
+    sample = read_once(server.endpoint, {field: server.adapter.metrics[field]}, zero=0.0)
+    value = getattr(sample, field)
+    if value is None and field in server.adapter.lazy:
+        return 0.0
+    assert isinstance(value, float)
+    return value
+
+
+def metrics_page(server: Server) -> bytes:
+    connection = http.client.HTTPConnection(server.endpoint.host, server.endpoint.port, timeout=30)
+    connection.request("GET", "/metrics")
+    return connection.getresponse().read()
+
+
+def kv_tokens(server: Server) -> float:
+    """The capacity of vLLM's KV cache, from what it says of itself."""
+    line = next(line for line in metrics_page(server).decode().splitlines() if "cache_config_info{" in line)
+    labels = dict(pair.split("=", 1) for pair in line[line.index("{") + 1 : line.index("}")].split(","))
+    return float(labels["num_gpu_blocks"].strip('"')) * float(labels["block_size"].strip('"'))
+
+
+@pytest.mark.parametrize("engine", list(ADAPTERS))
+def test_without_prefix_caching_nothing_is_reused(engine: str, tmp_path: Path) -> None:
+    with started(config(engine, "opt=none"), tmp_path) as server:
+        assert server.failure() is None
+        before = counter(server, "generation_tokens_total")
+        first = chat(server, "What is 7 + 5?")
+        assert "12" in first["choices"][0]["message"]["content"]
+        generated = first["usage"]["completion_tokens"]
+        assert counter(server, "generation_tokens_total") - before == generated
+        for n in range(2):
+            chat(server, f"{SHARED} What is {n} + 5?")
+        assert counter(server, "prefix_hits_tokens_total") == 0
+        assert server.reset_cache()
+
+
+@pytest.mark.parametrize("engine", list(ADAPTERS))
+def test_prefix_caching_reuses_what_prompts_share_until_it_is_reset(engine: str, tmp_path: Path) -> None:
+    with started(config(engine, "opt=prefix-cache"), tmp_path) as server:
+        chat(server, f"{SHARED} What is 1 + 5?")
+        cold = counter(server, "prefix_hits_tokens_total")
+        cached = chat(server, f"{SHARED} What is 2 + 5?")["usage"]["prompt_tokens_details"]["cached_tokens"]
+        warm = counter(server, "prefix_hits_tokens_total")
+        assert cached >= 128
+        assert warm - cold == cached
+        assert server.reset_cache()
+        chat(server, f"{SHARED} What is 3 + 5?")
+        assert counter(server, "prefix_hits_tokens_total") == warm
+
+
+@pytest.mark.parametrize("opt", ["kv-fp8", "kv-fp8-e5m2"])
+def test_an_8_bit_cache_holds_twice_as_many_tokens(opt: str, tmp_path: Path) -> None:
+    per_token = 2 * 30 * 3 * 64  # keys and values, layers, KV heads, head size; one byte each
+    with started(config("vllm", f"opt={opt}"), tmp_path) as server:
+        assert kv_tokens(server) == pytest.approx((2 << 30) / per_token, rel=0.01)
+        assert chat(server, "What is 7 + 5?")["usage"]["completion_tokens"] > 1
+
+
+def test_drafts_from_the_prompt_are_accepted(tmp_path: Path) -> None:
+    with started(config("vllm", "opt=spec-ngram"), tmp_path) as server:
+        chat(server, "Repeat this list five times: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10", tokens=96)
+        drafts, drafted, accepted = (
+            counter(server, f"spec_{name}_total") for name in ("drafts", "drafted", "accepted")
+        )
+        assert 0 < accepted <= drafted
+        assert drafted <= 3 * drafts
+
+
+def test_chunked_prefill_sets_the_size_of_a_step(tmp_path: Path) -> None:
+    with started(config("vllm", "opt=chunked-prefill"), tmp_path) as server:
+        assert chat(server, "What is 7 + 5?")["usage"]["completion_tokens"] > 1
+    assert "max_num_batched_tokens=2048" in (tmp_path / "engine.log").read_text()
+
+
+@pytest.mark.parametrize("engine", list(ADAPTERS))
+def test_a_bad_flag_is_named(engine: str, tmp_path: Path) -> None:
+    made = config(engine, "+engine.args.max-num-seqz=3")
+    with pytest.raises(EngineError, match="--max-num-seqz") as caught, started(made, tmp_path):
+        pass
+    assert caught.value.cause == "bad_flag"
+
+
+def test_too_large_a_cache_is_out_of_memory(tmp_path: Path) -> None:
+    made = config("vllm", "+engine.args.kv-cache-memory-bytes=9000000000000")
+    with pytest.raises(EngineError, match="less than requested memory") as caught, started(made, tmp_path):
+        pass
+    assert caught.value.cause == "oom"
+
+
+def test_metrics_of_the_whole_map_exist(tmp_path: Path) -> None:
+    with started(config("vllm", "opt=[spec-ngram,prefix-cache]"), tmp_path) as server:
+        chat(server, "What is 7 + 5?")
+        page = metrics_page(server)
+        assert not [name for name in server.adapter.metrics.values() if not values(page, name)]
