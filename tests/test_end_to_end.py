@@ -44,9 +44,10 @@ SWEEP = (
     "max_tokens=16,32",
     "hardware=cpu",
     "tracker=wandb",
-    "limit=12",
+    "limit=8",
+    "repeats=2",
     "load.concurrency=4",
-    "dataset.shots=8",
+    "engine.args.block-size=32",
 )
 
 
@@ -54,9 +55,9 @@ def test_every_cell_is_done_and_accounts_for_every_request(results: Path) -> Non
     cells = rows(results)
     assert len(cells) == 4
     assert {cell["status"] for cell in cells} == {"done"}
-    assert all(cell["requests_total"] == cell["requests_ok"] == 12 for cell in cells)
+    assert all(cell["requests_total"] == cell["requests_ok"] == 16 for cell in cells)
     assert len({cell["deployment_id"] for cell in cells}) == 2
-    assert len(rows(results, "requests")) == 48
+    assert len(rows(results, "requests")) == 64
 
 
 def test_accuracy_is_above_zero_with_an_interval_around_it(results: Path) -> None:
@@ -76,7 +77,7 @@ def test_both_optimizations_were_asked_the_same_questions(results: Path) -> None
 def test_prefix_caching_hits_only_where_it_is_on(results: Path) -> None:
     rates = {tuple(cell["opt"]): cell["prefix_hit_rate"] for cell in rows(results)}
     assert not rates["none",]
-    assert rates["prefix-cache",] > 0.3
+    assert rates["prefix-cache",] > 0.2
 
 
 def test_the_clients_tokens_are_the_servers(results: Path) -> None:
