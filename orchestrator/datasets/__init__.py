@@ -14,7 +14,7 @@ from orchestrator.datasets.question import Family, Question, Row
 from orchestrator.errors import ConfigError
 from orchestrator.records import Item
 
-__all__ = ["FAMILIES", "STYLES", "Loaded", "fingerprint", "load"]
+__all__ = ["FAMILIES", "STYLES", "Loaded", "fingerprint", "load", "wording"]
 
 FAMILIES: dict[str, Family] = {
     "arithmetic": arithmetic.FAMILY,
@@ -53,6 +53,15 @@ def fingerprint(dataset: DatasetConfig) -> str:
     rows, digest = source.local(dataset.path)
     _check_fields(rows, family, dataset)
     return digest
+
+
+def wording(dataset: DatasetConfig) -> str:
+    """16 hex digits that change when the words put around a question do, whatever the questions are."""
+    family, style = _family(dataset), STYLES[dataset.prompt]
+    probes = (Question("", "Q", "A"), Question("", "Q", "A", options=("X", "Y")))
+    shots = family.exemplars[: dataset.shots] or probes[:1] * bool(dataset.shots)
+    texts = [render(probe, style, shots) for probe in probes]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
 
 
 def load(dataset: DatasetConfig, limit: int | None) -> Loaded:

@@ -39,6 +39,7 @@ def identify(config: SweepConfig, overrides: tuple[str, ...], hardware: Hardware
         engine_args={} if launch is None else launch.args,
         engine_env={} if launch is None else launch.env,
         dataset_revision=datasets.fingerprint(config.dataset),
+        wording=datasets.wording(config.dataset),
         gpu_type=hardware.name,
         tensor_parallel_size=fitted.tensor_parallel_size,
         sampling=sampling(config),

@@ -9,7 +9,7 @@ from orchestrator.config import EngineConfig, HardwareConfig, ModelConfig, Sampl
 from orchestrator.plan.fit import Fit
 from orchestrator.plan.plan import Deployment
 
-FACTS = Facts("r", "v", {}, {}, "d", "h200", 1, SamplingConfig())
+FACTS = Facts("r", "v", {}, {}, "d", "w", "h200", 1, SamplingConfig())
 
 
 def deployment(
