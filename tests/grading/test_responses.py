@@ -1,6 +1,6 @@
 """Real answers of SmolLM2-135M-Instruct to 200 items of the arithmetic dataset (temperature 0; 128 in the
-plain style with 64 tokens, 72 in the boxed style with 256), each checked by eye: stored with
-``python -m benchmarks.grading.collect``."""
+plain style with 64 tokens, 72 in the boxed style with 256), each read against the reference and the end of
+the answer: stored with ``python -m benchmarks.grading.collect``."""
 
 from __future__ import annotations
 
