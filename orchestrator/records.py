@@ -8,7 +8,7 @@ NaN in its place.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -130,5 +130,5 @@ class Endpoint:
     host: str
     port: int
     model: str
-    api_key: str | None = None
+    api_key: str | None = field(default=None, repr=False)
     base_path: str = ""

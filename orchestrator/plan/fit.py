@@ -76,7 +76,11 @@ def fit(config: SweepConfig, hardware: HardwareConfig) -> Fit:
     asked = config.tensor_parallel_size
     if hardware.kind == "cpu":
         return _fit_cpu(weights, asked, hardware)
-    sizes = _sizes(config.model) if asked == "auto" else [int(asked)]
+    sizes = _sizes(config.model, hardware) if asked == "auto" else [int(asked)]
+    if sizes[-1] > hardware.gpus_per_node:
+        # The workers start engines within one node; beyond it a placement group of several bundles is needed.
+        reason = f"tensor_parallel_size={asked}: more than the {hardware.gpus_per_node} GPUs of a node"
+        return Fit(int(asked), weights, None, reason)
     if weights is None or per_token is None or hardware.memory_gib is None:
         return Fit(1 if asked == "auto" else int(asked), weights, None)
     usable = hardware.memory_gib * hardware.gpu_memory_utilization
@@ -110,9 +114,9 @@ def _fit_cpu(weights: float | None, asked: object, hardware: HardwareConfig) -> 
     return Fit(1, weights, None)
 
 
-def _sizes(model: ModelConfig) -> list[int]:
-    """Powers of two that divide the attention heads, 16 at most."""
-    return [size for size in (1, 2, 4, 8, 16) if (model.heads or 16) % size == 0]
+def _sizes(model: ModelConfig, hardware: HardwareConfig) -> list[int]:
+    """Powers of two that divide the attention heads, within a node."""
+    return [size for size in (1, 2, 4, 8) if (model.heads or 8) % size == 0 and size <= hardware.gpus_per_node]
 
 
 def nodes_of(tensor_parallel_size: int, hardware: HardwareConfig) -> int:

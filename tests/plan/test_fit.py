@@ -65,6 +65,11 @@ def test_what_cannot_fit_says_so_with_the_arithmetic() -> None:
     assert "1 x 71.6 GiB" in fitted.reason
 
 
+def test_a_size_beyond_one_node_is_refused_before_anything_starts() -> None:
+    fitted = fit(job(R1_70B, tensor_parallel_size=16), H200)
+    assert fitted.reason == "tensor_parallel_size=16: more than the 8 GPUs of a node"
+
+
 def test_without_the_catalogues_numbers_nothing_is_claimed() -> None:
     fitted = fit(job(ModelConfig(name="mine")), H200)
     assert (fitted.weights_gib, fitted.kv_gib, fitted.reason) == (None, None, None)
