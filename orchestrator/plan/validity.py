@@ -10,7 +10,7 @@ from orchestrator.config import EngineOptConfig, HardwareConfig, OptConfig, Swee
 
 def skip_reason(config: SweepConfig, hardware: HardwareConfig) -> str | None:
     """Why this combination cannot work, or None. Memory is `orchestrator.plan.fit`'s question."""
-    names = [name for name in opt_names(config) if name in config.opt]
+    names = [name for name in opt_names(config) if name != "none"]
     for name in names:
         reason = _opt_reason(name, config.opt[name], config, hardware)
         if reason is not None:

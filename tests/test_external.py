@@ -1,0 +1,86 @@
+"""``engine=external`` against a server whose behaviour is scripted: the whole path, faults included, without
+an engine's start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.support import scripted_server
+from tests.support.cli import sweep
+from tests.support.scripted_server import Script
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with scripted_server.serve(Script(tokens=20, reasoning=8, ttft_s=0.05, gap_s=0.01)) as number:
+        yield number
+
+
+def measured(results: Path, port: int, *overrides: str) -> tuple[int, str, list[dict[str, Any]]]:
+    done = sweep(
+        "-m",
+        "engine=external",
+        f"engine.base_url=http://127.0.0.1:{port}",
+        "hardware=cpu",
+        "tracker=none",
+        "limit=16",
+        "load.concurrency=4",
+        f"results_dir={results}",
+        *overrides,
+    )
+    rows: list[dict[str, Any]] = []
+    for path in sorted((results / "default" / "cells").glob("*.parquet")):
+        rows += pq.ParquetFile(path).read().to_pylist()
+    return done.returncode, done.stdout + done.stderr, rows
+
+
+def test_known_times_come_out_of_the_whole_path(tmp_path: Path, port: int) -> None:
+    code, output, (row,) = measured(tmp_path, port)
+    assert code == 0, output
+    assert row["status"] == "done"
+    assert row["requests_ok"] == 16
+    assert row["ttft_s_p50"] == pytest.approx(0.05, abs=0.01)
+    assert row["ttfvt_s_p50"] == pytest.approx(0.05 + 8 * 0.01, abs=0.015)
+    assert row["tpot_s_p50"] == pytest.approx(0.01, abs=0.002)
+    assert row["gpus"] == 0
+
+
+def test_several_loads_share_the_one_server(tmp_path: Path, port: int) -> None:
+    code, output, rows = measured(tmp_path, port, "load.concurrency=1,4", "load.processes=2")
+    assert code == 0, output
+    assert len(rows) == 2
+    assert "2 cells to run on 1 deployments" in output
+
+
+def test_a_server_that_is_down_is_a_failed_cell(tmp_path: Path) -> None:
+    code, output, (row,) = measured(tmp_path, 1)
+    assert code == 1
+    assert row["status"] == "failed"
+    assert "nothing answers there" in row["reason"]
+    assert row["output_token_per_s"] is None
+
+
+def test_failing_requests_make_the_cell_invalid_and_are_in_no_rate(tmp_path: Path) -> None:
+    with scripted_server.serve(Script(tokens=20, fault="http", status=500)) as port:
+        code, output, (row,) = measured(tmp_path, port)
+    assert code == 1, output
+    assert row["status"] == "failed"
+    assert row["requests_ok"] == 0
+    assert row["output_token_per_s"] is None
+    assert row["request_per_s"] is None
+    assert row["ttft_s_p50"] is None
+
+
+def test_streams_that_break_are_errors_not_short_answers(tmp_path: Path) -> None:
+    with scripted_server.serve(Script(tokens=20, fault="reset", after=5)) as port:
+        code, _, (row,) = measured(tmp_path, port)
+    assert code == 1
+    assert row["error_rate"] == 1.0
+    assert row["accuracy"] is None
