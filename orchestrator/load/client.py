@@ -1,8 +1,8 @@
 """One client process's connections: sends requests that are bytes already, and times what comes back.
 
-Every read is stamped at once and parsed a little later, many together: parsing then delays no stamp, and it
-costs no turn of the loop of its own. A read that ends a response is parsed at once, as the next request may
-wait for it.
+Every read is stamped at once and parsed a little later, many together, in slices between which the sockets are
+looked at again: what parsing and ended requests cost delays no stamp by more than a slice. A read that ends a
+response has the parsing begin in that turn of the loop, as the next request may wait for it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import NamedTuple, cast
 
 from orchestrator.load.http import ProtocolError, ResponseReader
@@ -22,7 +22,10 @@ CONNECT_TIMEOUT_S = 30.0
 # uvicorn, the server of vLLM and SGLang, closes a connection 5 s after its last response.
 _IDLE_LIMIT_S = 3.0
 _RETRY_WITHIN_S = 1.0
-_PARSE_WITHIN_S, _PARSE_AT = 0.002, 256
+_PARSE_WITHIN_S, _PARSE_AT, _SLICE_S = 0.002, 256, 0.0003
+# Above 8,000 reads/s, waking up for each read costs more than the read. The loop then lets reads gather for a
+# moment whenever it had to wait for one; stamps are late by at most that.
+_BUSY_AT, _GATHER_S, _WAITED_S = 16, 0.0002, 0.00002
 _CONNECT_AT_ONCE = 64  # below any sensible listen backlog
 _FAILED_FINISH = ("abort", "error")  # what vLLM and SGLang call a request that they gave up
 
@@ -201,7 +204,9 @@ class Client:
         self._connecting: set[asyncio.Task[None]] = set()
         self._waiting: deque[Call] = deque()
         self._arrivals: list[tuple[Connection, float, bytes]] = []
-        self._closed = False
+        self._parsing_soon = False
+        self._busy = False
+        self._last_s = 0.0  # the last read, while busy
         self.sent = 0
         self.pending = 0  # given to `send` and not finished
         self._watch_period_s = min(0.5, max(0.01, min(request_timeout_s, idle_timeout_s) / 20))
@@ -239,7 +244,6 @@ class Client:
             self.finished(self._waiting.popleft(), t, "cancelled", why, None)
 
     async def close(self) -> None:
-        self._closed = True
         self._watchdog.cancel()
         for task in self._connecting:
             task.cancel()
@@ -252,13 +256,18 @@ class Client:
     def arrived(self, connection: Connection, t: float, data: bytes) -> None:
         arrivals = self._arrivals
         arrivals.append((connection, t, data))
+        if self._busy:
+            if t - self._last_s > _WAITED_S:
+                sleep(_GATHER_S)
+                t = perf_counter()
+            self._last_s = t
         if data.endswith(b"0\r\n\r\n") or len(arrivals) >= _PARSE_AT:
-            self.drain()
+            self._parse_soon()
         elif len(arrivals) == 1:
-            self._loop.call_later(_PARSE_WITHIN_S, self.drain)
+            self._loop.call_later(_PARSE_WITHIN_S, self._parse_in_time)
 
     def drain(self) -> None:
-        """Parse what has arrived."""
+        """Parse all that has arrived."""
         arrivals, self._arrivals = self._arrivals, []
         for connection, t, data in arrivals:
             connection.feed(t, data)
@@ -266,6 +275,28 @@ class Client:
     def opened(self, connection: Connection) -> None:
         self._open.add(connection)
         self.release(connection)
+
+    def _parse_soon(self) -> None:
+        if not self._parsing_soon:
+            self._parsing_soon = True
+            self._loop.call_soon(self._parse_slice)
+
+    def _parse_in_time(self) -> None:
+        self._busy = len(self._arrivals) >= _BUSY_AT
+        self._parse_slice()
+
+    def _parse_slice(self) -> None:
+        self._parsing_soon = False
+        arrivals, self._arrivals = self._arrivals, []
+        until, parsed = perf_counter() + _SLICE_S, 0
+        for connection, t, data in arrivals:
+            connection.feed(t, data)
+            parsed += 1
+            if perf_counter() > until:
+                break
+        if parsed < len(arrivals):
+            self._arrivals = arrivals[parsed:]
+            self._parse_soon()
 
     def release(self, connection: Connection) -> None:
         if self._waiting:
