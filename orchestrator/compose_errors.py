@@ -1,4 +1,4 @@
-"""What Hydra and OmegaConf say about a wrong configuration, in one line: the key, the value, what is allowed."""
+"""What Hydra and OmegaConf say about a wrong configuration, in one line: key, value, what is allowed."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def known_keys(schema: type[Any] = SweepConfig, prefix: str = "") -> Iterator[st
 
 
 def check_known(composed: DictConfig, prefix: str = "") -> None:
-    """Raises ConfigError for a key added with ``+`` that no schema knows: Hydra lets it pass, without effect."""
+    """Raises ConfigError for a key added with ``+`` that no schema knows: Hydra lets it pass, unused."""
     kind = composed._metadata.object_type
     names = {field.name for field in fields(kind)} if is_dataclass(kind) and isinstance(kind, type) else None
     for key in composed:

@@ -60,7 +60,7 @@ def test_several_loads_share_the_one_server(tmp_path: Path, port: int) -> None:
 
 
 def test_a_server_that_is_down_is_a_failed_cell(tmp_path: Path) -> None:
-    code, output, (row,) = measured(tmp_path, 1)
+    code, _, (row,) = measured(tmp_path, 1)
     assert code == 1
     assert row["status"] == "failed"
     assert "nothing answers there" in row["reason"]
@@ -76,6 +76,22 @@ def test_failing_requests_make_the_cell_invalid_and_are_in_no_rate(tmp_path: Pat
     assert row["output_token_per_s"] is None
     assert row["request_per_s"] is None
     assert row["ttft_s_p50"] is None
+
+
+def test_half_the_requests_failing_makes_the_cell_invalid(tmp_path: Path) -> None:
+    script = Script(tokens=20, ttft_s=0.05, gap_s=0.01, fault="http", status=503, every=2)
+    with scripted_server.serve(script) as port:
+        code, _, (row,) = measured(tmp_path, port)
+    assert code == 1
+    assert row["status"] == "invalid"
+    assert "errors" in row["flags"]
+    assert row["requests_ok"] == 8
+    assert row["error_rate"] == pytest.approx(0.5)
+    requests = pq.ParquetFile(tmp_path / "default" / "requests" / f"{row['cell_id']}.parquet").read()
+    rows = requests.to_pylist()
+    assert {(r["outcome"], r["http_status"]) for r in rows} == {("ok", 200), ("error", 503)}
+    window_s = max(r["end_s"] for r in rows) - min(r["sent_s"] for r in rows)
+    assert row["output_token_per_s"] == pytest.approx(8 * 20 / window_s, rel=0.01)
 
 
 def test_streams_that_break_are_errors_not_short_answers(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def impossible(deployment: Deployment, nodes: Sequence[dict[str, float]]) -> str
         ", ".join(f"{node.get(key, 0.0):g} {key}" for key in ("CPU", "GPU") if key in node) for node in nodes
     )
     label = deployment.hardware.ray_accelerator_type
-    return f"needs {deployment.nodes} node(s) with {asked}{f' of type {label}' if label else ''}; the cluster has: {has}"
+    kind = f" of type {label}" if label else ""
+    return f"needs {deployment.nodes} node(s) with {asked}{kind}; the cluster has: {has}"
 
 
 def admit(waiting: Sequence[Deployment], free: Resources) -> list[Deployment]:

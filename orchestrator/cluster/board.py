@@ -87,9 +87,8 @@ class Board:
             self._lines[deployment.deployment_id] = replace(
                 line, done=line.done + 1, cell=None, phase="ready"
             )
-        self._say(
-            f"[{sum(self._counts.values())}/{self._total}] {outcome.status:<7} {self._plan.label(cell)}{_figures(outcome)}"
-        )
+        count = f"[{sum(self._counts.values())}/{self._total}]"
+        self._say(f"{count} {outcome.status:<7} {self._plan.label(cell)}{_figures(outcome)}")
         self._metrics.cell_tokens(outcome.output_tokens)
         self._publish()
         self._committed(cell)

@@ -118,15 +118,18 @@ def measure(cell: Cell, site: Site, attempt: int) -> CellOutcome:
     if site.cancelled():
         raise MeasurementError("cancelled")
     site.report("grade", len(measured.result.records), None)
-    return _commit(cell, site, attempt, measured, _grade(measured.result.records, measured.items))
+    dummy = cell.config.weights == "dummy"  # its answers are noise: no accuracy, and nothing cut short
+    grades = None if dummy else _grade(measured.result.records, measured.items)
+    return _commit(cell, site, attempt, measured, grades)
 
 
 def _load(cell: Cell, site: Site) -> _Measured:
     config, server = cell.config, site.server
     zero, started_at = time.perf_counter(), datetime.now(UTC)
     if (revision := datasets.fingerprint(config.dataset)) != cell.facts.dataset_revision:
+        planned = cell.facts.dataset_revision
         raise MeasurementError(
-            f"dataset={config.dataset.name}: is {revision} here, {cell.facts.dataset_revision} when it was planned"
+            f"dataset={config.dataset.name}: is {revision} here, was {planned} in the plan"
         )
     items = datasets.load(config.dataset, config.limit).items
     warmup, requests = _requests(cell, items, server.endpoint.model)
@@ -168,7 +171,12 @@ def _requests(
     """The warm-up wave and the measured requests, rendered. Repeats follow one another as whole passes over
     the items, so that they are spread over the run."""
     config = cell.config
-    kwargs = dict(config.model.chat_template_kwargs)
+    extra: dict[str, Any] = {}
+    if config.model.chat_template_kwargs:
+        extra["chat_template_kwargs"] = dict(config.model.chat_template_kwargs)
+    length = int(config.output_length or config.max_tokens)
+    if config.weights == "dummy":  # random weights end an answer anywhere: its length is forced instead
+        extra["ignore_eos"] = True
 
     def rendered(name: str, item: Item, repeat: int, max_tokens: int) -> Request:
         return render(
@@ -180,25 +188,25 @@ def _requests(
             max_tokens=max_tokens,
             seed=config.seed,
             usage=config.load.usage,
-            extra={"chat_template_kwargs": kwargs} if kwargs else {},
+            extra=extra,
         )
 
     measured = tuple(
-        rendered(f"{index:05d}", item, repeat, config.max_tokens)
+        rendered(f"{index:05d}", item, repeat, length)
         for repeat in range(config.repeats)
         for index, item in enumerate(items)
     )
     wave = config.load.warmup
     if wave is None:
         wave = min(WARMUP_MAX, len(measured), config.load.concurrency or config.load.batch_size or 64)
-    short = min(config.max_tokens, WARMUP_TOKENS)
+    short = min(length, WARMUP_TOKENS)
     others = _unmeasured(config, items, wave)
     warmup = tuple(rendered(f"warmup-{index:05d}", item, 0, short) for index, item in enumerate(others))
     return warmup, measured
 
 
 def _unmeasured(config: SweepConfig, measured: Sequence[Item], count: int) -> list[Item]:
-    """``count`` distinct items outside the measured ones: of the same dataset where it has more, else sums."""
+    """``count`` distinct items outside the measured ones: of the dataset where it has more, else sums."""
     taken = {item.item_id for item in measured}
     rest: list[Item] = []
     if config.limit is not None:
@@ -265,7 +273,7 @@ def _grade(records: Sequence[Record], items: Mapping[str, Item]) -> list[Grade]:
 
 
 def _commit(
-    cell: Cell, site: Site, attempt: int, measured: _Measured, grades: Sequence[Grade]
+    cell: Cell, site: Site, attempt: int, measured: _Measured, grades: Sequence[Grade] | None
 ) -> CellOutcome:
     records, dead = measured.result.records, measured.dead
     shared = is_shared(*site.gpu_use, site.gpus.use()) if site.gpus and site.gpu_use else None
@@ -283,6 +291,8 @@ def _commit(
     )
     verdict, reason = status(raised, records) if dead is None else ("failed", str(dead))
     metrics = summarize(records, grades, measured.samples, cell.config.slo, site.gpu_count, shared)
+    if grades is None:
+        metrics["truncated_rate"] = None
     row = cell_row(
         cell,
         study=site.study,

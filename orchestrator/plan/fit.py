@@ -33,7 +33,7 @@ class Fit:
 
 
 def weights_gib(model: ModelConfig, opts: Iterable[OptConfig]) -> float | None:
-    """Weights over all GPUs. A quantization leaves the embedding and the output layer in the model's dtype."""
+    """Weights over all GPUs. A quantization leaves embedding and output layer in the model's dtype."""
     if model.parameters_b is None:
         return None
     dense = DTYPE_BYTES[model.dtype]
@@ -116,7 +116,8 @@ def _fit_cpu(weights: float | None, asked: object, hardware: HardwareConfig) -> 
 
 def _sizes(model: ModelConfig, hardware: HardwareConfig) -> list[int]:
     """Powers of two that divide the attention heads, within a node."""
-    return [size for size in (1, 2, 4, 8) if (model.heads or 8) % size == 0 and size <= hardware.gpus_per_node]
+    heads = model.heads or 8
+    return [size for size in (1, 2, 4, 8) if heads % size == 0 and size <= hardware.gpus_per_node]
 
 
 def nodes_of(tensor_parallel_size: int, hardware: HardwareConfig) -> int:

@@ -24,7 +24,8 @@ def resolve(hardware: HardwareConfig, ray_address: str | None) -> HardwareConfig
         return hardware if hardware.memory_gib else replace(hardware, memory_gib=_memory_gib())
     if ray_address is not None:
         raise ConfigError(
-            f"hardware=auto: with ray.address={ray_address} name the nodes' hardware, one of {', '.join(_known())}"
+            f"hardware=auto: with ray.address={ray_address} name the nodes' hardware, "
+            f"one of {', '.join(_known())}"
         )
     gpu = _first_gpu()
     if gpu is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,10 +46,9 @@ class Job:
 
     @property
     def own_overrides(self) -> tuple[str, ...]:
-        """Those that say what the cell is."""
-        return tuple(
-            one for one in self.overrides if re.split(r"[.=/]", one.lstrip("+~"))[0] not in _HOUSEKEEPING
-        )
+        """Those that say what the cell is, as they were typed: sweepers escape colons and the like."""
+        typed = (re.sub(r"\\(.)", r"\1", one) for one in self.overrides)
+        return tuple(one for one in typed if re.split(r"[.=/]", one.lstrip("+~"))[0] not in _HOUSEKEEPING)
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,6 @@ class Plan:
     study_dir: Path
     cells: tuple[PlannedCell, ...]
     deployments: tuple[Deployment, ...]
-    notes: tuple[str, ...] = field(default=())
 
     def with_status(self, status: PlanStatus) -> list[PlannedCell]:
         return [planned for planned in self.cells if planned.status == status]
@@ -186,18 +184,14 @@ def make_plan(jobs: Sequence[Job]) -> Plan:
         check_values(job.config)
         if (job.config.study_name, job.config.results_dir) != (first.study_name, first.results_dir):
             raise ConfigError("study_name, results_dir: must be the same for every job of a sweep")
-        name = job.config.hardware.name
-        if name not in hardware:
-            hardware[name] = resolve(job.config.hardware, job.config.ray.address)
+        asked = repr(job.config.hardware)
+        if asked not in hardware:
+            hardware[asked] = resolve(job.config.hardware, job.config.ray.address)
     stored = statuses(study_dir)
     planned: list[PlannedCell] = []
     found: dict[str, _Found] = {}
     for job in jobs:
-        on = replace(
-            hardware[job.config.hardware.name],
-            gpu_memory_utilization=job.config.hardware.gpu_memory_utilization,
-        )
-        one = _plan_job(job, on, stored)
+        one = _plan_job(job, hardware[repr(job.config.hardware)], stored)
         if one.planned.cell.cell_id in found:
             same = found[one.planned.cell.cell_id].planned.cell.label
             planned.append(PlannedCell(one.planned.cell, "skipped", f"the same measurement as: {same}"))

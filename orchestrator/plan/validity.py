@@ -19,7 +19,8 @@ def skip_reason(config: SweepConfig, hardware: HardwareConfig) -> str | None:
         if other in config.opt[one].excludes or one in config.opt[other].excludes:
             return f"opt={one} excludes opt={other}"
     if config.max_tokens >= config.model.context:
-        return f"max_tokens={config.max_tokens} leaves no room for a prompt in {config.model.name}'s {config.model.context}"
+        context = f"{config.model.name}'s {config.model.context}"
+        return f"max_tokens={config.max_tokens} leaves no room for a prompt in {context}"
     return None
 
 
@@ -32,7 +33,8 @@ def _opt_reason(name: str, opt: OptConfig, config: SweepConfig, hardware: Hardwa
     if engine.unsupported is not None:
         return f"opt={name} does not work with engine={config.engine.name}: {engine.unsupported}"
     if engine.hardware is not None and engine.hardware != hardware.kind:
-        return f"opt={name} with engine={config.engine.name} needs a {engine.hardware.upper()}, this is {hardware.name}"
+        needed = engine.hardware.upper()
+        return f"opt={name} with engine={config.engine.name} needs a {needed}, this is {hardware.name}"
     if opt.checkpoint is not None and opt.checkpoint not in config.model.checkpoints:
         return f"opt={name} needs a {opt.checkpoint} checkpoint, and {config.model.name} names none"
     if opt.needs is not None and not getattr(config.model, opt.needs, None):

@@ -45,6 +45,7 @@ RULES: Mapping[str, Rule] = {
     "max_tokens": COUNT,
     "limit": _optional(COUNT),
     "weights": _one_of("auto", "dummy"),
+    "output_length": _optional(COUNT),
     "tensor_parallel_size": Rule(lambda v: v == "auto" or COUNT.ok(v), "auto, or a whole number from 1 up"),
     "dry_run": _one_of(True, False, "json"),
     "rerun": _one_of("failed", "none", "all"),

@@ -32,8 +32,8 @@ WORDS = ("One", " fine", " day", ",", " Zoë", " said", " “", "日本", "”",
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """``tokens`` (None: the request's max_tokens), the first ``reasoning`` of which are thought; ``per_chunk``
-    share a chunk. The first chunk leaves ``ttft_s`` after the request, the next every ``gap_s``.
+    """``tokens`` (None: the request's max_tokens), the first ``reasoning`` of them thought, ``per_chunk``
+    in a chunk. The first chunk leaves ``ttft_s`` after the request, the next every ``gap_s``.
 
     ``field`` is where reasoning goes: a delta's field, or ``inline`` for ``<think>…</think>`` in the content,
     or ``opened`` for the same without the opening tag. ``count_reasoning`` False: the server has no counts
@@ -43,7 +43,7 @@ class Script:
     (``status`` and a body instead of a stream), ``stall``, ``reset``, ``close`` (before the stream's end),
     ``half`` (the same for the sending side only), ``kill`` (the whole server), ``garbage`` (not HTTP),
     ``json`` (a plain document instead of a stream), and at the end ``abort`` (with that finish_reason) and
-    ``no_finish`` (orderly, but without one).
+    ``no_finish`` (orderly, but without one). With ``every`` N only to each Nth request.
     """
 
     tokens: int | None = None
@@ -56,6 +56,7 @@ class Script:
     separate_last: bool = False
     fault: str | None = None
     after: int = 0
+    every: int = 1
     status: int = 500
     framing: str = "chunked"  # chunked | length | close
     newline: str = "\n"
@@ -95,6 +96,7 @@ class Server:
     counters: Counters = field(default_factory=Counters)
     truth: dict[str, dict[str, Any]] = field(default_factory=dict)
     resets: int = 0
+    asked: int = 0
     api_key: str | None = None
 
 
@@ -198,6 +200,9 @@ class Reply:
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._script = _script(body, server.default)
+        server.asked += 1
+        if server.asked % self._script.every:
+            self._script = replace(self._script, fault=None)
         self._total = self._script.tokens if self._script.tokens is not None else _max_tokens(body)
         options = body.get("stream_options") or {}
         self._continuous = bool(options.get("continuous_usage_stats"))

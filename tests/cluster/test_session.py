@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import time
+import urllib.request
+
+import psutil
+import pytest
+import ray
+
+from orchestrator.cluster.session import ray_session
+from orchestrator.config import RayConfig
+from orchestrator.track.ray_metrics import SweepMetrics
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+
+
+def metrics_page() -> str:
+    (node,) = ray.nodes()  # type: ignore[no-untyped-call]
+    with urllib.request.urlopen(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics", timeout=5) as answer:
+        page: bytes = answer.read()
+    return page.decode()
+
+
+def test_a_sweeps_state_is_among_rays_metrics_and_nothing_of_ray_is_left() -> None:
+    with ray_session(RayConfig(dashboard=False), 1.0) as session:
+        assert session.local
+        metrics = SweepMetrics("study-x")
+        metrics.cells({"done": 3, "waiting": 2})
+        metrics.deployments(1)
+        metrics.cell_tokens(640)
+        wanted = ("ray_orchestrator_cells", "ray_orchestrator_deployments", "ray_orchestrator_output_tokens")
+        deadline = time.monotonic() + 60
+        while not all(name in (page := metrics_page()) for name in wanted):
+            assert time.monotonic() < deadline, "the metrics did not appear"
+            time.sleep(0.5)
+        family = psutil.Process().children(recursive=True)
+    lines = [line for line in page.splitlines() if 'study="study-x"' in line]
+    done = [line for line in lines if "orchestrator_cells" in line and 'status="done"' in line]
+    assert {line.rsplit(" ", 1)[1] for line in done} == {"3.0"}
+    assert not any(process.is_running() for process in family)
