@@ -1,178 +1,29 @@
 """One client process's connections: sends requests that are bytes already, and times what comes back.
 
-Every read is stamped at once and parsed a little later, many together, in slices between which the sockets are
-looked at again: what parsing and ended requests cost delays no stamp by more than a slice. A read that ends a
-response has the parsing begin in that turn of the loop, as the next request may wait for it.
+Every read is stamped at once and parsed a little later, many together, in slices between which the sockets
+are looked at again: what parsing and ended requests cost delays no stamp by more than a slice. A read that
+ends a response has the parsing begin in that turn of the loop, as the next request may wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter, sleep
-from typing import NamedTuple, cast
 
-from orchestrator.load.http import ProtocolError, ResponseReader
-from orchestrator.load.timeline import Stream, Timeline, error_message
+from orchestrator.load.connection import Call, Connection, Finished
+from orchestrator.load.timeline import Timeline
 from orchestrator.records import Outcome
 
 CONNECT_TIMEOUT_S = 30.0
 # uvicorn, the server of vLLM and SGLang, closes a connection 5 s after its last response.
 _IDLE_LIMIT_S = 3.0
-_RETRY_WITHIN_S = 1.0
 _PARSE_WITHIN_S, _PARSE_AT, _SLICE_S = 0.002, 256, 0.0003
 # Above 8,000 reads/s, waking up for each read costs more than the read. The loop then lets reads gather for a
 # moment whenever it had to wait for one; stamps are late by at most that.
 _BUSY_AT, _GATHER_S, _WAITED_S = 16, 0.0002, 0.00002
 _CONNECT_AT_ONCE = 64  # below any sensible listen backlog
-_FAILED_FINISH = ("abort", "error")  # what vLLM and SGLang call a request that they gave up
-
-
-class Finished(NamedTuple):
-    """What became of request ``number``. Times are ``perf_counter`` seconds."""
-
-    number: int
-    scheduled_s: float
-    sent_s: float | None
-    end_s: float
-    outcome: Outcome
-    error: str | None
-    http_status: int | None
-    stream: Stream
-
-
-class Call:
-    """One request in flight, or waiting for its connection."""
-
-    __slots__ = ("last_s", "number", "retried", "scheduled_s", "sent_s", "timeline")
-
-    def __init__(self, number: int, scheduled_s: float, timeline: Timeline) -> None:
-        self.number = number
-        self.scheduled_s = scheduled_s
-        self.sent_s: float | None = None
-        self.last_s: float | None = None  # the last byte's arrival
-        self.retried = False
-        self.timeline = timeline
-
-
-class Connection(asyncio.Protocol):
-    """One keep-alive connection with at most one call on it."""
-
-    __slots__ = ("_client", "_fd", "_transport", "call", "idle_since_s", "reader", "used")
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._fd: int
-        self._transport: asyncio.Transport
-        self.reader = ResponseReader()
-        self.call: Call | None = None
-        self.used = False
-        self.idle_since_s = perf_counter()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._fd = transport.get_extra_info("socket").fileno()
-        self._client.opened(self)
-
-    def start(self, call: Call, data: bytes) -> None:
-        self.call = call
-        self.reader.begin(call.timeline)
-        # Past the transport: uvloop would hold the bytes back until the end of this turn of the loop.
-        call.sent_s = perf_counter()
-        try:
-            sent = os.write(self._fd, data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            sent = len(data)  # connection_lost will tell
-        if sent < len(data):
-            self._transport.write(data[sent:])
-
-    def data_received(self, data: bytes) -> None:
-        self._client.arrived(self, perf_counter(), data)
-
-    def feed(self, t: float, data: bytes) -> None:
-        call = self.call
-        if call is None:
-            self.abort()  # nothing was asked
-            return
-        call.last_s = t
-        reader = self.reader
-        try:
-            reader.feed(t, data)
-        except ProtocolError as error:
-            self.end(t, "error", str(error))
-            return
-        if reader.complete:
-            self.end(t, None, None)
-
-    def eof_received(self) -> None:
-        self._lost(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost(exc)
-        self._client.forget(self)
-        self.reader.close()
-
-    def _lost(self, exc: Exception | None) -> None:
-        """No more bytes will come."""
-        t = perf_counter()
-        self._client.drain()
-        call, reader = self.call, self.reader
-        if call is None:
-            return
-        if exc is None and reader.until_close and reader.status is not None:
-            self.end(t, None, None)
-        elif (
-            not reader.started and self.used and not call.retried and t - (call.sent_s or t) < _RETRY_WITHIN_S
-        ):
-            # The server closed an idle connection while the request was on its way: it never saw it.
-            self.call = None
-            call.retried = True
-            self._client.resend(call)
-        else:
-            what = "reset" if exc else "closed by the server"
-            when = "in the middle of the response" if reader.started else "before the response"
-            self.end(t, "error", f"the connection was {what} {when}")
-
-    def end(self, t: float, outcome: Outcome | None, error: str | None) -> None:
-        """The call has ended: by itself (``outcome`` None, so the response decides) or by ``outcome``."""
-        call, reader = self.call, self.reader
-        assert call is not None
-        self.call = None
-        self.used = True
-        self.idle_since_s = t
-        reusable = outcome is None and reader.complete and reader.keep_alive
-        verdict, message = _judge(call.timeline, reader, outcome, error)
-        if reusable:
-            self._client.release(self)
-        else:
-            self.abort()
-        self._client.finished(call, t, verdict, message, reader.status)
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-
-def _judge(
-    timeline: Timeline, reader: ResponseReader, outcome: Outcome | None, error: str | None
-) -> tuple[Outcome, str | None]:
-    """Never both ok and wrong: ok needs status 200, an event stream, no error in it, and a finish_reason."""
-    if timeline.error is not None:
-        return "error", timeline.error
-    if outcome is not None and not (timeline.done and timeline.finish_reason):
-        return outcome, error
-    if reader.status != 200:
-        return "error", f"HTTP {reader.status}: {error_message(reader.body)}"
-    if not reader.is_stream:
-        return "error", f"HTTP 200, but not an event stream: {error_message(reader.body)}"
-    if timeline.finish_reason is None:
-        return "error", "the stream ended without a finish_reason"
-    if timeline.finish_reason in _FAILED_FINISH or timeline.finish_reason.startswith("{"):
-        return "error", f"the server gave the request up (finish_reason {timeline.finish_reason})"
-    return "ok", None
 
 
 class Client:

@@ -23,7 +23,7 @@ from typing import BinaryIO
 import orchestrator
 from orchestrator.errors import MeasurementError
 from orchestrator.load.arrivals import Batch, Closed, Open, Schedule
-from orchestrator.load.client import Finished
+from orchestrator.load.connection import Finished
 from orchestrator.load.linux import Tickets
 from orchestrator.load.result import record, unsent
 from orchestrator.load.timeline import Stream
@@ -212,7 +212,7 @@ def _start(job: LoadJob, processes: int, stack: contextlib.ExitStack) -> list[_C
             tell_fds=tell_fds,
         )
         process = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.load.worker"],
+            [sys.executable, "-P", "-m", "orchestrator.load.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

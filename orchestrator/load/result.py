@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.load.client import Finished
+from orchestrator.load.connection import Finished
 from orchestrator.load.timeline import Stream, Timeline
 from orchestrator.records import Record, Request
 

@@ -23,7 +23,8 @@ from typing import Any
 import uvloop
 
 from orchestrator.load.arrivals import Batch, Closed, Schedule
-from orchestrator.load.client import Client, Finished
+from orchestrator.load.client import Client
+from orchestrator.load.connection import Finished
 from orchestrator.load.http import request_bytes
 from orchestrator.load.linux import Tickets, allow_many_sockets, die_with_parent, exact_timers, go_first
 from orchestrator.load.senders import BatchSender, ClosedSender, OpenSender, Sender

@@ -166,7 +166,8 @@ def test_no_bytes_raise_anything_but_a_protocol_error(data: bytes, head: bytes) 
     assert not reader.is_stream or reader.status == 200
 
 
-NAMES = ["choices", "usage", "delta", "error", "content", "reasoning", "finish_reason", "completion_tokens", "prompt_tokens_details", "completion_tokens_details", "reasoning_tokens"]
+NAMES = ["choices", "usage", "delta", "error", "content", "reasoning", "finish_reason", "completion_tokens"]
+NAMES += ["prompt_tokens_details", "completion_tokens_details", "reasoning_tokens"]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats() | st.text(max_size=3),
     lambda inner: (

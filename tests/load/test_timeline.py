@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.load.client import Finished
+from orchestrator.load.connection import Finished
 from orchestrator.load.result import record
 from orchestrator.load.think import ThinkSplitter
 from orchestrator.load.timeline import Timeline
