@@ -50,6 +50,7 @@ class ResponseReader:
         "body",
         "complete",
         "is_stream",
+        "keep_alive",
         "started",
         "status",
         "until_close",
@@ -71,7 +72,7 @@ class ResponseReader:
         self.status: int | None = None
         self.is_stream = False
         self.until_close = True  # neither a length nor chunked: the end of the connection ends the body
-        self.complete = False
+        self.complete = self.keep_alive = False
         self.body = b""
 
     def feed(self, t: float, data: bytes) -> None:
@@ -116,10 +117,6 @@ class ResponseReader:
         """Break the cycle with the parser: no collector runs during a measurement."""
         del self._parser
 
-    @property
-    def keep_alive(self) -> bool:
-        return bool(self._parser.should_keep_alive())
-
     # What llhttp calls.
 
     def on_message_begin(self) -> None:
@@ -154,3 +151,4 @@ class ResponseReader:
         self._at_boundary = False
         if self.status is not None and self.status >= 200:  # a 1xx announces the real one
             self.complete = True
+            self.keep_alive = bool(self._parser.should_keep_alive())  # llhttp forgets it with the message

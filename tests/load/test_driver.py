@@ -103,6 +103,18 @@ def test_the_arrivals_do_not_depend_on_the_number_of_processes(port: int) -> Non
         assert float(np.median(lags)) < 0.005
 
 
+def made_connections(port: int) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/connections") as response:
+        return int(response.read())
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_connections_are_kept_and_used_again(port: int, processes: int) -> None:
+    before = made_connections(port)
+    run(job(port, VARIED, Closed(6), processes=processes))
+    assert made_connections(port) - before == 6 + 1  # the one that asks counts itself
+
+
 def test_progress_goes_up_to_all_that_was_sent(port: int) -> None:
     seen: list[LoadProgress] = []
     scripts = [{"tokens": 100, "gap_s": 0.01}] * 4

@@ -5,6 +5,7 @@ something or ends. It speaks the OpenAI chat protocol as vLLM does, with vLLM's 
 is said by its last message, a JSON object of `Script`'s fields (anything else: the server's default script).
 ``GET /truth`` tells when each request was received and when each of its chunks was handed to the socket, as
 ``perf_counter`` seconds: one clock for every process of the host, so a client's stamps can be held to them.
+``GET /connections`` tells how many were made so far.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ class Server:
     counters: Counters = field(default_factory=Counters)
     truth: dict[str, dict[str, Any]] = field(default_factory=dict)
     resets: int = 0
+    connections: int = 0  # made so far
     asked: int = 0
     api_key: str | None = None
 
@@ -106,6 +108,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._reply: Reply | None = None
+        server.connections += 1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -172,6 +175,8 @@ class Connection(asyncio.Protocol):
             self._reply.start()
         elif path == "/metrics":
             self.respond(200, server.counters.text().encode(), "text/plain; version=0.0.4")
+        elif path == "/connections":
+            self.respond(200, b"%d" % server.connections)
         elif path == "/truth":
             self.respond(200, orjson.dumps(server.truth))
         elif path == "/reset_prefix_cache":
