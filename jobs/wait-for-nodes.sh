@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Waits until a Ray cluster has the wanted number of nodes:  wait-for-nodes.sh HOST:PORT NODES [SECONDS]
 set -euo pipefail
+export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
 deadline=$((SECONDS + ${3:-600}))
 python=$(dirname "$0")/../.venv/bin/python
 count() {

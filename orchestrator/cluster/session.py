@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -20,6 +23,7 @@ from orchestrator.errors import ConfigError
 
 OBJECT_STORE_BYTES = 256 * 2**20  # only plans and outcomes travel through Ray; measurements go to disk
 DAEMONS_END_S = 10.0
+ANSWERS_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,12 @@ def ray_session(config: RayConfig, cpus: float) -> Iterator[Session]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")  # workers send the load: at Ray's 15 they would lag
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "orchestrator"}
+    _check_answers(config.address)
     try:
         if config.address is not None:
+            if (Path.home() / ".ray" / "auth_token").exists():
+                # `ray start` asks for this token by itself; a driver sends it only when told to.
+                os.environ.setdefault("RAY_AUTH_MODE", "token")
             context = ray.init(address=config.address, **quiet)
         else:
             context = ray.init(
@@ -63,6 +71,19 @@ def ray_session(config: RayConfig, cpus: float) -> Iterator[Session]:
             yield session
     finally:
         _shut_down(daemons)
+
+
+def _check_answers(address: str | None) -> None:
+    """Raises ConfigError for a ``HOST:PORT`` where nothing listens: Ray itself would try for minutes."""
+    found = re.fullmatch(r"(?:ray://)?([^/:]+):(\d+)", address or "")
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=ANSWERS_S).close()
+    except OSError as error:
+        raise ConfigError(
+            f"ray.address={address}: nothing answers there ({error.strerror or error})"
+        ) from error
 
 
 def _shut_down(daemons: list[psutil.Process]) -> None:

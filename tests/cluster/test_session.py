@@ -9,6 +9,7 @@ import ray
 
 from orchestrator.cluster.session import ray_session
 from orchestrator.config import RayConfig
+from orchestrator.errors import ConfigError
 from orchestrator.track.ray_metrics import SweepMetrics
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
@@ -38,3 +39,13 @@ def test_a_sweeps_state_is_among_rays_metrics_and_nothing_of_ray_is_left() -> No
     done = [line for line in lines if "orchestrator_cells" in line and 'status="done"' in line]
     assert {line.rsplit(" ", 1)[1] for line in done} == {"3.0"}
     assert not any(process.is_running() for process in family)
+
+
+def test_a_cluster_that_does_not_answer_is_said_at_once() -> None:
+    began = time.monotonic()
+    with (
+        pytest.raises(ConfigError, match=r"ray\.address=127\.0\.0\.1:1: nothing answers"),
+        ray_session(RayConfig(address="127.0.0.1:1"), 1.0),
+    ):
+        pass
+    assert time.monotonic() - began < 5
