@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from orchestrator.cluster.environment import set_ray_environment
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.version import interpreter
 from orchestrator.errors import ConfigError
@@ -49,6 +50,7 @@ def run(jobs: Sequence[Job]) -> StudyResult:
         return _nothing_run(plan)
     if plan.deployments:
         _check_can_run(plan)
+        set_ray_environment(settings.ray.address)
         from orchestrator.cluster.run import run_plan  # Ray is imported only when something runs
 
         run_plan(plan, console)

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -40,17 +39,10 @@ def ray_session(config: RayConfig, cpus: float) -> Iterator[Session]:
 
     Raises ConfigError when the cluster does not answer.
     """
-    # Workers must not see the driver's progress bars or Ray's usage prompt, nor log into its terminal.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_worker_niceness", "0")  # workers send the load: at Ray's 15 they would lag
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "orchestrator"}
     _check_answers(config.address)
     try:
         if config.address is not None:
-            if (Path.home() / ".ray" / "auth_token").exists():
-                # `ray start` asks for this token by itself; a driver sends it only when told to.
-                os.environ.setdefault("RAY_AUTH_MODE", "token")
             context = ray.init(address=config.address, **quiet)
         else:
             context = ray.init(
