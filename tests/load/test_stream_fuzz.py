@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -30,17 +31,30 @@ class Wire:
 
 TEXT = st.text(st.sampled_from('ab \n\r\t\\"{}:,<>/é日🙂\u2028'), min_size=1, max_size=6)
 CHUNK = st.tuples(st.integers(0, 4), st.booleans(), TEXT)  # new tokens, reasoning?, text
+# Lines that mean nothing, even where one looks like an event.
+NOISE = st.lists(
+    st.sampled_from([b": c", b"event: x", b"id", b': see data: {"choices":[{"delta":{"content":"X"}}]}']),
+    max_size=1,
+)
 
 
 @st.composite
 def wires(draw: st.DrawFn) -> Wire:
-    newline = draw(st.sampled_from([b"\n", b"\r\n", b"\r"]))
+    newlines = draw(st.sampled_from([[b"\n"], [b"\n", b"\r\n", b"\r"]]))
     space = draw(st.sampled_from([b" ", b""]))
     chunks = draw(st.lists(CHUNK, max_size=8))
-    noise = st.sampled_from([b"", b": a comment" + newline, b"event: x" + newline, newline, b"id" + newline])
+
+    def joined(lines: list[bytes]) -> bytes:
+        data = b""
+        for line in lines:
+            end = draw(st.sampled_from(newlines))
+            # CR then LF would be the one end of the line before, not an empty line.
+            data += line + (b"\r" if not line and end == b"\n" and data.endswith(b"\r") else end)
+        return data
 
     def event(payload: bytes) -> bytes:
-        return draw(noise) + b"data:" + space + payload + newline + newline
+        before, after = draw(NOISE), draw(NOISE)
+        return joined([*before, b"data:" + space + payload, *after, b""])
 
     def body(choices: list[dict[str, object]], out: int, thought: int) -> bytes:
         usage = {"completion_tokens": out, "prompt_tokens": 5}
@@ -64,11 +78,12 @@ def wires(draw: st.DrawFn) -> Wire:
         head += b"content-length: %d\r\n\r\n" % len(payload)
         data, ends = head + payload, [len(head) + end for end in accumulate(map(len, events))]
     else:
-        if draw(st.booleans()):  # an event a chunk, as vLLM does
-            parts = events
-        else:
-            cuts = sorted(draw(st.sets(st.integers(1, len(payload) - 1), max_size=12)))
-            parts = [payload[a:b] for a, b in pairwise([0, *cuts, len(payload)])]
+        # An event a chunk, as vLLM does; anything; and where a chunk would look like a whole event.
+        whole = set(accumulate(map(len, events[:-1])))
+        anywhere = st.sets(st.integers(1, len(payload) - 1), max_size=12)
+        tempting = st.sets(st.sampled_from([m.start() for m in re.finditer(b"data: ?", payload)] or [1]))
+        cuts = draw(st.just(whole) | anywhere | tempting | tempting.map(whole.union))
+        parts = [payload[a:b] for a, b in pairwise([0, *sorted(cuts - {0}), len(payload)])]
         head += b"transfer-encoding: chunked\r\n\r\n"
         frames = [b"%x\r\n%b\r\n" % (len(part), part) for part in parts] + [b"0\r\n\r\n"]
         data, ends = head + b"".join(frames), [len(head) + end for end in accumulate(map(len, frames))]
@@ -203,3 +218,18 @@ def test_chunk_extensions_are_read_past(extension: bytes) -> None:
     reader.feed(1.0, b"%x\r\n: hi\n\n\r\n" % 6)
     reader.feed(2.0, b"%x%b\r\n%b\r\n" % (len(event), extension, event))
     assert list(timeline.chunk_s) == [2.0]
+
+
+def test_a_chunk_that_contains_what_looks_like_another_is_read_by_its_length() -> None:
+    event = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
+    looks_like_a_chunk = b"%x\r\n%b\r\n" % (len(event), event)
+    chunk = b": a comment\n" + looks_like_a_chunk
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    first = b"%x\r\n%b\r\n" % (len(event), event)
+    wire = [head, first, b"%x\r\n: a comment\n" % len(chunk), looks_like_a_chunk, b"\r\n0\r\n\r\n"]
+    reader, timeline = ResponseReader(), Timeline()
+    reader.begin(timeline)
+    for data in wire:
+        reader.feed(0.0, data)
+    assert reader.complete
+    assert timeline.error is None
