@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from orchestrator.config import SloConfig
-from orchestrator.metrics.accuracy import accuracy
+from orchestrator.metrics.accuracy import accuracy, maj_at_k, pass_at_k
 from orchestrator.metrics.energy import energy
 from orchestrator.metrics.engine import batch_limit, engine_metrics
 from orchestrator.metrics.goodput import goodput
@@ -49,13 +50,26 @@ def summarize(
 
 
 def accuracies(records: Sequence[Record], grades: Sequence[Grade] | None) -> dict[str, float | None]:
-    """accuracy, accuracy_low, accuracy_high over the gradable requests. A truncated answer is wrong."""
+    """accuracy, accuracy_low, accuracy_high over the gradable requests; pass_at_k and maj_at_k where every
+    item has k > 1 answers. A truncated answer is wrong and has no vote."""
     graded = [
-        (record.item_id, grade.correct and not truncated(record))
+        (
+            record.item_id,
+            grade.correct and not truncated(record),
+            None if truncated(record) else grade.predicted,
+        )
         for record, grade in zip(records, grades or (), strict=grades is not None)
         if grade.correct is not None
     ]
-    result = accuracy([item for item, _ in graded], [correct for _, correct in graded])
+    items, correct = [item for item, _, _ in graded], [right for _, right, _ in graded]
+    result = accuracy(items, correct)
     if result is None:
-        return dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high"))
-    return {"accuracy": result.mean, "accuracy_low": result.low, "accuracy_high": result.high}
+        return dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "pass_at_k", "maj_at_k"))
+    k = min(Counter(items).values())
+    return {
+        "accuracy": result.mean,
+        "accuracy_low": result.low,
+        "accuracy_high": result.high,
+        "pass_at_k": pass_at_k(items, correct, k) if k > 1 else None,
+        "maj_at_k": maj_at_k(items, [given for _, _, given in graded], correct, k) if k > 1 else None,
+    }

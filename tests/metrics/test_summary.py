@@ -90,6 +90,7 @@ EXPECTED: dict[str, float | int | None] = {
     "send_lag_s_p99": 0.00388,
     # A right, B right but cut off, C wrong: 1 of 3; Wilson's interval with z = 1.959964
     "accuracy": 1 / 3, "accuracy_low": 0.061492, "accuracy_high": 0.792340,
+    "pass_at_k": None, "maj_at_k": None,  # one answer each
     "requests_total": 4, "requests_ok": 3, "error_rate": 0.25, "cancelled_rate": 0.0, "truncated_rate": 2 / 3,
     "prompt_tokens": 30, "output_tokens": 10, "thinking_token_share": 0.6, "cached_token_share": 5 / 30,
     "window_s": 10.0, "request_per_s": 0.3, "output_token_per_s": 1.0, "total_token_per_s": 4.0,
@@ -172,6 +173,19 @@ def test_a_cpu_has_no_throughput_per_gpu() -> None:
 def test_without_grades_there_is_no_accuracy() -> None:
     got = summarize(CELL, None, [], SLO, gpus=0)
     assert (got["accuracy"], got["accuracy_low"], got["accuracy_high"]) == (None, None, None)
+
+
+def test_repeats_give_the_share_of_items_ever_right_and_right_by_majority() -> None:
+    # Item a: right, right, wrong (5); item b: wrong (7), wrong (7), right. Both are right once in three, and
+    # only a has a right majority.
+    answers = [("a", "1", True), ("a", "1", True), ("a", "5", False)]
+    answers += [("b", "7", False), ("b", "7", False), ("b", "2", True)]
+    records = [
+        record(0.0, [(1.0, 1, 0)], item_id=item, repeat=index % 3)
+        for index, (item, _, _) in enumerate(answers)
+    ]
+    got = summarize(records, [Grade(given, right) for _, given, right in answers], [], SLO, gpus=0)
+    assert (got["accuracy"], got["pass_at_k"], got["maj_at_k"]) == (0.5, 1.0, 0.5)
 
 
 def test_a_shared_gpu_has_no_energy() -> None:
