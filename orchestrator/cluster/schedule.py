@@ -23,7 +23,9 @@ from orchestrator.plan.plan import Deployment, Plan
 from orchestrator.store.write import commit
 
 ATTEMPTS = 2  # a cell that loses its engine is tried once more on a fresh one
-NOT_RETRIED = frozenset({"oom", "oom_serving", "unsupported", "bad_flag"})  # it would happen again
+NOT_RETRIED = frozenset(
+    {"oom", "oom_serving", "unsupported", "bad_flag", "no_results_dir"}
+)  # it would happen again
 STOP_S = 45.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from orchestrator.engines.launch import build_launch
 from orchestrator.engines.server import running
 from orchestrator.engines.version import engine_version, interpreter
 from orchestrator.engines.weights import prepare, served
+from orchestrator.errors import EngineError
 from orchestrator.load.driver import LoadProgress
 from orchestrator.telemetry.gpu import Gpus, GpuUse, open_gpus
 from orchestrator.telemetry.host import host_provenance
@@ -76,7 +78,14 @@ class EngineWorker:
         return f"EngineWorker({self.spec.label})"
 
     def start(self) -> float:
-        """Seconds until the engine was healthy. Raises EngineError with the log's tail when it was not."""
+        """Seconds until the engine was healthy. Raises EngineError with the log's tail when it was not, and
+        when this node does not see the results."""
+        if not self.spec.study_dir.is_dir():
+            raise EngineError(
+                f"results_dir: {self.spec.study_dir} is not there on node {socket.gethostname()}; "
+                "name a folder on a file system that every node sees",
+                "no_results_dir",
+            )
         with self._working:
             self._progress = WorkerProgress("starting", None, 0, 0, 0)
             began = time.perf_counter()

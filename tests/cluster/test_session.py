@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import time
 import urllib.request
+from pathlib import Path
 
 import psutil
 import pytest
 import ray
 
 from orchestrator.cluster.session import ray_session
-from orchestrator.config import RayConfig
-from orchestrator.errors import ConfigError
+from orchestrator.cluster.worker import EngineWorker, WorkerSpec
+from orchestrator.config import RayConfig, SweepConfig
+from orchestrator.errors import ConfigError, EngineError
 from orchestrator.track.ray_metrics import SweepMetrics
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
@@ -39,6 +41,12 @@ def test_a_sweeps_state_is_among_rays_metrics_and_nothing_of_ray_is_left() -> No
     done = [line for line in lines if "orchestrator_cells" in line and 'status="done"' in line]
     assert {line.rsplit(" ", 1)[1] for line in done} == {"3.0"}
     assert not any(process.is_running() for process in family)
+
+
+def test_a_node_that_does_not_see_the_results_says_so(tmp_path: Path) -> None:
+    spec = WorkerSpec("d", "m/vllm/none", "s", tmp_path / "absent", SweepConfig(), 1, 1, 0)
+    with pytest.raises(EngineError, match="every node sees"):
+        EngineWorker(spec).start()
 
 
 def test_a_cluster_that_does_not_answer_is_said_at_once() -> None:
