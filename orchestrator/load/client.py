@@ -54,6 +54,7 @@ class Client:
         self._open: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._waiting: deque[Call] = deque()
+        self._again: deque[Call] = deque()
         self._arrivals: list[tuple[Connection, float, bytes]] = []
         self._parsing_soon = False
         self._busy = False
@@ -78,7 +79,8 @@ class Client:
             self._connect()
 
     def resend(self, call: Call) -> None:
-        self._waiting.append(call)
+        # On a fresh connection only: a server that closes one after each response is closing the others too.
+        self._again.append(call)
         self._connect()
 
     def tokens_in_flight(self) -> int:
@@ -91,8 +93,9 @@ class Client:
         t = perf_counter()
         for connection in [c for c in self._open if c.call is not None]:
             connection.end(t, "cancelled", why)
-        while self._waiting:
-            self.finished(self._waiting.popleft(), t, "cancelled", why, None)
+        for queue in (self._again, self._waiting):
+            while queue:
+                self.finished(queue.popleft(), t, "cancelled", why, None)
 
     async def close(self) -> None:
         self._watchdog.cancel()
@@ -125,7 +128,10 @@ class Client:
 
     def opened(self, connection: Connection) -> None:
         self._open.add(connection)
-        self.release(connection)
+        if self._again:
+            self._start(connection, self._again.popleft())
+        else:
+            self.release(connection)
 
     def _parse_soon(self) -> None:
         if not self._parsing_soon:
@@ -190,8 +196,9 @@ class Client:
 
     async def _connect_for_waiting(self) -> None:
         error = await self._try_connect()
-        if error and self._waiting:
-            self.finished(self._waiting.popleft(), perf_counter(), "error", error, None)
+        queue = self._again or self._waiting
+        if error and queue:
+            self.finished(queue.popleft(), perf_counter(), "error", error, None)
 
     async def _try_connect(self) -> str | None:
         """Open one connection; the reason when that fails."""
