@@ -1,6 +1,6 @@
 # The orchestrator beside vLLM's own image, in an interpreter of its own: neither sees the other's packages.
 #   docker build -f docker/vllm.Dockerfile -t orchestrator:vllm .
-#   docker run --gpus all --ipc host -v $PWD:/work -v $HOME/.cache/huggingface:/root/.cache/huggingface \
+#   docker run --gpus all --ipc host -v $PWD:/work -v $HOME/.cache/huggingface:/hub -e HF_HOME=/hub \
 #     orchestrator:vllm -m model=r1-7b opt=none,fp8 engine=vllm
 FROM vllm/vllm-openai:v0.25.1
 ENV ORCHESTRATOR_HOME=/opt/orchestrator PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
