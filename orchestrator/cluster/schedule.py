@@ -17,7 +17,7 @@ from orchestrator.cluster.admission import Resources, admit, bundles, impossible
 from orchestrator.cluster.board import Board
 from orchestrator.cluster.measure import CellOutcome
 from orchestrator.cluster.rows import cell_row
-from orchestrator.cluster.worker import EngineWorker, WorkerSpec
+from orchestrator.cluster.worker import EngineWorker, Started, WorkerSpec
 from orchestrator.errors import EngineError
 from orchestrator.plan.plan import Deployment, Plan
 from orchestrator.store.write import commit
@@ -84,12 +84,13 @@ async def _serve(
     board: Board,
 ) -> None:
     """One engine's life: takes the cells it finishes, or that failed for good, off ``cells``."""
-    async with _worker(plan, deployment, group, restarts) as worker:
+    async with _worker(deployment, group, restarts) as worker:
         watch = asyncio.create_task(_watch(worker, deployment, board))
         try:
             board.starting(deployment)
             try:
-                board.serving(deployment, await worker.start.remote())
+                started: Started = await worker.start.remote(_spec(plan, deployment))
+                board.serving(deployment, started.seconds)
             except (RayTaskError, RayActorError) as error:
                 reason, cause = _reason(error)
                 attempts[cells[0].cell_id] += 1
@@ -139,12 +140,31 @@ async def _placed(deployment: Deployment) -> AsyncIterator[PlacementGroup]:
 
 
 @contextlib.asynccontextmanager
-async def _worker(
-    plan: Plan, deployment: Deployment, group: PlacementGroup, restarts: int
-) -> AsyncIterator[Any]:
+async def _worker(deployment: Deployment, group: PlacementGroup, restarts: int) -> AsyncIterator[Any]:
     """The worker actor; its engine is stopped before this returns, whatever happened."""
     (bundle, *_) = bundles(deployment)
-    spec = WorkerSpec(
+    actor: Any = ray.remote(EngineWorker)  # Ray's own types lose the class's methods
+    worker = actor.options(
+        name=f"{deployment.label} {deployment.deployment_id}.{restarts}",
+        num_cpus=bundle["CPU"],
+        num_gpus=bundle.get("GPU", 0),
+        max_concurrency=5,
+        scheduling_strategy=PlacementGroupSchedulingStrategy(
+            placement_group=group,
+            placement_group_bundle_index=0,
+            placement_group_capture_child_tasks=False,
+        ),
+    ).remote()
+    try:
+        yield worker
+    finally:
+        with contextlib.suppress(RayActorError, RayTaskError, TimeoutError):
+            await asyncio.shield(asyncio.wait_for(_wrap(worker.stop.remote()), STOP_S))
+        ray.kill(worker)
+
+
+def _spec(plan: Plan, deployment: Deployment) -> WorkerSpec:
+    return WorkerSpec(
         deployment_id=deployment.deployment_id,
         label=deployment.label,
         study=plan.study,
@@ -154,24 +174,6 @@ async def _worker(
         nodes=deployment.nodes,
         gpus=deployment.gpus,
     )
-    actor: Any = ray.remote(EngineWorker)  # Ray's own types lose the class's methods
-    worker = actor.options(
-        name=f"{deployment.label} {deployment.deployment_id}.{restarts}",
-        num_cpus=bundle["CPU"],
-        num_gpus=bundle.get("GPU", 0),
-        max_concurrency=4,
-        scheduling_strategy=PlacementGroupSchedulingStrategy(
-            placement_group=group,
-            placement_group_bundle_index=0,
-            placement_group_capture_child_tasks=False,
-        ),
-    ).remote(spec)
-    try:
-        yield worker
-    finally:
-        with contextlib.suppress(RayActorError, RayTaskError, TimeoutError):
-            await asyncio.shield(asyncio.wait_for(_wrap(worker.stop.remote()), STOP_S))
-        ray.kill(worker)
 
 
 async def _wrap(ref: Any) -> Any:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from orchestrator.engines.launch import build_launch
 from orchestrator.engines.server import running
 from orchestrator.engines.version import engine_version, interpreter
 from orchestrator.engines.weights import prepare, served
-from orchestrator.errors import EngineError
+from orchestrator.errors import EngineError, OrchestratorError
 from orchestrator.load.driver import LoadProgress
 from orchestrator.telemetry.gpu import Gpus, GpuUse, open_gpus
 from orchestrator.telemetry.host import host_provenance
@@ -56,99 +56,140 @@ class WorkerProgress:
 IDLE = WorkerProgress("idle", None, 0, 0, 0)
 
 
-class EngineWorker:
-    """Starts the engine, measures cells on it one after another, stops it. Calls of `progress` and `stop`
-    come on other threads of the actor while `start` or `run` works."""
+@dataclass(frozen=True)
+class Started:
+    """``seconds`` from the call of `EngineWorker.start` until the engine was healthy, ``prepared`` whether a
+    standby became the engine."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
-        self.spec = spec
-        self._stack = ExitStack()
+    seconds: float
+    prepared: bool
+
+
+@dataclass(frozen=True)
+class _Serving:
+    """The engine that serves now, and what its cells' rows say of it."""
+
+    spec: WorkerSpec
+    server: LiveServer
+    metrics: Mapping[str, str]
+    provenance: Mapping[str, Any]
+    lazy: frozenset[str] = frozenset()
+    gpus: Gpus | None = None
+    gpu_use: tuple[GpuUse, GpuUse] | None = None
+    started: Started = Started(0.0, False)
+
+
+class EngineWorker:
+    """A slot: one placement group's actor, serving one deployment after another.
+
+    `start`, `run` and `end` follow one another. `prepare`, `progress` and `stop` may come on other threads of
+    the actor while `start` or `run` works."""
+
+    def __init__(self) -> None:
+        self._life = ExitStack()
+        self._serving: _Serving | None = None
         self._cancelled = threading.Event()
+        self._stopped = False
         self._working = threading.Lock()
         self._progress = IDLE
-        self._server: LiveServer | None = None
-        self._started_in_s: float | None = None
-        self._gpus: Gpus | None = None
-        self._gpu_use: tuple[GpuUse, GpuUse] | None = None
-        self._metrics: Mapping[str, str] = {}
-        self._lazy: frozenset[str] = frozenset()
-        self._provenance: dict[str, Any] = {}
 
-    def __repr__(self) -> str:
-        return f"EngineWorker({self.spec.label})"
+    def prepare(self, spec: WorkerSpec) -> bool:
+        """Brings what the deployment's engine will need, beside one that serves; whether it did. Never
+        raises."""
+        if self._stopped or spec.config.engine.name == "external":
+            return False
+        try:
+            prepare(served(spec.config), interpreter(spec.config.engine))
+        except OrchestratorError:
+            return False  # its start will say so
+        return True
 
-    def start(self) -> float:
-        """Seconds until the engine was healthy. Raises EngineError with the log's tail when it was not, and
-        when this node does not see the results."""
-        if not self.spec.study_dir.is_dir():
+    def start(self, spec: WorkerSpec) -> Started:
+        """Starts the deployment's engine, after ending one that is still there. Raises EngineError with the
+        log's tail when it did not become healthy, and when this node does not see the results."""
+        if not spec.study_dir.is_dir():
             raise EngineError(
-                f"results_dir: {self.spec.study_dir} is not there on node {socket.gethostname()}; "
+                f"results_dir: {spec.study_dir} is not there on node {socket.gethostname()}; "
                 "name a folder on a file system that every node sees",
                 "no_results_dir",
             )
         with self._working:
+            if self._stopped:
+                raise EngineError("cancelled before the engine was started", "cancelled")
+            self._close()
             self._progress = WorkerProgress("starting", None, 0, 0, 0)
             began = time.perf_counter()
-            if self.spec.config.engine.name == "external":
-                self._server, self._metrics = connect(self.spec.config)
-                self._provenance = host_provenance()
-            else:
-                self._start_engine()
-            self._started_in_s = time.perf_counter() - began
-            self._progress = IDLE
-            return self._started_in_s
+            try:
+                serving = self._connected(spec) if spec.config.engine.name == "external" else self._live(spec)
+            finally:
+                self._progress = IDLE
+            started = Started(time.perf_counter() - began, prepared=False)
+            self._serving = replace(
+                serving, started=started, provenance=dict(serving.provenance) | {"prepared": started.prepared}
+            )
+            return started
 
-    def _start_engine(self) -> None:
-        config = self.spec.config
+    def _connected(self, spec: WorkerSpec) -> _Serving:
+        server, metrics = connect(spec.config)
+        return _Serving(spec, server, metrics, host_provenance())
+
+    def _live(self, spec: WorkerSpec) -> _Serving:
+        config = spec.config
         adapter, python = ADAPTERS[config.engine.name], interpreter(config.engine)
         launch = build_launch(
             config,
-            hardware="gpu" if self.spec.gpus else "cpu",
-            tensor_parallel_size=self.spec.tensor_parallel_size,
-            nodes=self.spec.nodes,
+            hardware="gpu" if spec.gpus else "cpu",
+            tensor_parallel_size=spec.tensor_parallel_size,
+            nodes=spec.nodes,
             model=prepare(served(config), python),
             engine_version=engine_version(config.engine),
         )
-        self._gpus = open_gpus() if self.spec.gpus else None
-        before = self._gpus.use() if self._gpus else None
-        self._server = self._stack.enter_context(
+        gpus = open_gpus() if spec.gpus else None
+        before = gpus.use() if gpus else None
+        server = self._life.enter_context(
             running(
                 adapter,
                 launch,
-                self._log_path(),
+                _log_path(spec),
                 start_timeout_s=config.timeout.engine_start_s,
                 stop_timeout_s=config.timeout.engine_stop_s,
-                cancelled=self._cancelled.is_set,
+                cancelled=self._is_cancelled,
             )
         )
-        if self._gpus and before:
-            self._gpu_use = (before, self._gpus.use())
-        self._metrics, self._lazy = metrics_of(adapter, launch.args), adapter.lazy
-        self._provenance = host_provenance() | {"command": adapter.command(launch)}
+        return _Serving(
+            spec,
+            server,
+            metrics_of(adapter, launch.args),
+            host_provenance() | {"command": adapter.command(launch)},
+            lazy=adapter.lazy,
+            gpus=gpus,
+            gpu_use=(before, gpus.use()) if gpus and before else None,
+        )
 
     def run(self, cell: Cell, attempt: int) -> CellOutcome:
         """Measures one cell and commits it; see `measure`."""
-        assert self._server is not None
+        serving = self._serving
+        assert serving is not None
 
         def report(phase: str, requests: int, load: LoadProgress | None) -> None:
             finished, tokens = (load.finished, load.output_tokens) if load else (0, 0)
             self._progress = WorkerProgress(phase, cell.cell_id, requests, finished, tokens)
 
         site = Site(
-            study=self.spec.study,
-            study_dir=self.spec.study_dir,
-            server=self._server,
-            external=self.spec.config.engine.name == "external",
-            metrics=self._metrics,
-            lazy=self._lazy,
+            study=serving.spec.study,
+            study_dir=serving.spec.study_dir,
+            server=serving.server,
+            external=serving.spec.config.engine.name == "external",
+            metrics=serving.metrics,
+            lazy=serving.lazy,
             engine_version=cell.facts.engine_version,
-            deployment_start_s=self._started_in_s,
-            nodes=self.spec.nodes,
-            gpus=self._gpus,
-            gpu_use=self._gpu_use,
-            provenance=self._provenance,
+            deployment_start_s=serving.started.seconds,
+            nodes=serving.spec.nodes,
+            gpus=serving.gpus,
+            gpu_use=serving.gpu_use,
+            provenance=serving.provenance,
             report=report,
-            cancelled=self._cancelled.is_set,
+            cancelled=self._is_cancelled,
         )
         with self._working:
             try:
@@ -159,15 +200,32 @@ class EngineWorker:
     def progress(self) -> WorkerProgress:
         return self._progress
 
-    def stop(self) -> None:
-        """Ends what runs and stops the engine; returns when nothing of it is left."""
+    def end(self) -> None:
+        """Ends what runs and stops the engine; returns when nothing of it is left. The slot stays."""
         self._cancelled.set()
         with self._working:
-            self._progress = WorkerProgress("stopping", None, 0, 0, 0)
-            self._stack.close()
+            self._close()
+            self._cancelled.clear()
 
-    def _log_path(self) -> Path:
-        folder = self.spec.study_dir / "logs" / self.spec.deployment_id
-        folder.mkdir(parents=True, exist_ok=True)
-        taken = len(list(folder.glob("engine*.log")))
-        return folder / (f"engine.{taken}.log" if taken else "engine.log")
+    def stop(self) -> None:
+        """As `end`, for good."""
+        self._stopped = True
+        self.end()
+
+    def _close(self) -> None:
+        """Stops the engine, if there is one. Under the lock."""
+        self._progress = WorkerProgress("stopping", None, 0, 0, 0)
+        try:
+            self._life.close()
+        finally:
+            self._serving, self._progress = None, IDLE
+
+    def _is_cancelled(self) -> bool:
+        return self._stopped or self._cancelled.is_set()
+
+
+def _log_path(spec: WorkerSpec) -> Path:
+    folder = spec.study_dir / "logs" / spec.deployment_id
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = len(list(folder.glob("engine*.log")))
+    return folder / (f"engine.{taken}.log" if taken else "engine.log")

@@ -46,7 +46,7 @@ def test_a_sweeps_state_is_among_rays_metrics_and_nothing_of_ray_is_left() -> No
 def test_a_node_that_does_not_see_the_results_says_so(tmp_path: Path) -> None:
     spec = WorkerSpec("d", "m/vllm/none", "s", tmp_path / "absent", SweepConfig(), 1, 1, 0)
     with pytest.raises(EngineError, match="every node sees"):
-        EngineWorker(spec).start()
+        EngineWorker().start(spec)
 
 
 def test_a_cluster_that_does_not_answer_is_said_at_once() -> None:
