@@ -58,11 +58,13 @@ class Launch:
 
 @dataclass(frozen=True, slots=True)
 class CacheReset:
-    """The request that empties the prefix cache; ``succeeded`` reads the body of its 200 answer."""
+    """The request that empties the prefix cache. ``succeeded`` reads the body of its 200 answer; where it
+    does not say (None), the engine's log since the request must hold ``logged``."""
 
     method: str
     path: str
-    succeeded: Callable[[bytes], bool]
+    succeeded: Callable[[bytes], bool | None]
+    logged: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

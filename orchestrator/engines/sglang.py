@@ -65,7 +65,9 @@ def command(launch: Launch) -> list[str]:
 def environment(launch: Launch) -> dict[str, str]:
     env = {"ENGINE_API_KEY": launch.api_key}
     if launch.hardware == "cpu":
-        env |= {"SGLANG_USE_CPU_ENGINE": "1"}
+        env["SGLANG_USE_CPU_ENGINE"] = "1"
+    else:
+        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as NVML counts, which telemetry goes by
     if launch.local:
         env["HF_HUB_OFFLINE"] = "1"
     return env

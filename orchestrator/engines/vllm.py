@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.engines.adapter import Adapter, CacheReset, Launch, to_flags
 
 CPU_KV_CACHE_BYTES = 2 << 30
+_NEEDS_SERVE = ("api-server-count", "headless", "data-parallel-size")
 
 
 def base_args(launch: Launch) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def base_args(launch: Launch) -> dict[str, Any]:
         "distributed-executor-backend": "mp",
         "enable-prompt-tokens-details": True,
     }
-    if not launch.older_than(0, 27):
+    if not launch.older_than(0, 25, 1):
         args["enable-per-request-metrics"] = True
     if launch.reasoning_parser:
         args["reasoning-parser"] = launch.reasoning_parser
@@ -56,8 +57,11 @@ def command(launch: Launch) -> list[str]:
             "master-port": port,
             "headless": True if launch.node_rank else None,
         }
-    # The `vllm` script needs a distribution of that very name, which the CPU build is not.
-    return [launch.python, "-m", "vllm.entrypoints.openai.api_server", *to_flags(own), *to_flags(launch.args)]
+    # `vllm serve` needs a distribution of that very name, which the CPU build is not; the server module runs
+    # one API server on one node, whatever it is told.
+    serve = launch.nodes > 1 or any(name in launch.args for name in _NEEDS_SERVE)
+    module = ("vllm.entrypoints.cli.main", "serve") if serve else ("vllm.entrypoints.openai.api_server",)
+    return [launch.python, "-m", *module, *to_flags(own), *to_flags(launch.args)]
 
 
 def environment(launch: Launch) -> dict[str, str]:
@@ -67,14 +71,18 @@ def environment(launch: Launch) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
+    if launch.hardware == "gpu":
+        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as NVML counts, which telemetry goes by
     if launch.local:
         env["HF_HUB_OFFLINE"] = "1"
     return env
 
 
-def cache_was_reset(body: bytes) -> bool:
-    """vLLM answers 200 with ``{"success": false}`` while requests hold blocks. An empty body, as older
-    versions send, proves nothing and counts as a failure."""
+def cache_was_reset(body: bytes) -> bool | None:
+    """vLLM answers 200 with ``{"success": false}`` while requests hold blocks. 0.25 answers 200 with an empty
+    body either way, which says nothing (None)."""
+    if not body:
+        return None
     try:
         answer = json.loads(body)
     except ValueError:
@@ -103,7 +111,9 @@ ADAPTER = Adapter(
     },
     ready_path="/health",
     health_path="/health",
-    reset_cache=CacheReset("POST", "/reset_prefix_cache", cache_was_reset),
+    reset_cache=CacheReset(
+        "POST", "/reset_prefix_cache", cache_was_reset, logged="Successfully reset prefix cache"
+    ),
     reserved={
         "model": "model",
         "revision": "model.revision",

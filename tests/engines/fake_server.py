@@ -37,6 +37,11 @@ class Handler(BaseHTTPRequestHandler):
             if MODE == "no-reset":
                 return self.answer(404, {})
             Handler.resets += 1
+            if MODE.startswith("silent"):
+                print(
+                    "Failed to" if MODE == "silent-held" else "Successfully", "reset prefix cache", flush=True
+                )
+                return self.answer(200, "")
             return self.answer(200, {"success": MODE != "held" and Handler.resets > 1})
         return self.answer(200, {})
 

@@ -274,6 +274,14 @@ def test_nothing_is_left_when_the_parent_is_killed(
     assert all_gone(pids, within_s=4)
 
 
+@pytest.mark.parametrize(("mode", "empty"), [("silent", True), ("silent-held", False)])
+def test_where_the_body_says_nothing_the_log_tells_whether_the_cache_was_reset(
+    log: Path, mode: str, empty: bool
+) -> None:
+    with start(fake_adapter(mode), log) as server:
+        assert server.reset_cache(patience_s=0.3) is empty
+
+
 def test_the_cache_counts_as_reset_only_when_the_body_says_so(log: Path) -> None:
     with start(fake_adapter("ok"), log) as server:  # its first answer is no, its second yes
         assert server.reset_cache()

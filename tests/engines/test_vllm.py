@@ -132,7 +132,22 @@ def test_random_weights_and_the_reasoning_parser_are_asked_for() -> None:
 
 def test_an_older_engine_is_not_given_flags_it_does_not_know() -> None:
     assert "--enable-per-request-metrics" not in flags(on_gpu(config(), engine_version="0.21.0"))
+    assert "--enable-per-request-metrics" in flags(on_gpu(config(), engine_version="0.25.1"))
     assert "--enable-per-request-metrics" in flags(on_gpu(config(), engine_version=None))
+
+
+@pytest.mark.parametrize("args", [{"api-server-count": 4}, {"data_parallel_size": 2}])
+def test_several_api_servers_take_the_command_that_starts_them(args: dict[str, Any]) -> None:
+    made = config()
+    assert vllm.command(on_gpu(made))[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
+    made.engine.args = args
+    assert vllm.command(on_gpu(made))[1:4] == ["-m", "vllm.entrypoints.cli.main", "serve"]
+
+
+def test_gpus_are_counted_as_telemetry_counts_them() -> None:
+    assert vllm.environment(on_gpu(config()))["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    on_cpu = build_launch(config(), hardware="cpu", tensor_parallel_size=1)
+    assert "CUDA_DEVICE_ORDER" not in vllm.environment(on_cpu)
 
 
 def test_nodes_beyond_the_first_serve_no_requests() -> None:
@@ -150,12 +165,12 @@ def test_nodes_beyond_the_first_serve_no_requests() -> None:
     [
         (b'{"success": true}', True),
         (b'{"success": false}', False),
-        (b"", False),
+        (b"", None),
         (b"[]", False),
         (b"x", False),
     ],
 )
-def test_only_a_body_that_says_so_means_an_empty_cache(body: bytes, empty: bool) -> None:
+def test_only_a_body_that_says_so_means_an_empty_cache(body: bytes, empty: bool | None) -> None:
     assert vllm.cache_was_reset(body) is empty
 
 
