@@ -59,6 +59,10 @@ class Cell:
         return opt_names(self.config)
 
     @property
+    def simulated(self) -> bool:
+        return self.config.engine.simulated
+
+    @property
     def label(self) -> str:
         """What sets this cell apart, in the user's own words."""
         return " ".join(self.overrides) or self.config.model.name

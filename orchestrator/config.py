@@ -56,7 +56,7 @@ class EngineConfig:
     """One engine. ``args`` are passed to it as its own flags: ``{max-num-seqs: 64}`` becomes
     ``--max-num-seqs 64``, True a bare flag, False ``--no-...``, a list several values, a mapping JSON."""
 
-    name: str = MISSING  # vllm | external
+    name: str = MISSING  # vllm | sglang | simulated | external
     python: str | None = None  # the interpreter that has the engine; None: this one
     version: str | None = None  # None: read from the interpreter
     args: dict[str, Any] = field(default_factory=dict)
@@ -64,6 +64,11 @@ class EngineConfig:
     base_url: str | None = None  # external only
     api_key_env: str | None = None  # external only: the environment variable that holds the key
     served_model: str | None = None  # external only: the model's name there; None: the first it lists
+
+    @property
+    def simulated(self) -> bool:
+        """Whether what it measures is no measurement."""
+        return self.name == "simulated"
 
 
 @dataclass
@@ -88,6 +93,7 @@ class OptConfig:
     kv_bytes: float | None = None  # per cached element, where it changes the KV cache
     vllm: EngineOptConfig | None = None
     sglang: EngineOptConfig | None = None
+    simulated: EngineOptConfig | None = None
 
 
 @dataclass
@@ -138,6 +144,7 @@ class HardwareConfig:
     ray_accelerator_type: str | None = None  # Ray's label of the node, such as H200; None: any
     memory_gib: float | None = None  # per GPU; on a CPU, what an engine may use
     bandwidth_gb_s: float | None = None  # per GPU, of its memory, by the vendor's datasheet
+    bf16_tflops: float | None = None  # per GPU, dense, by the vendor's datasheet
     gpus_per_node: int = 8
     cpus: float = 2.0  # CPUs reserved per deployment, client included
     gpu_memory_utilization: float = 0.9
@@ -205,5 +212,6 @@ class SweepConfig:
     objective: str = "output_token_per_s"
     dry_run: Any = False  # true, false, json
     rerun: str = "failed"  # failed | none | all
+    prepare: str = "auto"  # the next engine's start beside a measurement: auto (where it pays) | on | off
     ray: RayConfig = field(default_factory=RayConfig)
     timeout: TimeoutConfig = field(default_factory=TimeoutConfig)

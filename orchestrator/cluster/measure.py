@@ -63,15 +63,12 @@ class Site:
     engine_version: str | None
     deployment_start_s: float | None
     nodes: int
+    gpu_count: int  # reserved; 0 on a CPU
     gpus: Gpus | None
     gpu_use: tuple[GpuUse, GpuUse] | None
     provenance: Mapping[str, Any]
     report: Callable[[str, int, LoadProgress | None], None]  # phase, requests in all, how far
     cancelled: Callable[[], bool]
-
-    @property
-    def gpu_count(self) -> int:
-        return len(self.gpus.handles) if self.gpus else 0
 
 
 @dataclass(frozen=True)
@@ -289,7 +286,7 @@ def _commit(
             expected=(*site.metrics, *(GPU_FIELDS if site.gpus else ())),
         ),
     )
-    verdict, reason = status(raised, records) if dead is None else ("failed", str(dead))
+    verdict, reason = status(raised, records, cell.simulated) if dead is None else ("failed", str(dead))
     metrics = summarize(records, grades, measured.samples, cell.config.slo, site.gpu_count, shared)
     if grades is None:
         metrics["truncated_rate"] = None

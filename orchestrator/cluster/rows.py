@@ -67,7 +67,12 @@ def cell_row(
         "slo_ttfvt_s": config.slo.ttfvt_s,
         "slo_tpot_s": config.slo.tpot_s,
         "engine_args": dict(facts.engine_args),
-        "provenance": dict(provenance) | {"engine_env": dict(facts.engine_env), "config": asdict(config)},
+        "provenance": {
+            **provenance,
+            "engine_env": dict(facts.engine_env),
+            "config": asdict(config),
+            **({"speed": facts.engine_args["speed"]} if cell.simulated else {}),
+        },
         "status": status,
         "reason": reason,
         "flags": list(flags),
@@ -75,6 +80,6 @@ def cell_row(
         "started_at": started_at,
         "duration_s": duration_s,
         "deployment_start_s": deployment_start_s,
-        "simulated": False,
+        "simulated": cell.simulated,
         **metrics,
     }

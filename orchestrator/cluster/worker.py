@@ -96,7 +96,7 @@ class EngineWorker:
     def prepare(self, spec: WorkerSpec) -> bool:
         """Brings what the deployment's engine will need, beside one that serves; whether it did. Never
         raises."""
-        if self._stopped or spec.config.engine.name == "external":
+        if self._stopped or spec.config.engine.simulated or spec.config.engine.name == "external":
             return False
         try:
             prepare(served(spec.config), interpreter(spec.config.engine))
@@ -141,10 +141,10 @@ class EngineWorker:
             hardware="gpu" if spec.gpus else "cpu",
             tensor_parallel_size=spec.tensor_parallel_size,
             nodes=spec.nodes,
-            model=prepare(served(config), python),
+            model=None if config.engine.simulated else prepare(served(config), python),
             engine_version=engine_version(config.engine),
         )
-        gpus = open_gpus() if spec.gpus else None
+        gpus = open_gpus() if spec.gpus and not config.engine.simulated else None
         before = gpus.use() if gpus else None
         server = self._life.enter_context(
             running(
@@ -185,6 +185,7 @@ class EngineWorker:
             engine_version=cell.facts.engine_version,
             deployment_start_s=serving.started.seconds,
             nodes=serving.spec.nodes,
+            gpu_count=serving.spec.gpus,
             gpus=serving.gpus,
             gpu_use=serving.gpu_use,
             provenance=serving.provenance,

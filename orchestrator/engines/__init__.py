@@ -5,7 +5,11 @@ Another engine is one file with an `Adapter`, one YAML in ``conf/engine`` and on
 
 from __future__ import annotations
 
-from orchestrator.engines import sglang, vllm
+from orchestrator.engines import sglang, simulated, vllm
 from orchestrator.engines.adapter import Adapter
 
-ADAPTERS: dict[str, Adapter] = {"vllm": vllm.ADAPTER, "sglang": sglang.ADAPTER}
+ADAPTERS: dict[str, Adapter] = {
+    "vllm": vllm.ADAPTER,
+    "sglang": sglang.ADAPTER,
+    "simulated": simulated.ADAPTER,
+}

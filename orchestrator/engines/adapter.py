@@ -77,6 +77,9 @@ class Adapter:
     version is the engine's, the first installed one counts. ``lazy`` names those fields of ``metrics`` whose
     counters appear with their first increment: until then they are 0. ``reserved`` flags follow from other
     keys: flag -> the key to set instead. ``reasoning_fields`` of a streamed delta carry reasoning.
+    ``preload`` are the modules that a standby imports where they exist; none of them may touch a GPU.
+    ``preload_env`` is what makes the engine's processes profit from them.
+    ``version`` is set where the engine is part of this package.
     """
 
     name: str
@@ -91,6 +94,9 @@ class Adapter:
     reserved: Mapping[str, str]
     reasoning_fields: tuple[str, ...]
     lazy: frozenset[str] = frozenset()
+    version: str | None = None
+    preload: tuple[str, ...] = ()
+    preload_env: Mapping[str, str] = field(default_factory=dict)
 
 
 def metrics_of(adapter: Adapter, args: Mapping[str, Any]) -> dict[str, str]:

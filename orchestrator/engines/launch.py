@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator.config import EngineOptConfig, OptConfig, SweepConfig
 from orchestrator.engines import ADAPTERS, version, weights
 from orchestrator.engines.adapter import Adapter, HardwareKind, Launch, flag_name, merge_args, to_flags
+from orchestrator.engines.simulated.describe import described
 from orchestrator.errors import ConfigError
 
 __all__ = ["Launch", "adapter_of", "build_launch", "to_flags"]
@@ -61,7 +62,12 @@ def build_launch(
     )
     return replace(
         launch,
-        args=merge_args(adapter.base_args(launch), *(entry.args for entry in entries), config.engine.args),
+        args=merge_args(
+            adapter.base_args(launch),
+            described(config) if config.engine.simulated else {},
+            *(entry.args for entry in entries),
+            config.engine.args,
+        ),
         env=_merge_env(*(entry.env for entry in entries), config.engine.env),
     )
 

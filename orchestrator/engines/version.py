@@ -61,6 +61,8 @@ def engine_version(engine: EngineConfig) -> str | None:
         return engine.version
     if engine.name not in ADAPTERS:
         return None
+    if ADAPTERS[engine.name].version:
+        return ADAPTERS[engine.name].version
     names = ADAPTERS[engine.name].distributions
     found = installed(interpreter_path(engine), names, engine.env)
     return next((found[name] for name in names if name in found), None)

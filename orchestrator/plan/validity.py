@@ -6,6 +6,7 @@ from itertools import combinations
 
 from orchestrator.cell import opt_names
 from orchestrator.config import EngineOptConfig, HardwareConfig, OptConfig, SweepConfig
+from orchestrator.engines.simulated.describe import lacking
 
 
 def skip_reason(config: SweepConfig, hardware: HardwareConfig) -> str | None:
@@ -18,6 +19,8 @@ def skip_reason(config: SweepConfig, hardware: HardwareConfig) -> str | None:
     for one, other in combinations(names, 2):
         if other in config.opt[one].excludes or one in config.opt[other].excludes:
             return f"opt={one} excludes opt={other}"
+    if config.engine.simulated and (reason := lacking(config)) is not None:
+        return reason
     if config.max_tokens >= config.model.context:
         context = f"{config.model.name}'s {config.model.context}"
         return f"max_tokens={config.max_tokens} leaves no room for a prompt in {context}"

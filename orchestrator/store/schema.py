@@ -24,6 +24,7 @@ METADATA = {"schema_version": VERSION}
 REQUESTS = pa.schema(
     {
         "cell_id": pa.string(),
+        "simulated": pa.bool_(),
         "request_id": pa.string(),
         "item_id": pa.string(),
         "repeat": pa.int64(),
@@ -131,7 +132,8 @@ def telemetry_schema(gpus: int) -> pa.Schema:
     """GPU columns hold a number, or a list with one per GPU where the deployment has several."""
     names = ["t_s", *(field.name for field in fields(Sample) if field.name not in {"t_s", *_GPU_TYPES})]
     gpu = {name: pa.list_(kind) if gpus > 1 else kind for name, kind in _GPU_TYPES.items()}
-    return pa.schema({"cell_id": pa.string(), **dict.fromkeys(names, pa.float64()), **gpu}, METADATA)
+    first = {"cell_id": pa.string(), "simulated": pa.bool_()}
+    return pa.schema({**first, **dict.fromkeys(names, pa.float64()), **gpu}, METADATA)
 
 
 def request_rows(
@@ -139,6 +141,8 @@ def request_rows(
     records: Sequence[Record],
     grades: Sequence[Grade] | None,
     references: Mapping[str, str] | None = None,
+    *,
+    simulated: bool = False,
 ) -> pa.Table:
     """One row per record. ``grades`` are in the order of ``records``; ``references`` maps item_id to the
     expected answer."""
@@ -147,6 +151,7 @@ def request_rows(
     rows = [
         {
             "cell_id": cell_id,
+            "simulated": simulated,
             "request_id": record.request_id,
             "item_id": record.item_id,
             "repeat": record.repeat,
@@ -188,11 +193,14 @@ def request_rows(
     return _table(rows, REQUESTS)
 
 
-def telemetry_rows(cell_id: str, samples: Sequence[Sample], gpus: int) -> pa.Table:
+def telemetry_rows(
+    cell_id: str, samples: Sequence[Sample], gpus: int, *, simulated: bool = False
+) -> pa.Table:
     """One row per sample. Raises ValueError when a sample has more GPUs than ``gpus`` says."""
     schema = telemetry_schema(gpus)
-    names = [name for name in schema.names if name != "cell_id"]
-    rows = [{"cell_id": cell_id} | {name: getattr(sample, name) for name in names} for sample in samples]
+    first = {"cell_id": cell_id, "simulated": simulated}
+    names = [name for name in schema.names if name not in first]
+    rows = [first | {name: getattr(sample, name) for name in names} for sample in samples]
     if gpus <= 1:
         for row in rows:
             for name in _GPU_TYPES:
@@ -202,9 +210,12 @@ def telemetry_rows(cell_id: str, samples: Sequence[Sample], gpus: int) -> pa.Tab
 
 def cell_row(row: Mapping[str, Any]) -> pa.Table:
     """One row. Columns not given are null; mappings in the JSON columns are encoded, keys sorted. Raises
-    ValueError for a column the schema does not know."""
+    ValueError for a column the schema does not know, and for a row that says of itself that it is simulated
+    where its engine says that it is not, or the reverse."""
     if unknown := row.keys() - set(CELLS.names):
         raise ValueError(f"no such column in cells: {', '.join(sorted(unknown))}")
+    if "engine" in row and (row["engine"] == "simulated") != bool(row.get("simulated")):
+        raise ValueError(f"engine={row['engine']} and simulated={row.get('simulated')} in one row")
     encoded = {
         name: orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
         if name in JSON_COLUMNS and value is not None and not isinstance(value, str)

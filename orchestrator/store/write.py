@@ -48,9 +48,10 @@ def commit(
     what was stored before is untouched.
     """
     row = {**cell_row, "cell_id": cell_id}
+    simulated = bool(row.get("simulated"))
     tables = {
-        "requests": request_rows(cell_id, records, grades, references),
-        "telemetry": telemetry_rows(cell_id, samples, int(row.get("gpus") or 0)),
+        "requests": request_rows(cell_id, records, grades, references, simulated=simulated),
+        "telemetry": telemetry_rows(cell_id, samples, int(row.get("gpus") or 0), simulated=simulated),
         "cells": cell_table(row),
     }
     targets = {folder: study_dir / folder / f"{cell_id}.parquet" for folder in FOLDERS}
