@@ -22,15 +22,31 @@ def run_plan(plan: Plan, console: Console) -> None:
     ConfigError when the cluster does not answer."""
     clean_partial(plan.study_dir)
     config = plan.deployments[0].config
-    cpus = max(needs(deployment).cpus for deployment in plan.deployments)
+    cpus, declared = _local_resources(plan)
     with (
-        ray_session(config.ray, cpus) as session,
+        ray_session(config.ray, cpus, declared) as session,
         Tracker(plan.study_dir, config.tracker, console) as tracker,
     ):
         _say_where(session, console)
         metrics = SweepMetrics(plan.study)
         with Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id)) as board:
             asyncio.run(_interruptible(plan, board))
+
+
+def _local_resources(plan: Plan) -> tuple[float, dict[str, float] | None]:
+    """The CPUs that a local Ray must have, and what else it is to declare: for a plan that is simulated
+    throughout, a node of the hardware that the plan says; else nothing, so that no real engine is given a
+    GPU that is not there."""
+    cpus = max(needs(deployment).cpus for deployment in plan.deployments)
+    if not all(deployment.config.engine.simulated for deployment in plan.deployments):
+        return cpus, None
+    kinds = [deployment.hardware for deployment in plan.deployments]
+    labels = {one.ray_accelerator_type for one in kinds if one.ray_accelerator_type}
+    return (
+        max(cpus, *(one.cpus * one.gpus_per_node for one in kinds)),
+        {"GPU": float(max(one.gpus_per_node for one in kinds))}
+        | {f"accelerator_type:{label}": 1.0 for label in labels},
+    )
 
 
 async def _interruptible(plan: Plan, board: Board) -> None:

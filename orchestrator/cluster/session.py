@@ -8,7 +8,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -34,13 +34,18 @@ class Session:
 
 
 @contextmanager
-def ray_session(config: RayConfig, cpus: float) -> Iterator[Session]:
+def ray_session(
+    config: RayConfig, cpus: float, declared: Mapping[str, float] | None = None
+) -> Iterator[Session]:
     """Connects to ``config.address`` or starts a local Ray with at least ``cpus`` CPUs; ends it after.
 
-    Raises ConfigError when the cluster does not answer.
+    ``declared``: further resources that a local Ray is told it has (GPU, accelerator types), whatever this
+    machine has; None leaves the GPUs to be found. Raises ConfigError when the cluster does not answer.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "orchestrator"}
     _check_answers(config.address)
+    others = dict(declared or {})
+    gpus = others.pop("GPU", None)
     try:
         if config.address is not None:
             context = ray.init(address=config.address, **quiet)
@@ -48,6 +53,8 @@ def ray_session(config: RayConfig, cpus: float) -> Iterator[Session]:
             context = ray.init(
                 address="local",  # None would join a cluster named by RAY_ADDRESS
                 num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)),
+                num_gpus=None if gpus is None else int(gpus),
+                resources=others or None,
                 include_dashboard=config.dashboard,
                 object_store_memory=OBJECT_STORE_BYTES,
                 **quiet,
