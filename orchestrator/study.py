@@ -90,12 +90,14 @@ def _exit_code(plan: Plan, rows: Mapping[str, Mapping[str, Any]]) -> int:
 def _objectives(
     plan: Plan, rows: Mapping[str, Mapping[str, Any]], objective: str
 ) -> tuple[float | None, ...]:
+    """What a sweeper may optimise. Where the study holds real cells, simulated ones have no value: a sweeper
+    would compare them."""
+    any_real = any(not row["simulated"] for row in rows.values())
+
     def value(cell_id: str) -> float | None:
         row = rows.get(cell_id)
-        return (
-            None
-            if row is None or row["status"] != "done" or row[objective] is None
-            else float(row[objective])
-        )
+        if row is None or row["status"] != "done" or row[objective] is None:
+            return None
+        return None if row["simulated"] and any_real else float(row[objective])
 
     return tuple(value(planned.cell.cell_id) for planned in plan.cells)

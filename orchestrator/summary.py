@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.plan.plan import Plan, overrides_of
+from orchestrator.plan.plan import Plan, PlannedCell, overrides_of
 
 Row = Mapping[str, Any]
 
 
 def print_summary(plan: Plan, rows: Mapping[str, Row], console: Console) -> None:
-    """Prints every cell of the plan with what is stored for it, then the failures' reasons."""
+    """Prints every cell of the plan with what is stored for it, simulated cells in a table of their own, then
+    the failures' reasons."""
+    shown = [planned for planned in plan.cells if planned.status != "skipped" or planned.cell.cell_id in rows]
+    for simulated, title in ((False, ""), (True, ": SIMULATED, no measurement")):
+        if cells := [planned for planned in shown if planned.cell.simulated == simulated]:
+            console.print()
+            console.print(_table(plan, cells, rows, f"Study '{plan.study}'{title}"))
+    for planned in shown:
+        stored = rows.get(planned.cell.cell_id)
+        if stored is None:
+            console.print(f"not run  {plan.label(planned.cell)}", markup=False, highlight=False)
+        elif stored["status"] != "done":
+            why = stored["reason"] or ", ".join(stored["flags"] or ())
+            console.print(
+                f"{stored['status']}  {plan.label(planned.cell)}: {why}", markup=False, highlight=False
+            )
+    console.print(f"results: {plan.study_dir}", markup=False, highlight=False)
+
+
+def _table(plan: Plan, cells: Sequence[PlannedCell], rows: Mapping[str, Row], title: str) -> Table:
     keys = plan.varied() or ["model.name"]
-    table = Table(title=f"Study '{plan.study}'", title_justify="left", box=None, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for key in keys:
         table.add_column(key.removesuffix(".name"), overflow="fold")
     for name in (
@@ -30,26 +49,14 @@ def print_summary(plan: Plan, rows: Mapping[str, Row], console: Console) -> None
         "tokens/s",
     ):
         table.add_column(name, justify="left" if name == "status" else "right")
-    shown = [planned for planned in plan.cells if planned.status != "skipped" or planned.cell.cell_id in rows]
-    for planned in shown:
+    for planned in cells:
         row = rows.get(planned.cell.cell_id, {})
         own = overrides_of(planned.cell)
         first = (
             [own.get(key, "") for key in keys] if keys != ["model.name"] else [planned.cell.config.model.name]
         )
         table.add_row(*first, _status(row), *_numbers(row))
-    console.print()
-    console.print(table)
-    for planned in shown:
-        stored = rows.get(planned.cell.cell_id)
-        if stored is None:
-            console.print(f"not run  {plan.label(planned.cell)}", markup=False, highlight=False)
-        elif stored["status"] != "done":
-            why = stored["reason"] or ", ".join(stored["flags"] or ())
-            console.print(
-                f"{stored['status']}  {plan.label(planned.cell)}: {why}", markup=False, highlight=False
-            )
-    console.print(f"results: {plan.study_dir}", markup=False, highlight=False)
+    return table
 
 
 def _status(row: Row) -> str:

@@ -77,9 +77,12 @@ def _find_model(endpoint: Endpoint, engine: EngineConfig) -> Endpoint:
     if status in (401, 403):
         raise ConfigError(f"engine.api_key_env={engine.api_key_env}: {engine.base_url} refuses the key")
     try:
-        served = [str(entry["id"]) for entry in json.loads(body)["data"]] if status == 200 else []
+        listed = list(json.loads(body)["data"]) if status == 200 else []
+        served = [str(entry["id"]) for entry in listed]
     except (ValueError, KeyError, TypeError):
-        served = []
+        listed, served = [], []
+    if any(entry.get("owned_by") == "simulated" for entry in listed):
+        raise ConfigError(f"engine.base_url={engine.base_url}: is a simulated engine, which measures nothing")
     if not served:
         raise ConfigError(f"engine.base_url={engine.base_url}: /v1/models lists no model (HTTP {status})")
     if engine.served_model and engine.served_model not in served:

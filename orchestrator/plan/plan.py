@@ -26,6 +26,7 @@ PlanStatus = Literal["planned", "done", "skipped"]
 _HOUSEKEEPING = (
     "dry_run",
     "rerun",
+    "prepare",
     "results_dir",
     "study_name",
     "tracker",
@@ -93,7 +94,12 @@ class Deployment:
 
     @property
     def label(self) -> str:
-        return f"{self.config.model.name}/{self.config.engine.name}/{'+'.join(self.cells[0].opts)}"
+        engine = "SIMULATED" if self.simulated else self.config.engine.name
+        return f"{self.config.model.name}/{engine}/{'+'.join(self.cells[0].opts)}"
+
+    @property
+    def simulated(self) -> bool:
+        return self.config.engine.simulated
 
 
 @dataclass(frozen=True)
@@ -120,12 +126,12 @@ class Plan:
     def label(self, cell: Cell) -> str:
         """What sets a cell apart from the plan's others, in the user's own words."""
         own = overrides_of(cell)
-        return " ".join(f"{key}={own[key]}" for key in self.varied() if key in own) or cell.label
+        label = " ".join(f"{key}={own[key]}" for key in self.varied() if key in own) or cell.label
+        return f"SIMULATED {label}" if cell.simulated else label
 
     def to_json(self) -> dict[str, Any]:
-        """The object that ``dry_run=json`` prints (CONTRACT, "Plan JSON")."""
-        hours = [deployment.estimated_gpu_hours for deployment in self.deployments]
-        known = [value for value in hours if value is not None]
+        """The object that ``dry_run=json`` prints (CONTRACT, "Plan JSON"). ``gpu_hours`` are those of real
+        engines alone."""
         return {
             "study": self.study,
             "cells": [
@@ -135,6 +141,7 @@ class Plan:
                     "overrides": list(planned.cell.overrides),
                     "status": planned.status,
                     "reason": planned.reason,
+                    "simulated": planned.cell.simulated,
                 }
                 for planned in self.cells
             ],
@@ -142,9 +149,16 @@ class Plan:
             "totals": {
                 "cells": len(self.cells),
                 "deployments": len(self.deployments),
-                "gpu_hours": sum(known) if known and len(known) == len(hours) else None,
+                "gpu_hours": self.gpu_hours(simulated=False),
+                "simulated_gpu_hours": self.gpu_hours(simulated=True),
             },
         }
+
+    def gpu_hours(self, *, simulated: bool) -> float | None:
+        """The estimate for all real or all simulated deployments; None when one of them has none."""
+        hours = [one.estimated_gpu_hours for one in self.deployments if one.simulated == simulated]
+        known = [value for value in hours if value is not None]
+        return sum(known) if known and len(known) == len(hours) else None
 
 
 def overrides_of(cell: Cell) -> dict[str, str]:
@@ -165,6 +179,7 @@ def _deployment_json(deployment: Deployment) -> dict[str, Any]:
         "cells": len(deployment.cells),
         "command": list(deployment.command),
         "estimated_gpu_hours": deployment.estimated_gpu_hours,
+        "simulated": deployment.simulated,
         "weights_gib": deployment.fit.weights_gib,
         "kv_gib": deployment.fit.kv_gib,
     }

@@ -85,16 +85,17 @@ def log_cell(study_dir: Path, cell_id: str, config: TrackerConfig) -> None:
     metrics = {key: row[key] for key in METRIC_COLUMNS if row.get(key) is not None}
     settings = {key: value for key, value in row.items() if key not in METRIC_COLUMNS and value is not None}
     settings["provenance"] = json.loads(row["provenance"])
+    simulated = "SIMULATED " if row["simulated"] else ""  # a group of its own: groups are averaged
     run = wandb.init(
         project=config.project,
         entity=config.entity,
-        group=row["study"],
-        name=" ".join(row["overrides"]) or row["model"],
+        group=simulated + row["study"],
+        name=simulated + (" ".join(row["overrides"]) or row["model"]),
         id=f"{cell_id}-{row['attempts']}",
         dir=str(study_dir),
         mode=_mode(config),
         config=settings,
-        tags=[row["status"], row["engine"], *row["opt"]],
+        tags=[row["status"], row["engine"], *row["opt"], *(["SIMULATED"] if simulated else [])],
         reinit="create_new",
         settings=wandb.Settings(silent=True, console="off", init_timeout=30.0),
     )
