@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher as HydraLauncher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig
 
 from orchestrator import study
-from orchestrator.compose_errors import check_known
-from orchestrator.config import SweepConfig
-from orchestrator.errors import ConfigError
+from orchestrator.compose import SweepLoader
 from orchestrator.plan.plan import Job
 
 exit_codes: list[int] = []
@@ -27,21 +25,21 @@ exit_codes: list[int] = []
 class Launcher(HydraLauncher):
     def __init__(self) -> None:
         self.config: DictConfig | None = None
-        self.hydra_context: HydraContext | None = None
+        self.loader: SweepLoader | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.hydra_context = hydra_context
+        # The sweeper holds the same context, so that its own check of every job goes the fast way too.
+        self.loader = SweepLoader(hydra_context.config_loader.get_search_path())
+        hydra_context.config_loader = self.loader
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         assert self.config is not None
-        assert self.hydra_context is not None
+        assert self.loader is not None
         setup_globals()
-        loader = self.hydra_context.config_loader
         jobs = []
         for overrides in job_overrides:
-            composed = loader.load_sweep_config(self.config, list(overrides))
-            jobs.append(Job(tuple(overrides), to_config(composed)))
+            jobs.append(Job(tuple(overrides), self.loader.sweep_config(self.config, list(overrides))))
         result = study.run(jobs)
         exit_codes.append(result.exit_code)
         return [
@@ -52,19 +50,3 @@ class Launcher(HydraLauncher):
             )
             for overrides, value in zip(job_overrides, result.objectives, strict=True)
         ]
-
-
-def to_config(composed: DictConfig) -> SweepConfig:
-    """A composed job as the schema's own classes, without Hydra's node. Raises ConfigError for a key that
-    no schema knows and for a value that is missing."""
-    if "hydra" in composed:
-        with read_write(composed), open_dict(composed):
-            del composed["hydra"]
-    check_known(composed)
-    missing = sorted(OmegaConf.missing_keys(composed))
-    if missing:
-        raise ConfigError(f"{missing[0]}: has no value, give one")
-    config = OmegaConf.to_object(composed)
-    if not isinstance(config, SweepConfig):
-        raise ConfigError("the primary config must begin with the defaults entry 'sweep_schema'")
-    return config

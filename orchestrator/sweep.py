@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from orchestrator import launcher, study
+from orchestrator.compose import to_config
 from orchestrator.compose_errors import explain
 from orchestrator.config import SweepConfig
 from orchestrator.errors import ConfigError
@@ -44,7 +45,7 @@ def run(arguments: list[str]) -> int:
     try:
         _compose()
         for overrides, composed in _single:
-            result = study.run([Job(overrides, launcher.to_config(composed))])
+            result = study.run([Job(overrides, to_config(composed))])
             launcher.exit_codes.append(result.exit_code)
     except KeyboardInterrupt:
         print("interrupted: what was finished is stored", file=sys.stderr)
