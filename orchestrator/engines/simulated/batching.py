@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from orchestrator.engines.simulated.latency import GIB, step_s
+from orchestrator.engines.simulated.latency import GIB, REQUEST_S, step_s
 from orchestrator.engines.simulated.settings import Settings
 
 BLOCK_TOKENS = 16
@@ -54,6 +54,7 @@ class Batch:
         self.hit_tokens = 0
         self.prompt_tokens = 0
         self.generated_tokens = 0
+        self._taken_in = 0.0  # requests that the front end could take in during the last step
         self._own = 0
         self._held: dict[int, int] = {}  # hash -> how many hold it
         self._kept: OrderedDict[int, None] = OrderedDict()  # held by nobody, oldest first
@@ -106,14 +107,18 @@ class Batch:
                 scheduled.append((stream, tokens))
                 budget -= tokens
                 position += 1
+        new = max(self._taken_in, 0.0 if self.running else 1.0)
         while not preempted and self.waiting and budget and len(self.running) < self.settings.max_num_seqs:
             stream = self.waiting[0]
+            if stream.cached is None and new < 1:
+                break
             self._find(stream)
             found, tokens = stream.computed, min(_missing(stream), budget)
             if not self._grow(stream, tokens):
                 self._release(stream)
                 break
             if stream.cached is None:
+                new -= 1
                 stream.cached = found
                 if self.settings.enable_prefix_caching:
                     self.queried_tokens += stream.prompt
@@ -121,7 +126,9 @@ class Batch:
             self.running.append(self.waiting.popleft())
             scheduled.append((stream, tokens))
             budget -= tokens
-        return self._carry_out(scheduled)
+        step = self._carry_out(scheduled)
+        self._taken_in = min(max(new, 0.0), 1.0) + step.duration_s / REQUEST_S
+        return step
 
     def _carry_out(self, scheduled: list[tuple[Stream, int]]) -> Step:
         produced, new, context = [], 0, 0

@@ -1,12 +1,12 @@
 """How long a step of a simulated engine takes: a roofline over what the step reads and computes, and the
-CPU's part. Calibrated on vLLM 0.25.1 serving a 7B model on one H200 (`benchmarks.simulated` compares; what is
-not measured there is said in docs/engines.md).
+CPU's part. Calibrated on vLLM 0.25.1 serving a 7B model on one H200; `benchmarks.simulated` compares, and
+docs/engines.md says what is not measured.
 
-    GPU s = max(bytes / (bandwidth · 0.9), FLOP / (peak · 0.55)) + 1.6 ms
-    CPU s = 48 µs · sequences in the step
+    GPU s = max(bytes / (0.85 · bandwidth), FLOP / (0.42 · peak)) + 0.9 ms
+    CPU s = 38 µs · sequences in the step
     step  = max(GPU, CPU): the engine prepares and delivers beside the GPU's work
 
-with bytes = weights + KV cache of every context, FLOP = 2 · parameters · tokens, each over the GPUs.
+with bytes = weights + KV cache of every context and FLOP = 2 · parameters · tokens, shared by the GPUs.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from __future__ import annotations
 from orchestrator.engines.simulated.settings import Settings
 
 GIB = 2.0**30
-BANDWIDTH_REACHED = 0.9
-COMPUTE_REACHED = 0.55
-COMPUTE_GAIN_8BIT = 1.5  # of the 2 that the datasheet promises
-STEP_S = 0.0016  # launches, sampling, scheduling: what a step costs however small
-SEQUENCE_S = 48e-6  # one core delivers some 20,000 tokens a second
-START_S = 86.0
-START_S_PER_GIB = 1.0
+BANDWIDTH_REACHED = 0.85
+COMPUTE_REACHED = 0.42
+COMPUTE_GAIN_8BIT = 1.1  # where the datasheet promises 2
+STEP_S = 0.0009
+SEQUENCE_S = 38e-6  # one core delivers some 26,000 tokens a second
+REQUEST_S = 0.0013  # one core parses and tokenizes some 770 requests a second
+START_S = 95.0
+START_S_PER_GIB = 0.5
 
 
 def step_s(settings: Settings, gpus: int, tokens: int, context_tokens: int, sequences: int) -> float:
