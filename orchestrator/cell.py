@@ -29,7 +29,8 @@ class Facts:
 
     ``engine_args`` and ``engine_env`` are complete: adapter, optimizations and the user's own, merged.
     ``engine_version`` is None where the engine's interpreter is not on this machine. ``wording`` stands for
-    the words around each question, ``trace_revision`` for the content of the load's trace file.
+    the words around each question, ``trace_revision`` for the content of the load's trace file,
+    ``length_revision`` for that of a trace of output lengths.
     """
 
     model_revision: str
@@ -42,6 +43,7 @@ class Facts:
     tensor_parallel_size: int
     sampling: SamplingConfig
     trace_revision: str | None = None
+    length_revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def cell_identity(config: SweepConfig, facts: Facts) -> dict[str, Any]:
         "sampling": asdict(facts.sampling),
         "chat_template_kwargs": dict(config.model.chat_template_kwargs),
         "max_tokens": config.max_tokens,
-        "output_length": config.output_length,
+        "output_length": facts.length_revision or config.output_length,
         "seed": config.seed,
         "repeats": config.repeats,
         "slo": asdict(config.slo),

@@ -41,12 +41,16 @@ class ModelConfig:
     kv_heads: int | None = None
     head_dim: int | None = None
     vocab_size: int | None = None
+    architecture: str | None = None  # as config.json names it; with it weights=dummy needs no hub
+    intermediate_size: int | None = None
+    tied_embeddings: bool = False
     dtype: str = "bfloat16"
     context: int = 4096  # the longest prompt plus output, tokens
     reasoning_parser: dict[str, str] = field(default_factory=dict)  # engine -> its parser's name
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     checkpoints: dict[str, str] = field(default_factory=dict)  # quantization -> hub id
+    quantization: dict[str, Any] = field(default_factory=dict)  # weights=dummy: set by an optimization
     draft: str | None = None  # hub id of a draft model for spec-draft
     eagle3: str | None = None  # hub id of an EAGLE-3 head for spec-eagle3
 
@@ -88,6 +92,7 @@ class OptConfig:
     summary: str = ""
     excludes: list[str] = field(default_factory=list)
     checkpoint: str | None = None  # the key of ``model.checkpoints`` it needs
+    quantization: dict[str, Any] = field(default_factory=dict)  # what such a checkpoint's config.json says
     needs: str | None = None  # a key of the model it needs: draft, eagle3
     weight_bytes: float | None = None  # per parameter, where it changes the weights
     kv_bytes: float | None = None  # per cached element, where it changes the KV cache
@@ -111,6 +116,7 @@ class DatasetConfig:
     sample: str = "hash"  # hash: the first `limit` by a hash of the item's id | head: in the file's order
     gated: bool = False
     size: int | None = None  # how many items the split has, for estimates made before it is loaded
+    prompt_tokens: int | None = None  # random only: words of a prompt, each of one token
 
 
 @dataclass

@@ -16,6 +16,7 @@ from orchestrator.cluster.rows import cell_row
 from orchestrator.config import DatasetConfig, SweepConfig
 from orchestrator.errors import EngineError, MeasurementError
 from orchestrator.grading import grade_many
+from orchestrator.load import lengths
 from orchestrator.load.arrivals import Closed, Schedule, draw
 from orchestrator.load.driver import LoadJob, LoadProgress, LoadResult, run
 from orchestrator.load.render import render
@@ -93,6 +94,7 @@ class _Measured:
     zero: float
     started_at: datetime
     items: Mapping[str, Item]
+    asked_tokens: Mapping[str, int] | None  # by request; None where answers end by themselves
     warmup_requests: int
     cache_reset: bool | None
     schedule: Schedule
@@ -129,7 +131,7 @@ def _load(cell: Cell, site: Site) -> _Measured:
             f"dataset={config.dataset.name}: is {revision} here, was {planned} in the plan"
         )
     items = datasets.load(config.dataset, config.limit).items
-    warmup, requests = _requests(cell, items, server.endpoint.model)
+    warmup, requests, asked = _requests(cell, items, server.endpoint.model)
     schedule = draw(config.load, len(requests), config.seed)
 
     warm = _send(cell, site, "warm-up", warmup, Closed(max(len(warmup), 1)), zero, None)
@@ -145,6 +147,7 @@ def _load(cell: Cell, site: Site) -> _Measured:
         zero=zero,
         started_at=started_at,
         items={item.item_id: item for item in items},
+        asked_tokens=asked,
         warmup_requests=len(warmup),
         cache_reset=cache_reset,
         schedule=schedule,
@@ -164,16 +167,22 @@ def _died(server: LiveServer) -> EngineError | None:
 
 def _requests(
     cell: Cell, items: Sequence[Item], model: str
-) -> tuple[tuple[Request, ...], tuple[Request, ...]]:
-    """The warm-up wave and the measured requests, rendered. Repeats follow one another as whole passes over
-    the items, so that they are spread over the run."""
+) -> tuple[tuple[Request, ...], tuple[Request, ...], Mapping[str, int] | None]:
+    """The warm-up wave and the measured requests, rendered, and how long each answer is made to be. Repeats
+    follow one another as whole passes over the items, so that they are spread over the run."""
     config = cell.config
     extra: dict[str, Any] = {}
     if config.model.chat_template_kwargs:
         extra["chat_template_kwargs"] = dict(config.model.chat_template_kwargs)
-    length = int(config.output_length or config.max_tokens)
-    if config.weights == "dummy":  # random weights end an answer anywhere: its length is forced instead
+    count = config.repeats * len(items)
+    forced = config.weights == "dummy"  # random weights end an answer anywhere: its length is forced instead
+    if forced:
+        # Without min_tokens: it changes nothing then, and costs the engine work in every step.
         extra["ignore_eos"] = True
+        spec = config.output_length or config.max_tokens
+        length = lengths.draw(spec, count, config.seed, config.max_tokens).tolist()
+    else:
+        length = [config.max_tokens] * count
 
     def rendered(name: str, item: Item, repeat: int, max_tokens: int) -> Request:
         return render(
@@ -189,17 +198,18 @@ def _requests(
         )
 
     measured = tuple(
-        rendered(f"{index:05d}", item, repeat, length)
+        rendered(f"{index:05d}", item, repeat, length[repeat * len(items) + index])
         for repeat in range(config.repeats)
         for index, item in enumerate(items)
     )
     wave = config.load.warmup
     if wave is None:
         wave = min(WARMUP_MAX, len(measured), config.load.concurrency or config.load.batch_size or 64)
-    short = min(length, WARMUP_TOKENS)
+    short = min(max(length), WARMUP_TOKENS)
     others = _unmeasured(config, items, wave)
     warmup = tuple(rendered(f"warmup-{index:05d}", item, 0, short) for index, item in enumerate(others))
-    return warmup, measured
+    asked = dict(zip((request.request_id for request in measured), length, strict=True))
+    return warmup, measured, asked if forced else None
 
 
 def _unmeasured(config: SweepConfig, measured: Sequence[Item], count: int) -> list[Item]:
@@ -280,6 +290,7 @@ def _commit(
             schedule=measured.schedule,
             telemetry=measured.samples,
             cache_reset=measured.cache_reset,
+            asked_tokens=measured.asked_tokens,
             external=site.external,
             engine_restarted=dead is not None,
             gpu_shared=shared,
@@ -311,6 +322,9 @@ def _commit(
             "client_cpu_s": measured.result.cpu_s,
             "warmup_requests": measured.warmup_requests,
             "warmup_max_tokens": min(cell.config.max_tokens, WARMUP_TOKENS),
+            "tokenizer": "synthetic"
+            if str(cell.facts.model_revision).startswith("dummy:")
+            else "model's own",
         },
     )
     references = {item_id: item.reference for item_id, item in measured.items.items()}

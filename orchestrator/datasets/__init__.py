@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.config import DatasetConfig
-from orchestrator.datasets import arithmetic, choices, gsm8k, problems, source
+from orchestrator.datasets import arithmetic, choices, gsm8k, problems, random_words, source
 from orchestrator.datasets.prompts import STYLES, render
 from orchestrator.datasets.question import Family, Question, Row
 from orchestrator.errors import ConfigError
@@ -26,6 +26,7 @@ FAMILIES: dict[str, Family] = {
     "supergpqa": choices.SUPERGPQA,
     "commonsenseqa": choices.COMMONSENSEQA,
     "mmlu-stem": choices.MMLU_STEM,
+    "random": random_words.FAMILY,
 }
 
 SAMPLES = ("hash", "head")
@@ -114,6 +115,8 @@ def _family(dataset: DatasetConfig) -> Family:
     if dataset.shots < 0 or (family.exemplars and dataset.shots > len(family.exemplars)):
         allowed = f"0 to {len(family.exemplars)}" if family.exemplars else "0 or more"
         raise ConfigError(f"dataset.shots={dataset.shots}: {dataset.name} allows {allowed}")
+    if dataset.prompt_tokens is not None and dataset.name != "random":
+        raise ConfigError(f"dataset.prompt_tokens={dataset.prompt_tokens}: only for dataset=random")
     if family.rows is not None and dataset.path is not None:
         raise ConfigError(f"dataset.path={dataset.path}: {dataset.name} is generated and reads no file")
     return family
@@ -121,7 +124,7 @@ def _family(dataset: DatasetConfig) -> Family:
 
 def _rows(dataset: DatasetConfig, family: Family) -> Sequence[Row]:
     if family.rows is not None:
-        return family.rows()
+        return family.rows(dataset)
     if dataset.path is not None:
         return source.local(dataset.path)[0]
     return source.hub(dataset)

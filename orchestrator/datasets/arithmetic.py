@@ -47,4 +47,9 @@ def _question(row: Row) -> Question:
     return Question(row["id"], row["question"], row["answer"], group=row["group"])
 
 
-FAMILY = Family(fields=("id", "question", "answer", "group"), question=_question, rows=rows, version=VERSION)
+FAMILY = Family(
+    fields=("id", "question", "answer", "group"),
+    question=_question,
+    rows=lambda _: rows(),
+    version=VERSION,
+)

@@ -38,13 +38,14 @@ STYLES = {
         choice=r"Please reason step by step, and put the letter of your final answer within \boxed{}.",
         answer=r"\boxed{{{}}}",
     ),
+    "bare": Style(math="", choice="", answer="{}"),
 }
 
 
 def render(question: Question, style: Style, shots: Sequence[Question] = ()) -> str:
     """The text of the user message: ``shots`` as worked examples, the question, the style's instruction."""
     instruction = style.choice if question.options else style.math
-    asked = [_asked(question), instruction]
+    asked = [part for part in (_asked(question), instruction) if part]
     if not shots:
         return "\n\n".join(asked)
     examples = [f"Question: {_asked(shot)}\n\n{_worked(shot, style)}" for shot in shots]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.config import DatasetConfig
 from orchestrator.records import AnswerKind
 
 Row = Mapping[str, Any]
@@ -22,8 +23,9 @@ _POSITIONAL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question. ``answer`` is the reference (the letter when there are ``options``) and ``worked`` a
-    worked solution without its final answer, for use as a few-shot example."""
+    """One question. ``answer`` is the reference (the letter when there are ``options``, empty when no answer
+    is right or wrong) and ``worked`` a worked solution without its final answer, for use as a few-shot
+    example."""
 
     item_id: str
     text: str
@@ -34,7 +36,9 @@ class Question:
 
     @property
     def kind(self) -> AnswerKind:
-        return "choice" if self.options else "math"
+        if self.options:
+            return "choice"
+        return "math" if self.answer else "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Family:
     fields: tuple[str, ...]
     question: Callable[[Row], Question | None]
     exemplars: tuple[Question, ...] = ()
-    rows: Callable[[], Sequence[Row]] | None = None
+    rows: Callable[[DatasetConfig], Sequence[Row]] | None = None
     version: str | None = None
 
 

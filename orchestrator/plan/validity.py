@@ -38,8 +38,18 @@ def _opt_reason(name: str, opt: OptConfig, config: SweepConfig, hardware: Hardwa
     if engine.hardware is not None and engine.hardware != hardware.kind:
         needed = engine.hardware.upper()
         return f"opt={name} with engine={config.engine.name} needs a {needed}, this is {hardware.name}"
+    if config.weights == "dummy":
+        return _dummy_reason(name, opt, config)
     if opt.checkpoint is not None and opt.checkpoint not in config.model.checkpoints:
         return f"opt={name} needs a {opt.checkpoint} checkpoint, and {config.model.name} names none"
     if opt.needs is not None and not getattr(config.model, opt.needs, None):
         return f"opt={name} needs model.{opt.needs}, and {config.model.name} names none"
+    return None
+
+
+def _dummy_reason(name: str, opt: OptConfig, config: SweepConfig) -> str | None:
+    if opt.needs is not None:
+        return f"opt={name} with weights=dummy: random weights do not follow a draft, none would be accepted"
+    if opt.checkpoint is not None and (config.model.path or not config.model.architecture):
+        return f"opt={name} with weights=dummy needs a model of the catalogue, without model.path"
     return None

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from orchestrator.config import SweepConfig
 from orchestrator.errors import ConfigError
+from orchestrator.load import lengths
 
 
 class Rule(NamedTuple):
@@ -45,7 +46,7 @@ RULES: Mapping[str, Rule] = {
     "max_tokens": COUNT,
     "limit": _optional(COUNT),
     "weights": _one_of("auto", "dummy"),
-    "output_length": _optional(COUNT),
+    "output_length": _optional(Rule(lengths.valid, lengths.ALLOWED)),
     "tensor_parallel_size": Rule(lambda v: v == "auto" or COUNT.ok(v), "auto, or a whole number from 1 up"),
     "dry_run": _one_of(True, False, "json"),
     "rerun": _one_of("failed", "none", "all"),
@@ -64,6 +65,7 @@ RULES: Mapping[str, Rule] = {
     "model.context": COUNT,
     "dataset.sample": _one_of("hash", "head"),
     "dataset.shots": NATURAL,
+    "dataset.prompt_tokens": _optional(COUNT),
     "load.kind": _one_of("batch", "closed", "constant", "poisson", "gamma", "trace", "ramp"),
     "load.batch_size": _optional(COUNT),
     "load.concurrency": _optional(COUNT),

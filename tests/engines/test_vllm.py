@@ -25,6 +25,7 @@ def config(**opts: EngineOptConfig) -> SweepConfig:
 def flags(launch: Launch) -> dict[str, str]:
     """Flag -> the words that follow it, joined."""
     read: dict[str, list[str]] = {}
+    current: list[str] = []
     for word in vllm.command(launch)[3:]:
         if word.startswith("--"):
             read[word] = current = []

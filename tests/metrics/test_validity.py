@@ -73,6 +73,16 @@ def test_an_open_load_sent_too_slowly_is_under_rate() -> None:
     assert flags(records, replace(GOOD, telemetry=telemetry)) == ("client_lag",)
 
 
+def test_a_forced_length_is_kept_to_the_token() -> None:
+    asked = {record.request_id: 10 for record in RECORDS}
+    assert flags(RECORDS, replace(GOOD, asked_tokens=asked)) == ()
+    assert flags(RECORDS, replace(GOOD, asked_tokens=asked | {RECORDS[-1].request_id: 11})) == (
+        "length_missed",
+    )
+    failed = [*RECORDS[:-1], replace(RECORDS[-1], outcome="timeout", output_tokens=3)]
+    assert "length_missed" not in flags(failed, replace(GOOD, asked_tokens=asked))
+
+
 def test_the_engine_the_cache_and_the_gpu() -> None:
     assert flags(RECORDS, replace(GOOD, engine_restarted=True)) == ("engine_restarted",)
     assert flags(RECORDS, replace(GOOD, cache_reset=False)) == ("cache_warm",)

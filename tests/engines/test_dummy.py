@@ -1,0 +1,116 @@
+"""A model folder from the catalogue alone; tests/engines/test_real_engines.py serves one."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from orchestrator.config import ModelConfig
+from orchestrator.datasets.random_words import WORDS
+from orchestrator.engines import dummy, weights
+from orchestrator.engines.launch import build_launch
+from orchestrator.errors import ConfigError
+from orchestrator.plan.hardware import resolve
+from orchestrator.plan.validity import skip_reason
+from tests.engines.test_catalogue import MODELS
+from tests.support.compose import config_of
+
+
+def parameters(config: dict[str, int]) -> int:
+    """Parameters of a dense transformer with grouped-query attention and a gated feed-forward layer."""
+    hidden, inner, head_dim = config["hidden_size"], config["intermediate_size"], config["head_dim"]
+    q, kv = config["num_attention_heads"] * head_dim, config["num_key_value_heads"] * head_dim
+    layer = 2 * hidden * (q + kv) + 3 * hidden * inner + 2 * hidden
+    layer += {"qwen2": q + 2 * kv, "qwen3": 2 * head_dim}.get(str(config["model_type"]), 0)
+    embeddings = 1 if config["tie_word_embeddings"] else 2
+    return config["num_hidden_layers"] * layer + hidden + embeddings * config["vocab_size"] * hidden
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_architecture_has_the_models_parameters_to_the_last_one(name: str) -> None:
+    model = config_of(f"model={name}").model
+    assert model.parameters_b is not None
+    assert parameters(dummy.config_json(model)) == round(model.parameters_b * 1e9)
+
+
+def small(**changes: object) -> ModelConfig:
+    values: dict[str, object] = {
+        "architecture": "LlamaForCausalLM",
+        "layers": 2,
+        "hidden_size": 64,
+        "heads": 4,
+    }
+    values |= {"kv_heads": 2, "head_dim": 16, "vocab_size": 4096, "intermediate_size": 128}
+    return ModelConfig(name="m", **(values | changes))  # type: ignore[arg-type]
+
+
+def test_the_vocabulary_has_its_true_size_and_no_id_twice() -> None:
+    made = dummy.tokenizer_json(small())
+    ids = [*made["model"]["vocab"].values(), *(token["id"] for token in made["added_tokens"])]
+    assert sorted(ids) == list(range(4096))
+
+
+def test_every_word_of_a_random_prompt_is_one_token() -> None:
+    made = dummy.tokenizer_json(small())["model"]
+    ranks = {tuple(merge): rank for rank, merge in enumerate(made["merges"])}
+    for word in WORDS:
+        pieces = list("Ġ" + word)
+        while pairs := [pair for pair in pairwise(pieces) if pair in ranks]:
+            first = pieces.index(min(pairs, key=ranks.__getitem__)[0])
+            pieces[first : first + 2] = ["".join(pieces[first : first + 2])]
+        assert pieces == ["Ġ" + word]
+        assert pieces[0] in made["vocab"]
+
+
+def test_what_the_catalogue_does_not_say_is_named() -> None:
+    with pytest.raises(ConfigError, match="model=m: weights=dummy needs intermediate_size"):
+        dummy.config_json(small(intermediate_size=None))
+    with pytest.raises(ConfigError, match=r"model\.architecture=GPT: weights=dummy knows Llama"):
+        dummy.config_json(small(architecture="GPT"))
+
+
+def test_random_weights_need_neither_hub_nor_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path))
+    for name in ("r1-70b", "smollm2-135m"):
+        config = config_of(f"model={name}", "weights=dummy")
+        served = weights.served(config)
+        launch = build_launch(config, hardware="gpu", tensor_parallel_size=1)
+        assert launch.local
+        assert launch.revision is None
+        folder = Path(weights.prepare(served, tmp_path / "no-interpreter"))
+        assert str(folder) == launch.model == weights.prepare(served, tmp_path / "no-interpreter")
+        assert weights.revision(served).startswith("dummy:")
+        assert {file.name for file in folder.iterdir()} == {
+            *("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+        }
+
+
+def test_a_folder_of_the_users_is_served_as_it_is(tmp_path: Path) -> None:
+    config = config_of("model=r1-7b", "weights=dummy", f"model.path={tmp_path}")
+    assert weights.served(config) is config.model
+
+
+@pytest.mark.parametrize(
+    ("opt", "method"), [("awq", "awq"), ("gptq", "gptq"), ("w8a8", "compressed-tensors")]
+)
+def test_a_quantized_checkpoint_is_stood_in_for_by_what_its_config_says(opt: str, method: str) -> None:
+    plain = weights.served(config_of("model=r1-7b", "weights=dummy"))
+    quantized = weights.served(config_of("model=r1-7b", "weights=dummy", f"opt=[{opt}]"))
+    assert (
+        json.loads(json.dumps(dummy.config_json(quantized)))["quantization_config"]["quant_method"] == method
+    )
+    assert "quantization_config" not in dummy.config_json(plain)
+    assert weights.revision(plain) != weights.revision(quantized)
+
+
+def test_what_random_weights_cannot_show_is_skipped(tmp_path: Path) -> None:
+    def reason(*overrides: str) -> str | None:
+        config = config_of("weights=dummy", "hardware=h200", *overrides)
+        return skip_reason(config, resolve(config.hardware, None))
+
+    assert reason("model=llama-3.1-8b", "opt=[awq]") is None
+    assert "draft" in str(reason("model=r1-32b", "opt=[spec-draft]"))
+    assert "model.path" in str(reason("model=r1-7b", "opt=[awq]", f"model.path={tmp_path}"))
