@@ -4,8 +4,9 @@ files: no GPU, no Ray, no network."""
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from orchestrator.plan.fit import Fit, nodes_of
 from orchestrator.plan.hardware import resolve
 from orchestrator.plan.identify import identify
 from orchestrator.plan.values import check_values
-from orchestrator.store.read import CellStatus, statuses
+from orchestrator.store.read import read_status
 
 PlanStatus = Literal["planned", "done", "skipped"]
 
@@ -117,16 +118,20 @@ class Plan:
 
     def varied(self) -> list[str]:
         """The override keys whose values differ between cells, in the user's order."""
+        return list(self._varied)
+
+    @cached_property
+    def _varied(self) -> tuple[str, ...]:
         values: dict[str, set[str]] = {}
         for planned in self.cells:
             for key, value in overrides_of(planned.cell).items():
                 values.setdefault(key, set()).add(value)
-        return [key for key, seen in values.items() if len(seen) > 1]
+        return tuple(key for key, seen in values.items() if len(seen) > 1)
 
     def label(self, cell: Cell) -> str:
         """What sets a cell apart from the plan's others, in the user's own words."""
         own = overrides_of(cell)
-        label = " ".join(f"{key}={own[key]}" for key in self.varied() if key in own) or cell.label
+        label = " ".join(f"{key}={own[key]}" for key in self._varied if key in own) or cell.label
         return f"SIMULATED {label}" if cell.simulated else label
 
     def to_json(self) -> dict[str, Any]:
@@ -202,11 +207,10 @@ def make_plan(jobs: Sequence[Job]) -> Plan:
         asked = repr(job.config.hardware)
         if asked not in hardware:
             hardware[asked] = resolve(job.config.hardware, job.config.ray.address)
-    stored = statuses(study_dir)
     planned: list[PlannedCell] = []
     found: dict[str, _Found] = {}
     for job in jobs:
-        one = _plan_job(job, hardware[repr(job.config.hardware)], stored)
+        one = _plan_job(job, hardware[repr(job.config.hardware)], study_dir)
         if one.planned.cell.cell_id in found:
             same = found[one.planned.cell.cell_id].planned.cell.label
             planned.append(PlannedCell(one.planned.cell, "skipped", f"the same measurement as: {same}"))
@@ -224,12 +228,12 @@ class _Found:
     command: tuple[str, ...]
 
 
-def _plan_job(job: Job, hardware: HardwareConfig, stored: Mapping[str, CellStatus]) -> _Found:
+def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path) -> _Found:
     identified = identify(job.config, job.own_overrides, hardware)
     cell, fit = identified.cell, identified.fit
     status: PlanStatus = "planned"
     reason = identified.reason
-    before = stored.get(cell.cell_id)
+    before = read_status(study_dir, cell.cell_id)
     rerun = job.config.rerun
     if reason is not None:
         status = "skipped"

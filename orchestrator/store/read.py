@@ -32,6 +32,12 @@ def statuses(study_dir: Path) -> dict[str, CellStatus]:
     return {path.stem: _status(path) for path in _files(study_dir, "cells")}
 
 
+def read_status(study_dir: Path, cell_id: str) -> CellStatus | None:
+    """One cell's status; None when it is not stored."""
+    path = study_dir / "cells" / f"{cell_id}.parquet"
+    return _status(path) if path.exists() else None
+
+
 def read_cells(study_dir: Path) -> pa.Table:
     """One row per stored cell, with the columns of `CELLS` and any that another version added."""
     return _concatenate([_read_cell(path) for path in _files(study_dir, "cells")], CELLS)
