@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -17,12 +18,13 @@ from orchestrator.config import SweepConfig
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.adapter import metrics_of
 from orchestrator.engines.external import connect
-from orchestrator.engines.launch import build_launch
-from orchestrator.engines.server import running
+from orchestrator.engines.launch import Launch, build_launch
+from orchestrator.engines.prepared import Standby, started
 from orchestrator.engines.version import engine_version, interpreter
 from orchestrator.engines.weights import prepare, served
 from orchestrator.errors import EngineError, OrchestratorError
 from orchestrator.load.driver import LoadProgress
+from orchestrator.records import Endpoint
 from orchestrator.telemetry.gpu import Gpus, GpuUse, open_gpus
 from orchestrator.telemetry.host import host_provenance
 
@@ -53,6 +55,7 @@ class WorkerProgress:
     output_tokens: int
 
 
+CPUS_PER_SLOT = 4  # an engine's two busy processes, the client, and the imports of the next engine
 IDLE = WorkerProgress("idle", None, 0, 0, 0)
 
 
@@ -87,6 +90,8 @@ class EngineWorker:
 
     def __init__(self) -> None:
         self._life = ExitStack()
+        self._next: tuple[str, Standby] | None = None  # a deployment's id and what waits to serve it
+        self._next_lock = threading.Lock()
         self._serving: _Serving | None = None
         self._cancelled = threading.Event()
         self._stopped = False
@@ -94,15 +99,48 @@ class EngineWorker:
         self._progress = IDLE
 
     def prepare(self, spec: WorkerSpec) -> bool:
-        """Brings what the deployment's engine will need, beside one that serves; whether it did. Never
-        raises."""
-        if self._stopped or spec.config.engine.simulated or spec.config.engine.name == "external":
-            return False
+        """Brings what the deployment's engine needs up to the point before it touches the GPU, beside one
+        that serves: its process with all imports done, its weights here. Returns True when that is ready;
+        replaces what was prepared before. Never raises: what is wrong with a deployment its start tells."""
         try:
-            prepare(served(spec.config), interpreter(spec.config.engine))
-        except OrchestratorError:
-            return False  # its start will say so
-        return True
+            if not _worth_preparing(spec) or not spec.study_dir.is_dir():
+                return False
+            if (standby := self._begin_standby(spec)) is None:
+                return False
+            return standby.wait(spec.config.timeout.engine_start_s)
+        except (OrchestratorError, OSError):
+            return False
+
+    def _begin_standby(self, spec: WorkerSpec) -> Standby | None:
+        """The one that waits for the deployment, begun unless it is there; None after `stop`."""
+        config, launch = spec.config, _launch(spec)
+        with self._next_lock:
+            if self._next and self._next[0] == spec.deployment_id and self._next[1].alive:
+                return self._next[1]
+            self._drop_standby()
+            if self._stopped:
+                return None
+            standby = Standby(
+                ADAPTERS[config.engine.name],
+                launch,
+                _log_path(spec),
+                stop_timeout_s=config.timeout.engine_stop_s,
+            )
+            self._next = (spec.deployment_id, standby)
+            return standby
+
+    def _take_standby(self, spec: WorkerSpec) -> Standby | None:
+        with self._next_lock:
+            if self._next is None or self._next[0] != spec.deployment_id:
+                return None
+            (_, standby), self._next = self._next, None
+            return standby
+
+    def _drop_standby(self) -> None:
+        """Under its lock."""
+        if self._next:
+            self._next[1].close()
+        self._next = None
 
     def start(self, spec: WorkerSpec) -> Started:
         """Starts the deployment's engine, after ending one that is still there. Raises EngineError with the
@@ -123,34 +161,26 @@ class EngineWorker:
                 serving = self._connected(spec) if spec.config.engine.name == "external" else self._live(spec)
             finally:
                 self._progress = IDLE
-            started = Started(time.perf_counter() - began, prepared=False)
-            self._serving = replace(
-                serving, started=started, provenance=dict(serving.provenance) | {"prepared": started.prepared}
-            )
-            return started
+            now = Started(time.perf_counter() - began, serving.started.prepared)
+            provenance = dict(serving.provenance) | {"prepared": now.prepared}
+            self._serving = replace(serving, started=now, provenance=provenance)
+            return now
 
     def _connected(self, spec: WorkerSpec) -> _Serving:
         server, metrics = connect(spec.config)
         return _Serving(spec, server, metrics, host_provenance())
 
     def _live(self, spec: WorkerSpec) -> _Serving:
-        config = spec.config
-        adapter, python = ADAPTERS[config.engine.name], interpreter(config.engine)
-        launch = build_launch(
-            config,
-            hardware="gpu" if spec.gpus else "cpu",
-            tensor_parallel_size=spec.tensor_parallel_size,
-            nodes=spec.nodes,
-            model=None if config.engine.simulated else prepare(served(config), python),
-            engine_version=engine_version(config.engine),
-        )
+        config, launch, waiting = spec.config, _launch(spec), self._take_standby(spec)
+        adapter = ADAPTERS[config.engine.name]
         gpus = open_gpus() if spec.gpus and not config.engine.simulated else None
         before = gpus.use() if gpus else None
-        server = self._life.enter_context(
-            running(
+        server, prepared = self._life.enter_context(
+            started(
                 adapter,
                 launch,
                 _log_path(spec),
+                waiting=waiting,
                 start_timeout_s=config.timeout.engine_start_s,
                 stop_timeout_s=config.timeout.engine_stop_s,
                 cancelled=self._is_cancelled,
@@ -164,6 +194,7 @@ class EngineWorker:
             lazy=adapter.lazy,
             gpus=gpus,
             gpu_use=(before, gpus.use()) if gpus and before else None,
+            started=Started(0.0, prepared),
         )
 
     def run(self, cell: Cell, attempt: int) -> CellOutcome:
@@ -201,6 +232,11 @@ class EngineWorker:
     def progress(self) -> WorkerProgress:
         return self._progress
 
+    def endpoint(self) -> Endpoint:
+        """Where the engine that serves now is asked."""
+        assert self._serving is not None
+        return self._serving.server.endpoint
+
     def end(self) -> None:
         """Ends what runs and stops the engine; returns when nothing of it is left. The slot stays."""
         self._cancelled.set()
@@ -211,6 +247,8 @@ class EngineWorker:
     def stop(self) -> None:
         """As `end`, for good."""
         self._stopped = True
+        with self._next_lock:
+            self._drop_standby()
         self.end()
 
     def _close(self) -> None:
@@ -223,6 +261,31 @@ class EngineWorker:
 
     def _is_cancelled(self) -> bool:
         return self._stopped or self._cancelled.is_set()
+
+
+def _launch(spec: WorkerSpec) -> Launch:
+    config = spec.config
+    return build_launch(
+        config,
+        hardware="gpu" if spec.gpus else "cpu",
+        tensor_parallel_size=spec.tensor_parallel_size,
+        nodes=spec.nodes,
+        model=None if config.engine.simulated else prepare(served(config), interpreter(config.engine)),
+        engine_version=engine_version(config.engine),
+    )
+
+
+def _worth_preparing(spec: WorkerSpec) -> bool:
+    """Whether a start's imports may run beside a measurement. ``prepare=auto``: where a GPU would idle for
+    them, and the node has CPUs enough that nobody is kept waiting."""
+    if spec.config.engine.name in ("external", "simulated") or spec.nodes > 1 or spec.config.prepare == "off":
+        return False
+    if spec.config.prepare == "on":
+        return True
+    if not spec.gpus:
+        return False
+    slots = max(1, len(list(Path("/dev").glob("nvidia[0-9]*"))) // spec.gpus)
+    return len(os.sched_getaffinity(0)) >= CPUS_PER_SLOT * slots
 
 
 def _log_path(spec: WorkerSpec) -> Path:

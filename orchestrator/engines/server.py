@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -58,9 +58,22 @@ def by_hand(adapter: Adapter, launch: Launch) -> str:
 
 class Server:
     """A live engine. ``pid`` is that of its guard, the root of all its processes; ``started_in_s`` the
-    seconds from the command to readiness. Made by `running`."""
+    seconds from the command, or from a standby's go, to readiness. Made by `running`.
 
-    def __init__(self, adapter: Adapter, launch: Launch, log_path: Path, *, stop_timeout_s: float) -> None:
+    ``command``, with ``pass_fds`` and ``env`` for it, is what runs in place of the adapter's command.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        launch: Launch,
+        log_path: Path,
+        *,
+        stop_timeout_s: float,
+        command: Sequence[str] = (),
+        pass_fds: tuple[int, ...] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.adapter = adapter
         self.launch = launch
         self.log_path = log_path
@@ -71,7 +84,6 @@ class Server:
         self._stopping = threading.Event()
         self._tree: dict[int, psutil.Process] = {}
         self._oom_kills = _oom_kills()
-        self._began_s = time.perf_counter()
 
         log_path.parent.mkdir(parents=True, exist_ok=True)
         with log_path.open("ab") as log:
@@ -79,17 +91,17 @@ class Server:
             log.flush()
             self._starting_from = self._serving_from = log.tell()
             life_fd, self._life_write_fd = os.pipe()
-            command = [sys.executable, "-I", "-S", guard.__file__, str(life_fd), str(stop_timeout_s)]
+            guarded = [sys.executable, "-I", "-S", guard.__file__, str(life_fd), str(stop_timeout_s)]
             if launch.hardware == "cpu":
-                command = [*YIELD_TO_CLIENT, *command]
+                guarded = [*YIELD_TO_CLIENT, *guarded]
             try:
                 self._guard = subprocess.Popen(
-                    [*command, *adapter.command(launch)],
+                    [*guarded, *(command or adapter.command(launch))],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=clean_environment(adapter, launch, os.environ),
-                    pass_fds=(life_fd,),
+                    env=dict(env or {}) | clean_environment(adapter, launch, os.environ),
+                    pass_fds=(life_fd, *pass_fds),
                     start_new_session=True,  # Ctrl-C is the driver's to handle
                 )
             except BaseException:
@@ -166,7 +178,8 @@ class Server:
     def wait_until_ready(self, timeout_s: float, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Raises EngineError when the engine ends first, is not ready in ``timeout_s``, or is not wanted any
         more."""
-        deadline = self._began_s + timeout_s
+        began_s = time.perf_counter()
+        deadline = began_s + timeout_s
         while not self._ready():
             if self.poll() is not None:
                 raise self._crashed()
@@ -175,7 +188,7 @@ class Server:
             if time.perf_counter() > deadline:
                 raise self.error("start_timeout", f"not ready after {timeout_s:.0f} s")
             time.sleep(POLL_S)
-        self.started_in_s = time.perf_counter() - self._began_s
+        self.started_in_s = time.perf_counter() - began_s
         self._mask_key()
         self._serving_from = self.log_path.stat().st_size
         threading.Thread(target=self._watch, name="engine-health", daemon=True).start()
@@ -254,15 +267,21 @@ def running(
     Of a launch over several nodes only rank 0 serves; the others count as ready when they have started.
     The engine's output is appended to ``log_path``. Raises EngineError when it does not become ready.
     """
-    with _held_port(launch.host) as port:
-        drawn = replace(launch, port=port, api_key=secrets.token_urlsafe(24))
-        server = Server(adapter, drawn, log_path, stop_timeout_s=stop_timeout_s)
+    with drawn(launch) as own:
+        server = Server(adapter, own, log_path, stop_timeout_s=stop_timeout_s)
         try:
             if launch.node_rank == 0:
                 server.wait_until_ready(start_timeout_s, cancelled)
             yield server
         finally:
             server.stop()
+
+
+@contextmanager
+def drawn(launch: Launch) -> Iterator[Launch]:
+    """``launch`` with a port, held while the block lasts, and an API key of its own."""
+    with _held_port(launch.host) as port:
+        yield replace(launch, port=port, api_key=secrets.token_urlsafe(24))
 
 
 @contextmanager

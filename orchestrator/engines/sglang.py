@@ -118,4 +118,9 @@ ADAPTER = Adapter(
     },
     reasoning_fields=("reasoning_content",),
     lazy=frozenset({"preemptions_total", "prefix_hits_tokens_total", "spec_drafts_total"}),
+    preload=(
+        "sglang.srt.entrypoints.http_server",
+        "sglang.srt.managers.scheduler",
+        "sglang.srt.managers.detokenizer_manager",
+    ),
 )

@@ -131,4 +131,17 @@ ADAPTER = Adapter(
         "gpu-memory-utilization": "hardware.gpu_memory_utilization",
     },
     reasoning_fields=("reasoning", "reasoning_content"),
+    preload=(
+        "vllm.entrypoints.openai.api_server",
+        "vllm.entrypoints.launchers.api_server.entry",  # where newer versions have what that was
+        "vllm.v1.engine.async_llm",
+        "vllm.v1.engine.core",
+        "vllm.v1.executor.multiproc_executor",
+        "vllm.v1.worker.gpu_worker",
+        "vllm.model_executor.models.llama",  # and with it the layers that most models are made of
+        "vllm.model_executor.models.qwen2",
+    ),
+    # The engine core and its workers are then copies of this process instead of importing it all again. vLLM
+    # spawns them all the same where that would not be safe: CUDA in use, NUMA binding, a CPU.
+    preload_env={"VLLM_WORKER_MULTIPROC_METHOD": "fork"},
 )

@@ -50,6 +50,7 @@ RULES: Mapping[str, Rule] = {
     "tensor_parallel_size": Rule(lambda v: v == "auto" or COUNT.ok(v), "auto, or a whole number from 1 up"),
     "dry_run": _one_of(True, False, "json"),
     "rerun": _one_of("failed", "none", "all"),
+    "prepare": _one_of("auto", "on", "off"),
     "sampling.temperature": _optional(Rule(_number(lambda v: v >= 0), "a number from 0 up")),
     "sampling.top_p": _optional(UNIT),
     "sampling.top_k": _optional(
