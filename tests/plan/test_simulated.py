@@ -1,0 +1,175 @@
+"""A simulated engine in the plan: what it is told, what it cannot do, and that it is shown apart."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from orchestrator.cluster.run import _local_resources
+from orchestrator.engines.launch import build_launch
+from orchestrator.engines.simulated import ADAPTER
+from orchestrator.engines.simulated.settings import Settings, parse
+from orchestrator.errors import ConfigError
+from orchestrator.paths import conf_dir
+from orchestrator.plan.hardware import resolve
+from orchestrator.plan.identify import identify
+from orchestrator.plan.plan import Job, Plan, make_plan
+from orchestrator.plan.show import show
+from orchestrator.plan.validity import skip_reason
+from tests.support.compose import config_of
+
+MODELS = sorted(file.stem for file in (conf_dir() / "model").glob("*.yaml"))
+GPUS = sorted(
+    file.stem for file in (conf_dir() / "hardware").glob("*.yaml") if file.stem not in ("auto", "cpu")
+)
+
+
+def plan_of(folder: Path, *cells: tuple[str, ...]) -> Plan:
+    jobs = [Job(cell, config_of(*cell, f"results_dir={folder}")) for cell in cells]
+    return make_plan(jobs)
+
+
+def settings_of(*overrides: str) -> Settings:
+    """What the server itself makes of its command line."""
+    config = config_of("engine=simulated", *overrides)
+    launch = build_launch(config, hardware="gpu", tensor_parallel_size=2)
+    words = ADAPTER.command(launch)
+    return parse(words[words.index("-c") + 2 :])[0]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_whole_catalogue_can_be_simulated_on_every_gpu(model: str) -> None:
+    planned = {}
+    for gpu in GPUS:
+        config = config_of("engine=simulated", f"model={model}", f"hardware={gpu}")
+        found = identify(config, (), config.hardware)
+        planned[gpu] = found.reason
+        assert found.reason is None or found.reason.startswith("does not fit"), (gpu, found.reason)
+    assert planned["h200"] is None
+
+
+def test_it_is_told_what_the_catalogue_knows() -> None:
+    settings = settings_of("model=r1-7b", "opt=[fp8,kv-fp8]", "hardware=h200")
+    assert settings.parameters_b == pytest.approx(7.6, abs=0.1)
+    assert settings.weights_gib == pytest.approx(8.1, abs=0.1)
+    assert settings.kv_bytes_per_token == 28672
+    assert (settings.bandwidth_gb_s, settings.bf16_tflops) == (4800, 989)
+    assert settings.compute_8bit
+    assert settings.reasoning
+    assert not settings.enable_prefix_caching
+    assert settings.max_model_len == 34816
+    assert settings_of("opt=prefix-cache").enable_prefix_caching
+    assert settings_of("opt=chunked-prefill").max_num_batched_tokens == 2048
+
+
+def test_every_setting_can_be_given_by_its_flag() -> None:
+    given = {
+        "speed": 4.0,
+        "accuracy": 0.0,
+        "mean-output-tokens": 33.0,
+        "start-seconds": 0.0,
+        "oom-at-start": True,
+        "crash-after-requests": 5,
+        "kv-gib": 0.5,
+    }
+    settings = settings_of(*(f"++engine.args.{name}={value}" for name, value in given.items()))
+    assert {name: getattr(settings, name.replace("-", "_")) for name in given} == given
+    assert {field.name for field in fields(Settings)} >= {name.replace("-", "_") for name in given}
+
+
+@pytest.mark.parametrize(
+    ("arg", "why"),
+    [
+        ("sped=2", "is no flag of the simulated engine; it has .*speed"),
+        ("speed=0", "must be above 0"),
+        ("speed=fast", "must be a number"),
+        ("accuracy=1.5", "from 0 to 1"),
+        ("crash-after-requests=1.5", "whole number"),
+        ("oom-at-start=1", "true or false"),
+        ("tensor-parallel-size=2", "is set by tensor_parallel_size"),
+    ],
+)
+def test_a_wrong_argument_is_said_before_anything_starts(arg: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=rf"engine\.args\.{arg.split('=')[0]}.*{why}"):
+        settings_of(f"++engine.args.{arg}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "why"),
+    [
+        (("hardware=cpu",), "needs a GPU whose memory_gib is known"),
+        (("hardware=auto",), "needs a GPU"),
+        (("hardware=h200", "hardware.bandwidth_gb_s=null"), "bandwidth_gb_s"),
+        (("model.kv_heads=null",), r"needs model\.kv_heads"),
+        (("opt=spec-ngram",), "has no measurement to follow"),
+        (("model=r1-70b", "hardware=l40s", "tensor_parallel_size=1"), "does not fit"),
+    ],
+)
+def test_what_it_cannot_simulate_is_skipped_with_the_reason(overrides: tuple[str, ...], why: str) -> None:
+    config = config_of("engine=simulated", *overrides)
+    hardware = resolve(config.hardware, None)
+    found = identify(config, (), hardware)
+    assert found.reason is not None
+    assert re.search(why, found.reason), found.reason
+
+
+def test_its_default_hardware_is_declared_and_gives_way_to_the_users() -> None:
+    assert config_of("engine=simulated").hardware.name == "h200"
+    assert config_of("engine=simulated", "hardware=h100").hardware.name == "h100"
+    assert config_of().hardware.name == "auto"
+
+
+def test_neither_engine_nor_speed_nor_fault_can_be_mistaken_for_another_cell(tmp_path: Path) -> None:
+    plan = plan_of(
+        tmp_path,
+        ("engine=simulated",),
+        ("engine=vllm", "hardware=h200"),
+        ("engine=simulated", "++engine.args.speed=2"),
+        ("engine=simulated", "++engine.args.crash-after-requests=2"),
+    )
+    assert len({planned.cell.cell_id for planned in plan.cells}) == 4
+    assert [planned.cell.simulated for planned in plan.cells] == [True, False, True, True]
+
+
+def test_a_mixed_plan_is_two_tables_and_two_sums(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, ("engine=simulated", "limit=8"), ("engine=vllm", "hardware=h200", "limit=8"))
+    said = io.StringIO()
+    show(plan, Console(file=said, width=160))
+    real, simulated = said.getvalue().split("SIMULATED, nothing will be measured")
+    assert "vllm" in real
+    assert "simulated" not in real
+    assert "vllm" not in simulated
+    document = plan.to_json()
+    assert [one["simulated"] for one in document["cells"]] == [True, False]
+    assert {one["engine"]: one["simulated"] for one in document["deployments"]} == {
+        "simulated": True,
+        "vllm": False,
+    }
+    hours = {one["engine"]: one["estimated_gpu_hours"] for one in document["deployments"]}
+    assert document["totals"]["gpu_hours"] == hours["vllm"]
+    assert document["totals"]["simulated_gpu_hours"] == hours["simulated"]
+    assert all(
+        plan.label(planned.cell).startswith("SIMULATED ") == planned.cell.simulated for planned in plan.cells
+    )
+    assert [one.label.count("SIMULATED") for one in plan.deployments] == [
+        int(one.simulated) for one in plan.deployments
+    ]
+
+
+def test_gpus_are_declared_only_where_nothing_real_could_get_them(tmp_path: Path) -> None:
+    simulated, real = ("engine=simulated", "limit=8"), ("engine=vllm", "hardware=h200", "limit=8")
+    cpus, declared = _local_resources(plan_of(tmp_path, simulated))
+    assert declared == {"GPU": 8.0, "accelerator_type:H200": 1.0}
+    assert cpus == 48
+    assert _local_resources(plan_of(tmp_path, simulated, real))[1] is None
+    assert _local_resources(plan_of(tmp_path, real))[1] is None
+
+
+def test_skipping_is_decided_without_the_engine() -> None:
+    config = config_of("engine=simulated", "model=smollm2-135m")
+    assert skip_reason(config, config.hardware) is None
