@@ -1,0 +1,95 @@
+"""The table of docs/h200.md, from what the sweeps stored:  python -m benchmarks.h200.table RESULTS"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.store.read import read_cells, read_telemetry
+
+Row = Mapping[str, Any]
+
+
+def _ms(row: Row, key: str) -> str:
+    return "" if row[key] is None else f"{1000 * row[key]:,.{0 if row[key] > 0.1 else 1}f}"
+
+
+def _percent(row: Row, key: str) -> str:
+    return "" if row[key] is None else f"{100 * row[key]:.0f} %"
+
+
+def _load(row: Row) -> str:
+    if row["load"] == "closed":
+        return f"closed, {row['concurrency']}"
+    return f"{row['load']}, {row['request_rate']:g}/s, burstiness {row['burstiness']:g}"
+
+
+def _accuracy(row: Row) -> str:
+    if row["accuracy"] is None:
+        return ""
+    low, high = 100 * row["accuracy_low"], 100 * row["accuracy_high"]
+    return f"{100 * row['accuracy']:.1f} % [{low:.1f}, {high:.1f}]"
+
+
+COLUMNS: Mapping[str, Callable[[Row], str]] = {
+    "study": lambda row: row["study"],
+    "model": lambda row: row["model"],
+    "engine": lambda row: f"{row['engine']} {row['engine_version']}",
+    "opt": lambda row: "+".join(row["opt"]),
+    "dataset": lambda row: row["dataset"],
+    "load": _load,
+    "requests": lambda row: f"{row['requests_ok']}/{row['requests_total']}",
+    "prompt tokens": lambda row: f"{row['prompt_tokens_mean']:.0f}" if row.get("prompt_tokens_mean") else "",
+    "output tokens/s": lambda row: f"{row['output_token_per_s']:,.0f}" if row["output_token_per_s"] else "",
+    "TTFT p50 ms": lambda row: _ms(row, "ttft_s_p50"),
+    "TTFT p99 ms": lambda row: _ms(row, "ttft_s_p99"),
+    "TPOT p50 ms": lambda row: _ms(row, "tpot_s_p50"),
+    "KV max": lambda row: _percent(row, "kv_usage_max"),
+    "hits": lambda row: _percent(row, "prefix_hit_rate"),
+    "accepted": lambda row: _percent(row, "spec_acceptance_rate"),
+    "GPU busy": lambda row: _percent(row, "gpu_util"),
+    "J/token": lambda row: f"{row['joule_per_output_token']:.2f}" if row["joule_per_output_token"] else "",
+    "accuracy": _accuracy,
+    "clients": lambda row: str(json.loads(row["provenance"]).get("client_processes", "")),
+    "send lag p99 ms": lambda row: _ms(row, "send_lag_s_p99"),
+    "start s": lambda row: f"{row['deployment_start_s']:.0f}" if row["deployment_start_s"] else "",
+    "verdict": lambda row: " ".join([row["status"], *row["flags"]]),
+}
+
+
+def markdown(results: Path) -> str:
+    """One row per stored cell of every study under ``results``; columns empty for all are left out."""
+    rows = [row for study in sorted(results.glob("*/cells")) for row in _rows(study.parent)]
+    if not rows:
+        return "no cell is stored\n"
+    cells = {name: [show(row) for row in rows] for name, show in COLUMNS.items()}
+    kept = {name: values for name, values in cells.items() if any(values)}
+    lines = [list(kept), ["---"] * len(kept), *map(list, zip(*kept.values(), strict=True))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _rows(study_dir: Path) -> Sequence[Row]:
+    found = []
+    for row in read_cells(study_dir).to_pylist():
+        found.append(row | {"gpu_util": _gpu_util(study_dir, row["cell_id"])})
+    order = ("model", "engine", "dataset", "load", "concurrency", "opt")
+    return sorted(found, key=lambda row: [str(row[key] or "").rjust(8) for key in order])
+
+
+def _gpu_util(study_dir: Path, cell_id: str) -> float | None:
+    """Mean over the samples and GPUs of the share of time in which a kernel ran; None without a GPU."""
+    try:
+        samples = read_telemetry(study_dir, cell_id)["gpu_util"].to_pylist()
+    except FileNotFoundError:
+        return None
+    values = [value for sample in samples if sample for value in sample]
+    return float(np.mean(values)) if values else None
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown(Path(sys.argv[1])))
