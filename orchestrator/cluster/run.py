@@ -34,13 +34,14 @@ def run_plan(plan: Plan, console: Console) -> None:
 
 
 def _local_resources(plan: Plan) -> tuple[float, dict[str, float] | None]:
-    """The CPUs that a local Ray must have, and what else it is to declare: for a plan that is simulated
-    throughout, a node of the hardware that the plan says; else nothing, so that no real engine is given a
-    GPU that is not there."""
+    """The CPUs that a local Ray must have, and what else it is to declare: where every engine that reserves
+    GPUs is simulated, a node of the hardware that the plan says; else nothing, so that no real engine is
+    given a GPU that is not there."""
     cpus = max(needs(deployment).cpus for deployment in plan.deployments)
-    if not all(deployment.config.engine.simulated for deployment in plan.deployments):
+    on_gpus = [deployment for deployment in plan.deployments if deployment.needs_gpu]
+    if not on_gpus or not all(deployment.simulated for deployment in on_gpus):
         return cpus, None
-    kinds = [deployment.hardware for deployment in plan.deployments]
+    kinds = [deployment.hardware for deployment in on_gpus]
     labels = {one.ray_accelerator_type for one in kinds if one.ray_accelerator_type}
     return (
         max(cpus, *(one.cpus * one.gpus_per_node for one in kinds)),

@@ -168,6 +168,9 @@ def test_gpus_are_declared_only_where_nothing_real_could_get_them(tmp_path: Path
     assert cpus == 48
     assert _local_resources(plan_of(tmp_path, simulated, real))[1] is None
     assert _local_resources(plan_of(tmp_path, real))[1] is None
+    on_the_cpu = ("engine=vllm", "hardware=cpu", "limit=8")
+    assert _local_resources(plan_of(tmp_path, on_the_cpu))[1] is None
+    assert _local_resources(plan_of(tmp_path, simulated, on_the_cpu))[1] == declared
 
 
 def test_skipping_is_decided_without_the_engine() -> None:
