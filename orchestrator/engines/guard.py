@@ -1,13 +1,17 @@
 """The process between a worker and its engine: nothing below it outlives the worker. Standard library only,
 run as a file, isolated (``python -I -S``), so that it is up in some 20 ms:
 
-    python -I -S guard.py LIFE_FD GRACE_S COMMAND...
+    python -I -S guard.py LIFE_FD SHARED_FD GRACE_S COMMAND...
 
 ``LIFE_FD`` is the read end of a pipe whose write end only the worker holds: when it closes, by intention or
 because the worker was killed, the engine gets SIGTERM, ``GRACE_S`` seconds, and SIGKILL, and so does every
 process below it. Orphans are adopted (child subreaper), so that a process that forked twice or started its
 own session is found as well. There are two guards, one below the other, so that each can clean up after the
 other should the kernel kill it. Exits with the engine's code, or 128 + signal.
+
+A killed engine leaves its shared memory behind, files in /dev/shm with names drawn at random. Those that are
+new since the guard began and that a process below has open or mapped are noted every few seconds, in the
+memory file ``SHARED_FD``, which whoever cleans up last reads: they are removed once nobody uses them.
 """
 
 from __future__ import annotations
@@ -23,17 +27,21 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 POLL_S = 0.1
+SHARED = Path("/dev/shm")
+NOTE_EVERY_S = 5.0
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
-def main(life_fd: int, grace_s: float, command: list[str]) -> int:
+def main(life_fd: int, shared_fd: int, grace_s: float, command: list[str]) -> int:
     """The outer process: waits for the inner one, and ends what that leaves should it be killed."""
+    os.set_inheritable(shared_fd, False)
+    shared = Shared(shared_fd, frozenset(_names()))
     _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     outer = os.getpid()
     inner = os.fork()
     if inner == 0:
         _prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        os._exit(_guard(outer, life_fd, grace_s, command))
+        os._exit(_guard(outer, life_fd, shared, grace_s, command))
     code: int | None = None
     while code is None:
         pid, status = os.waitpid(-1, 0)
@@ -41,10 +49,11 @@ def main(life_fd: int, grace_s: float, command: list[str]) -> int:
             ended = os.waitstatus_to_exitcode(status)
             code = ended if ended >= 0 else 128 - ended
     _end_everything(inner)
+    remove_unused(shared_fd)
     return code
 
 
-def _guard(parent: int, life_fd: int, grace_s: float, command: list[str]) -> int:
+def _guard(parent: int, life_fd: int, shared: Shared, grace_s: float, command: list[str]) -> int:
     """The inner process: runs the engine and holds the other end of the worker's life."""
     os.set_inheritable(life_fd, False)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -69,9 +78,11 @@ def _guard(parent: int, life_fd: int, grace_s: float, command: list[str]) -> int
         if wake_fd in ready:
             os.read(wake_fd, 512)
         code = _reap(engine)
+        shared.note()
         # The parent's number is looked at too: a child that the worker forked may hold the pipe open.
         stopping = stopping or life_fd in ready or os.getppid() != parent
 
+    shared.note(at_once=True)
     if code is None:
         _signal(engine, signal.SIGTERM)
         deadline = time.monotonic() + grace_s
@@ -79,8 +90,63 @@ def _guard(parent: int, life_fd: int, grace_s: float, command: list[str]) -> int
             time.sleep(POLL_S)
             code = _reap(engine)
     ended = _end_everything(engine)
+    remove_unused(shared.fd)
     code = ended if code is None else code
     return 0 if code is None else code
+
+
+class Shared:
+    """The shared memory of the processes below this one, noted in the memory file ``fd``. ``before`` are the
+    names that were there first, which are somebody else's: weights, say."""
+
+    def __init__(self, fd: int, before: frozenset[str]) -> None:
+        self.fd = fd
+        self._before = before
+        self._noted: set[str] = set()
+        self._due_s = 0.0
+
+    def note(self, *, at_once: bool = False) -> None:
+        now_s = time.monotonic()
+        if now_s < self._due_s and not at_once:
+            return
+        self._due_s = now_s + NOTE_EVERY_S
+        new = _used(_descendants(os.getpid())) - self._before - self._noted
+        if new:
+            self._noted |= new
+            os.pwrite(self.fd, "\n".join(sorted(self._noted)).encode(), 0)
+
+
+def remove_unused(fd: int) -> None:
+    """Removes the shared memory noted in ``fd`` that no living process has open or mapped."""
+    noted = set(os.pread(fd, os.fstat(fd).st_size, 0).decode().split("\n")) & set(_names())
+    if not noted:
+        return
+    everybody = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    for name in noted - _used(everybody):
+        with suppress(OSError):
+            (SHARED / name).unlink()
+
+
+def _names() -> list[str]:
+    with suppress(OSError):
+        return [entry.name for entry in os.scandir(SHARED) if entry.is_file(follow_symlinks=False)]
+    return []
+
+
+def _used(pids: list[int]) -> set[str]:
+    """The files directly in /dev/shm that one of the processes has open or mapped."""
+    found: set[str] = set()
+    for pid in pids:
+        with suppress(OSError):
+            for line in Path(f"/proc/{pid}/maps").read_bytes().splitlines():
+                if b" /dev/shm/" in line:
+                    found.add(os.fsdecode(line.split(None, 5)[5]))
+        with suppress(OSError):
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(OSError):
+                    found.add(str(link.readlink()))
+    names = {path.removeprefix("/dev/shm/") for path in found if path.startswith("/dev/shm/")}
+    return {name for name in names if "/" not in name and not name.endswith(" (deleted)")}
 
 
 def _end_everything(child: int) -> int | None:
@@ -154,4 +220,4 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]))
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), sys.argv[4:]))

@@ -91,7 +91,9 @@ class Server:
             log.flush()
             self._starting_from = self._serving_from = log.tell()
             life_fd, self._life_write_fd = os.pipe()
-            guarded = [sys.executable, "-I", "-S", guard.__file__, str(life_fd), str(stop_timeout_s)]
+            self._shared_fd = os.memfd_create("shared-memory")
+            fds = (life_fd, self._shared_fd)
+            guarded = [sys.executable, "-I", "-S", guard.__file__, *map(str, fds), str(stop_timeout_s)]
             if launch.hardware == "cpu":
                 guarded = [*YIELD_TO_CLIENT, *guarded]
             try:
@@ -101,11 +103,12 @@ class Server:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=dict(env or {}) | clean_environment(adapter, launch, os.environ),
-                    pass_fds=(life_fd, *pass_fds),
+                    pass_fds=(*fds, *pass_fds),
                     start_new_session=True,  # Ctrl-C is the driver's to handle
                 )
             except BaseException:
                 os.close(self._life_write_fd)
+                os.close(self._shared_fd)
                 raise
             finally:
                 os.close(life_fd)
@@ -173,6 +176,8 @@ class Server:
             with suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(left, timeout=KILL_MARGIN_S)
+        guard.remove_unused(self._shared_fd)
+        os.close(self._shared_fd)
         self._mask_key()
 
     def wait_until_ready(self, timeout_s: float, cancelled: Callable[[], bool] = lambda: False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 PORT, MODE = int(sys.argv[1]), sys.argv[2]
+kept: list[object] = []
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -68,6 +70,17 @@ def fork_a_daemon(pid_file: Path) -> None:
     os.wait()
 
 
+def share_memory(names: Path) -> None:
+    """As engines do: some that stays open, some that is only mapped, and none of it ever unlinked."""
+    made = [Path("/dev/shm") / f"psm_{os.getpid()}_{kind}" for kind in ("open", "mapped")]
+    for path in made:
+        path.write_bytes(bytes(4096))
+    kept.append(made[0].open("rb"))
+    with made[1].open("r+b") as file:
+        kept.append(mmap.mmap(file.fileno(), 4096))
+    names.write_text("\n".join(map(str, made)))
+
+
 def main() -> None:
     if MODE == "dies":
         print("INFO loading", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate", sep="\n")
@@ -76,6 +89,8 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if MODE == "daemon":
         fork_a_daemon(Path(sys.argv[3]))
+    if MODE == "shares":
+        share_memory(Path(sys.argv[3]))
     if MODE == "never":
         time.sleep(300)
     if MODE == "talkative":

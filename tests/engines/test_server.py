@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from contextlib import AbstractContextManager
@@ -272,6 +273,55 @@ def test_nothing_is_left_when_the_parent_is_killed(
     parent.send_signal(number)
     parent.wait()
     assert all_gone(pids, within_s=4)
+
+
+def shared(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[Server]:
+    """An engine that makes shared memory and never removes it; its names are in the file ``names``."""
+    monkeypatch.setattr(server_module, "KILL_MARGIN_S", 1.0)
+    return start(fake_adapter("shares", tmp_path / "names"), log, stop_s=1)
+
+
+def noted(server: Server, wanted: set[str]) -> bool:
+    deadline = time.monotonic() + 10
+    while {f"/dev/shm/{name}" for name in os.pread(server._shared_fd, 4096, 0).decode().split()} != wanted:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+@pytest.mark.parametrize(
+    "killed",
+    [slice(0, 0), slice(2, 3), slice(0, 1), slice(1, 2), slice(0, 2), slice(0, 3)],
+    ids=["nobody", "engine", "outer guard", "inner guard", "both guards", "all"],
+)
+def test_no_shared_memory_is_left_whoever_is_killed(
+    log: Path, tmp_path: Path, killed: slice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with shared(log, tmp_path, monkeypatch) as server:
+        made = (tmp_path / "names").read_text().split()
+        assert len(made) == 2
+        assert all(map(os.path.exists, made))
+        assert noted(server, set(made))
+        for pid in tree(server.pid)[killed]:
+            os.kill(pid, signal.SIGKILL)
+    assert not any(map(os.path.exists, made))
+
+
+def test_shared_memory_that_somebody_else_uses_or_had_before_stays(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as before:
+        with shared(log, tmp_path, monkeypatch) as server:
+            made = (tmp_path / "names").read_text().split()
+            assert noted(server, set(made))
+            used = os.open(made[0], os.O_RDONLY)
+        try:
+            assert Path(before.name).exists()
+            assert [Path(path).exists() for path in made] == [True, False]
+        finally:
+            os.close(used)
+            Path(made[0]).unlink()
 
 
 @pytest.mark.parametrize(("mode", "empty"), [("silent", True), ("silent-held", False)])
