@@ -100,3 +100,24 @@ def test_streams_that_break_are_errors_not_short_answers(tmp_path: Path) -> None
     assert code == 1
     assert row["error_rate"] == 1.0
     assert row["accuracy"] is None
+
+
+def test_answers_are_as_long_as_the_distribution_says(tmp_path: Path) -> None:
+    """The scripted server answers with max_tokens tokens, as an engine does that ignores the end."""
+    with scripted_server.serve(Script(ttft_s=0.01, gap_s=0.001)) as port:
+        dummy = ("weights=dummy", "output_length=uniform:5:20", "max_tokens=16", "dataset=random")
+        code, output, (row,) = measured(tmp_path, port, *dummy)
+    assert code == 0, output
+    assert row["accuracy"] is None
+    requests = pq.ParquetFile(tmp_path / "default" / "requests" / f"{row['cell_id']}.parquet").read()
+    lengths = requests["output_tokens"].to_pylist()
+    assert set(lengths) <= set(range(5, 17))
+    assert len(set(lengths)) > 3
+
+
+def test_a_server_that_stops_early_makes_forced_lengths_invalid(tmp_path: Path) -> None:
+    with scripted_server.serve(Script(tokens=7, ttft_s=0.01, gap_s=0.001)) as port:
+        code, _, (row,) = measured(tmp_path, port, "weights=dummy", "output_length=8")
+    assert code == 1
+    assert row["status"] == "invalid"
+    assert row["flags"] == ["length_missed"]

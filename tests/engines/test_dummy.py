@@ -1,17 +1,20 @@
-"""A model folder from the catalogue alone; tests/engines/test_real_engines.py serves one."""
+"""A model folder from the catalogue alone."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from orchestrator.config import ModelConfig
+from orchestrator.config import EngineConfig, ModelConfig
 from orchestrator.datasets.random_words import WORDS
 from orchestrator.engines import dummy, weights
 from orchestrator.engines.launch import build_launch
+from orchestrator.engines.version import interpreter
 from orchestrator.errors import ConfigError
 from orchestrator.plan.hardware import resolve
 from orchestrator.plan.validity import skip_reason
@@ -36,25 +39,27 @@ def test_the_architecture_has_the_models_parameters_to_the_last_one(name: str) -
     assert parameters(dummy.config_json(model)) == round(model.parameters_b * 1e9)
 
 
-def small(**changes: object) -> ModelConfig:
-    values: dict[str, object] = {
-        "architecture": "LlamaForCausalLM",
-        "layers": 2,
-        "hidden_size": 64,
-        "heads": 4,
-    }
-    values |= {"kv_heads": 2, "head_dim": 16, "vocab_size": 4096, "intermediate_size": 128}
-    return ModelConfig(name="m", **(values | changes))  # type: ignore[arg-type]
+SMALL = ModelConfig(
+    name="m",
+    architecture="LlamaForCausalLM",
+    layers=2,
+    hidden_size=64,
+    heads=4,
+    kv_heads=2,
+    head_dim=16,
+    vocab_size=4096,
+    intermediate_size=128,
+)
 
 
 def test_the_vocabulary_has_its_true_size_and_no_id_twice() -> None:
-    made = dummy.tokenizer_json(small())
+    made = dummy.tokenizer_json(SMALL)
     ids = [*made["model"]["vocab"].values(), *(token["id"] for token in made["added_tokens"])]
     assert sorted(ids) == list(range(4096))
 
 
 def test_every_word_of_a_random_prompt_is_one_token() -> None:
-    made = dummy.tokenizer_json(small())["model"]
+    made = dummy.tokenizer_json(SMALL)["model"]
     ranks = {tuple(merge): rank for rank, merge in enumerate(made["merges"])}
     for word in WORDS:
         pieces = list("Ġ" + word)
@@ -67,9 +72,9 @@ def test_every_word_of_a_random_prompt_is_one_token() -> None:
 
 def test_what_the_catalogue_does_not_say_is_named() -> None:
     with pytest.raises(ConfigError, match="model=m: weights=dummy needs intermediate_size"):
-        dummy.config_json(small(intermediate_size=None))
+        dummy.config_json(replace(SMALL, intermediate_size=None))
     with pytest.raises(ConfigError, match=r"model\.architecture=GPT: weights=dummy knows Llama"):
-        dummy.config_json(small(architecture="GPT"))
+        dummy.config_json(replace(SMALL, architecture="GPT"))
 
 
 def test_random_weights_need_neither_hub_nor_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,3 +119,26 @@ def test_what_random_weights_cannot_show_is_skipped(tmp_path: Path) -> None:
     assert reason("model=llama-3.1-8b", "opt=[awq]") is None
     assert "draft" in str(reason("model=r1-32b", "opt=[spec-draft]"))
     assert "model.path" in str(reason("model=r1-7b", "opt=[awq]", f"model.path={tmp_path}"))
+
+
+READ = """
+import json, sys
+from transformers import AutoConfig, AutoTokenizer
+config, tokenizer = (kind.from_pretrained(sys.argv[1]) for kind in (AutoConfig, AutoTokenizer))
+words = [len(tokenizer.encode(" " + word)) for word in sys.argv[3:]]
+print(json.dumps([config.vocab_size, len(tokenizer), words, tokenizer.decode(tokenizer.encode(sys.argv[2]))]))
+"""
+
+
+@pytest.mark.engine
+def test_the_engines_own_libraries_read_it(tmp_path: Path) -> None:
+    python = interpreter(EngineConfig(name="vllm"))
+    model = config_of("model=r1-7b").model
+    dummy.write(model, tmp_path / "model")
+    text = "Natalia sold 48 clips — 日本."
+    said = subprocess.check_output(
+        [str(python), "-c", READ, str(tmp_path / "model"), text, *WORDS],
+        env={"HF_HUB_OFFLINE": "1"},
+        text=True,
+    )
+    assert json.loads(said.splitlines()[-1]) == [152064, 152064, [1] * len(WORDS), text]
