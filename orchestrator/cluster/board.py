@@ -1,33 +1,23 @@
-"""What a sweep is doing, for a person: a live table in a terminal, plain lines elsewhere, gauges in Ray."""
+"""What a sweep is doing, for a person: live in a terminal, plain lines elsewhere, metrics in Ray."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from orchestrator.cell import Cell
+from orchestrator.cluster.display import Display
 from orchestrator.cluster.measure import CellOutcome
+from orchestrator.cluster.progress import WAITING, Node, Progress
 from orchestrator.cluster.worker import WorkerProgress
 from orchestrator.plan.plan import Deployment, Plan
 from orchestrator.track.ray_metrics import SweepMetrics
 
-
-@dataclass(frozen=True)
-class _Line:
-    """One deployment's state. ``since`` is when its phase began, on the monotonic clock."""
-
-    deployment: Deployment
-    phase: str
-    since: float
-    cell: Cell | None = None
-    done: int = 0
-    load: WorkerProgress | None = None
+ROWS_BESIDE = 14  # of a terminal's lines, what everything but the deployments may take
+PUBLISH_S = 0.5  # how often what only grows is published
 
 
 class Board:
@@ -40,11 +30,12 @@ class Board:
         self._console = console
         self._metrics = metrics
         self._committed = committed
-        self._lines: dict[str, _Line] = {}
-        self._began = time.monotonic()
-        self._total = sum(len(deployment.cells) for deployment in plan.deployments)
-        self._counts = {"done": 0, "invalid": 0, "failed": 0}
-        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=2, transient=True)
+        self.state = Progress(plan)
+        self._reserved_s = self._window_s = self._published_s = 0.0
+        display = Display(self.state, max(4, console.height - ROWS_BESIDE))
+        self._live = Live(
+            get_renderable=display.render, console=console, refresh_per_second=2, transient=True
+        )
 
     def __enter__(self) -> Board:
         if self._console.is_terminal:
@@ -55,93 +46,92 @@ class Board:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._publish()
         if self._console.is_terminal:
             self._live.stop()
 
+    def nodes(self, nodes: Mapping[str, Node]) -> None:
+        """The cluster's live nodes, by their id: their GPUs and how many others hold."""
+        self.state.nodes = dict(nodes)
+        self._publish()
+
+    def placed(
+        self, deployment: Deployment, nodes: Sequence[str], gpus_per_node: float, slot: Hashable = None
+    ) -> None:
+        """The deployment is served on these nodes now; ``slot`` tells its places apart where it has several,
+        and stays the same when it serves one deployment after another."""
+        self.state.hold(deployment.deployment_id if slot is None else slot, deployment, nodes, gpus_per_node)
+        self._publish()
+
+    def parked(self, slot: Hashable) -> None:
+        """The slot is still held, and serves none."""
+        if (held := self.state.held.get(slot)) is not None:
+            self.state.hold(slot, None, held.nodes, held.gpus)
+        self._publish()
+
+    def freed(self, slot: Hashable) -> None:
+        """The slot's GPUs were given back."""
+        self.state.free(slot)
+        self._publish()
+
     def waiting(self, deployment: Deployment) -> None:
-        self._set(deployment, "waiting for resources")
+        self.state.phase(deployment, WAITING)
+        self._publish()
 
     def starting(self, deployment: Deployment) -> None:
-        self._set(deployment, "starting the engine")
+        self.state.start(deployment)
+        self._publish()
         self._say(f"{deployment.label}: starting the engine for {len(deployment.cells)} cells")
 
     def serving(self, deployment: Deployment, started_in_s: float) -> None:
-        self._set(deployment, "ready")
+        self.state.serve(deployment, started_in_s)
+        self._publish()
         self._say(f"{deployment.label}: ready after {started_in_s:.1f} s")
 
     def measuring(self, deployment: Deployment, cell: Cell) -> None:
-        self._set(deployment, "warm-up", cell)
+        self.state.measure(deployment, cell)
         self._publish()
 
     def progress(self, deployment: Deployment, load: WorkerProgress) -> None:
-        line = self._lines[deployment.deployment_id]
-        if line.cell is not None and load.cell_id == line.cell.cell_id:
-            since = line.since if load.phase == line.phase else time.monotonic()
-            self._lines[deployment.deployment_id] = replace(line, phase=load.phase, since=since, load=load)
-            self._metrics.tokens(deployment.label, load)
+        if load.cell_id in self.state.runs:
+            self.state.load(load)
+            self._metrics.set("cell_output_tokens", load.output_tokens, deployment=deployment.label)
+            if self.state.now() - self._published_s > PUBLISH_S:
+                self._publish()
 
     def finished(self, deployment: Deployment, cell: Cell, outcome: CellOutcome) -> None:
-        self._counts[outcome.status] += 1
-        line = self._lines.get(deployment.deployment_id)
-        if line is not None:
-            self._lines[deployment.deployment_id] = replace(
-                line, done=line.done + 1, cell=None, phase="ready"
-            )
-        count = f"[{sum(self._counts.values())}/{self._total}]"
+        self.state.finish(deployment, cell, outcome)
+        count = f"[{self.state.finished}/{self.state.total}]"
         self._say(f"{count} {outcome.status:<7} {self._plan.label(cell)}{_figures(outcome)}")
-        self._metrics.cell_tokens(outcome.output_tokens)
+        self._metrics.add("output_tokens", outcome.output_tokens)
+        self._metrics.add("finished_cells", 1, status=outcome.status)
         self._publish()
         self._committed(cell)
 
     def ended(self, deployment: Deployment) -> None:
-        self._lines.pop(deployment.deployment_id, None)
-        self._publish()
-
-    def _set(self, deployment: Deployment, phase: str, cell: Cell | None = None) -> None:
-        before = self._lines.get(deployment.deployment_id)
-        done = before.done if before is not None else 0
-        self._lines[deployment.deployment_id] = _Line(deployment, phase, time.monotonic(), cell, done)
+        self.state.end(deployment)
+        self._metrics.set("cell_output_tokens", 0, deployment=deployment.label)
         self._publish()
 
     def _publish(self) -> None:
-        live = sum(line.phase not in ("waiting for resources",) for line in self._lines.values())
-        running = sum(line.cell is not None for line in self._lines.values())
-        waiting = self._total - sum(self._counts.values()) - running
-        self._metrics.cells(self._counts | {"running": running, "waiting": waiting})
-        self._metrics.deployments(live)
+        state, metrics = self.state, self._metrics
+        self._published_s = state.now()
+        metrics.set_each("cells", "status", state.cells())
+        metrics.set_each("deployments", "phase", state.deployments())
+        metrics.set_each("gpus", "state", state.gpus())
+        metrics.set("output_tokens_per_second", state.token_per_s())
+        if (left_s := state.left_s()) is not None:
+            metrics.set("eta_seconds", left_s)
+        if (efficiency := state.efficiency()) is not None:
+            metrics.set("efficiency", efficiency)
+        reserved_s = state.reserved_s()
+        metrics.add("reserved_gpu_seconds", reserved_s - self._reserved_s)
+        metrics.add("window_gpu_seconds", state.window_s - self._window_s)
+        self._reserved_s, self._window_s = reserved_s, state.window_s
 
     def _say(self, text: str) -> None:
-        elapsed = time.monotonic() - self._began
-        self._console.print(f"{elapsed:7.1f} s  {text}", markup=False, highlight=False)
-
-    def _render(self) -> Table:
-        finished = sum(self._counts.values())
-        table = Table(
-            box=None,
-            pad_edge=False,
-            title_justify="left",
-            title=f"{finished}/{self._total} cells{self._eta()}",
-        )
-        for name in ("deployment", "cells", "phase", "requests", "tokens", "for"):
-            table.add_column(name, overflow="fold")
-        for line in self._lines.values():
-            load = line.load
-            table.add_row(
-                line.deployment.label,
-                f"{line.done}/{len(line.deployment.cells)}",
-                f"{line.phase}{f': {self._plan.label(line.cell)}' if line.cell else ''}",
-                f"{load.finished}/{load.requests}" if load and line.cell else "",
-                f"{load.output_tokens:,}" if load and line.cell else "",
-                f"{time.monotonic() - line.since:.0f} s",
-            )
-        return table
-
-    def _eta(self) -> str:
-        finished = sum(self._counts.values())
-        if not finished:
-            return ""
-        left = (time.monotonic() - self._began) / finished * (self._total - finished)
-        return f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
+        elapsed_s = self.state.now() - self.state.began_s
+        self._console.print(f"{elapsed_s:7.1f} s  {text}", markup=False, highlight=False)
 
 
 def _figures(outcome: CellOutcome) -> str:

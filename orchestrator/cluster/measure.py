@@ -23,6 +23,7 @@ from orchestrator.load.render import render
 from orchestrator.metrics.requests import truncated
 from orchestrator.metrics.summary import summarize
 from orchestrator.metrics.validity import Conduct, flags, status
+from orchestrator.metrics.window import measured_window
 from orchestrator.records import Endpoint, Grade, Item, Record, Request, Sample
 from orchestrator.store.write import commit
 from orchestrator.telemetry.engine import Sampler, assert_present
@@ -85,6 +86,7 @@ class CellOutcome:
     output_token_per_s: float | None
     engine_alive: bool
     cause: str | None = None
+    window_s: float | None = None  # from the first request sent to the last one ended
 
 
 @dataclass(frozen=True)
@@ -329,6 +331,7 @@ def _commit(
     )
     references = {item_id: item.reference for item_id, item in measured.items.items()}
     commit(site.study_dir, cell.cell_id, row, records, grades, measured.samples, references)
+    window = measured_window(records)
     return CellOutcome(
         cell_id=cell.cell_id,
         status=verdict,
@@ -339,4 +342,5 @@ def _commit(
         output_token_per_s=metrics["output_token_per_s"],
         engine_alive=dead is None,
         cause=None if dead is None else dead.cause,
+        window_s=None if window is None else window.duration_s,
     )

@@ -6,35 +6,33 @@ from collections.abc import Mapping
 
 from ray.util.metrics import Counter, Gauge
 
-from orchestrator.cluster.worker import WorkerProgress
+from orchestrator.track.metric_names import METRICS
 
 
 class SweepMetrics:
-    """Exposed by the node as ``ray_orchestrator_cells{status=}``, ``ray_orchestrator_deployments``,
-    ``ray_orchestrator_output_tokens_total`` and ``ray_orchestrator_cell_output_tokens{deployment=}``; each
-    carries the study's name."""
+    """Exposed by the node under `metric_names.exported`; each carries the study's name."""
 
     def __init__(self, study: str) -> None:
         self._study = {"study": study}
-        self._cells = Gauge("orchestrator_cells", "Cells of the sweep by status", ("study", "status"))
-        self._deployments = Gauge("orchestrator_deployments", "Engines starting or live", ("study",))
-        self._tokens = Counter("orchestrator_output_tokens", "Output tokens of finished cells", ("study",))
-        self._live_tokens = Gauge(
-            "orchestrator_cell_output_tokens",
-            "Output tokens of the running cell so far",
-            ("study", "deployment"),
-        )
+        self._metrics: dict[str, Gauge | Counter] = {}
+        for name, metric in METRICS.items():
+            kind = Gauge if metric.kind == "gauge" else Counter
+            self._metrics[name] = kind(f"orchestrator_{name}", metric.meaning, ("study", *metric.labels))
 
-    def cells(self, counts: Mapping[str, int]) -> None:
-        for status, count in counts.items():
-            self._cells.set(count, self._study | {"status": status})
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """What a gauge shows from now on. Raises KeyError for one that is not in the table."""
+        gauge = self._metrics[name]
+        assert isinstance(gauge, Gauge)
+        gauge.set(value, self._study | labels)
 
-    def deployments(self, live: int) -> None:
-        self._deployments.set(live, self._study)
+    def add(self, name: str, value: float, **labels: str) -> None:
+        """Raises a counter; what is not above 0 changes nothing."""
+        counter = self._metrics[name]
+        assert isinstance(counter, Counter)
+        if value > 0:
+            counter.inc(value, self._study | labels)
 
-    def cell_tokens(self, tokens: int) -> None:
-        if tokens:
-            self._tokens.inc(tokens, self._study)
-
-    def tokens(self, deployment: str, progress: WorkerProgress) -> None:
-        self._live_tokens.set(progress.output_tokens, self._study | {"deployment": deployment})
+    def set_each(self, name: str, label: str, values: Mapping[str, float]) -> None:
+        """A gauge with one value for each value of its label."""
+        for key, value in values.items():
+            self.set(name, value, **{label: key})

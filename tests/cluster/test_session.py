@@ -12,6 +12,7 @@ from orchestrator.cluster.session import ray_session
 from orchestrator.cluster.worker import EngineWorker, WorkerSpec
 from orchestrator.config import RayConfig, SweepConfig
 from orchestrator.errors import ConfigError, EngineError
+from orchestrator.track.metric_names import METRICS, exported
 from orchestrator.track.ray_metrics import SweepMetrics
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
@@ -28,12 +29,13 @@ def test_a_sweeps_state_is_among_rays_metrics_and_nothing_of_ray_is_left() -> No
     with ray_session(RayConfig(dashboard=False), 1.0) as session:
         assert session.local
         metrics = SweepMetrics("study-x")
-        metrics.cells({"done": 3, "waiting": 2})
-        metrics.deployments(1)
-        metrics.cell_tokens(640)
-        wanted = ("ray_orchestrator_cells", "ray_orchestrator_deployments", "ray_orchestrator_output_tokens")
+        metrics.set_each("cells", "status", {"done": 3, "waiting": 2})
+        for name, metric in METRICS.items():
+            labels = dict.fromkeys(metric.labels, "x")
+            metrics.set(name, 1, **labels) if metric.kind == "gauge" else metrics.add(name, 1, **labels)
+        wanted = [exported(name) for name in METRICS]
         deadline = time.monotonic() + 60
-        while not all(name in (page := metrics_page()) for name in wanted):
+        while not all(f"\n{name}{{" in (page := metrics_page()) for name in wanted):
             assert time.monotonic() < deadline, "the metrics did not appear"
             time.sleep(0.5)
         family = psutil.Process().children(recursive=True)
