@@ -188,6 +188,7 @@ class TimeoutConfig:
     """Seconds."""
 
     engine_start_s: float = 1200.0
+    weights_s: float = 7200.0  # what downloading a model's weights may add to that
     cell_s: float = 14400.0
     engine_stop_s: float = 30.0
 

@@ -25,3 +25,7 @@ class EngineError(OrchestratorError):
 
 class MeasurementError(OrchestratorError):
     """One cell could not be measured; the engine may be well."""
+
+
+class StorageError(OrchestratorError):
+    """Results cannot be stored any more, so nothing more is measured; what was finished is kept."""

@@ -71,7 +71,7 @@ def draw(
             # Others take whole GPUs of every second node; the others are left free.
             gpus=GPUS_PER_NODE - (rng.randint(0, shape.taken) if index % 2 else 0),
             cpus=CPUS_PER_NODE,
-            gpu_type=shape.types[index % len(shape.types)],
+            gpu_types=frozenset({shape.types[index % len(shape.types)]}),
         )
         for index in range(nodes)
     ]

@@ -66,7 +66,7 @@ def area_bound_s(works: Sequence[Work], nodes: Sequence[Node]) -> float:
     bounds = [_area_s(works) / sum(node.gpus for node in nodes)]
     for kind in {work.need.gpu_type for work in works} - {None}:
         mine = [work for work in works if work.need.gpu_type == kind]
-        bounds.append(_area_s(mine) / sum(node.gpus for node in nodes if node.gpu_type == kind))
+        bounds.append(_area_s(mine) / sum(node.gpus for node in nodes if kind in node.gpu_types))
     return max(bounds)
 
 

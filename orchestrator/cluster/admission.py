@@ -1,72 +1,43 @@
-"""Which deployments may start now: pure arithmetic on what is free."""
+"""What a deployment needs of a cluster's nodes, and whether they could ever give it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import ceil
+from collections.abc import Mapping, Sequence
 
+from orchestrator.cluster.packing import Need
 from orchestrator.plan.plan import Deployment
 
 EXTERNAL_CPUS = 1.0
 
 
-@dataclass(frozen=True)
-class Resources:
-    gpus: float
-    cpus: float
-
-    def __add__(self, other: Resources) -> Resources:
-        return Resources(self.gpus + other.gpus, self.cpus + other.cpus)
-
-    def __sub__(self, other: Resources) -> Resources:
-        return Resources(self.gpus - other.gpus, self.cpus - other.cpus)
-
-    def holds(self, other: Resources) -> bool:
-        return self.gpus >= other.gpus and self.cpus >= other.cpus
-
-
-def needs(deployment: Deployment) -> Resources:
-    """What a deployment reserves in all."""
-    cpus = EXTERNAL_CPUS if deployment.config.engine.name == "external" else deployment.hardware.cpus
-    return Resources(float(deployment.gpus), cpus * deployment.nodes)
-
-
-def bundles(deployment: Deployment) -> list[dict[str, float]]:
-    """The placement group's bundles: one a node, each with its share of the GPUs."""
-    need, nodes = needs(deployment), deployment.nodes
-    bundle = {"CPU": need.cpus / nodes}
-    if need.gpus:
-        bundle["GPU"] = float(ceil(need.gpus / nodes))
-        label = deployment.hardware.ray_accelerator_type
-        if label is not None:
-            bundle[f"accelerator_type:{label}"] = 0.001
-    return [dict(bundle) for _ in range(nodes)]
-
-
-def impossible(deployment: Deployment, nodes: Sequence[dict[str, float]]) -> str | None:
-    """Why no node of the cluster could ever hold one of the deployment's bundles; None when one could."""
-    (bundle, *_) = bundles(deployment)
-    fitting = [node for node in nodes if all(node.get(key, 0.0) >= value for key, value in bundle.items())]
-    if len(fitting) >= deployment.nodes:
-        return None
-    asked = ", ".join(
-        f"{value:g} {key}" for key, value in bundle.items() if not key.startswith("accelerator")
+def needs(deployment: Deployment) -> Need:
+    """Of each of its nodes. A group of GPUs larger than a node's takes whole nodes."""
+    hardware, nodes = deployment.hardware, deployment.nodes
+    external = deployment.config.engine.name == "external"
+    return Need(
+        gpus=float(-(-deployment.gpus // nodes)),
+        cpus=EXTERNAL_CPUS if external else hardware.cpus,
+        nodes=nodes,
+        gpu_type=hardware.ray_accelerator_type if deployment.gpus else None,
     )
+
+
+def bundles(need: Need) -> list[dict[str, float]]:
+    """The placement group's bundles: one a node, each with its share of the GPUs."""
+    bundle = {"CPU": need.cpus} | ({"GPU": need.gpus} if need.gpus else {})
+    return [dict(bundle) for _ in range(need.nodes)]
+
+
+def impossible(need: Need, nodes: Sequence[Mapping[str, float]]) -> str | None:
+    """Why these nodes, all of them empty, could not hold it; None when they could. ``nodes`` are Ray's
+    resources of each."""
+    wanted = bundles(need)[0] | ({f"accelerator_type:{need.gpu_type}": 0.001} if need.gpu_type else {})
+    fitting = [node for node in nodes if all(node.get(key, 0.0) >= value for key, value in wanted.items())]
+    if len(fitting) >= need.nodes:
+        return None
+    asked = ", ".join(f"{value:g} {key}" for key, value in bundles(need)[0].items())
     has = "; ".join(
         ", ".join(f"{node.get(key, 0.0):g} {key}" for key in ("CPU", "GPU") if key in node) for node in nodes
     )
-    label = deployment.hardware.ray_accelerator_type
-    kind = f" of type {label}" if label else ""
-    return f"needs {deployment.nodes} node(s) with {asked}{kind}; the cluster has: {has}"
-
-
-def admit(waiting: Sequence[Deployment], free: Resources) -> list[Deployment]:
-    """Those of ``waiting``, in order, that fit into what is free together; a smaller one behind one that does
-    not fit is let past it."""
-    admitted = []
-    for deployment in waiting:
-        if free.holds(needs(deployment)):
-            free = free - needs(deployment)
-            admitted.append(deployment)
-    return admitted
+    kind = f" of type {need.gpu_type}" if need.gpu_type else ""
+    return f"needs {need.nodes} node(s) with {asked}{kind}; the cluster has: {has}"

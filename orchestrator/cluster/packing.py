@@ -13,7 +13,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-WORTH = 0.25  # a further engine must bring the end forward by this share of its own start
+WORTH = 0.25  # a further engine must bring the end forward by this share of its own start,
+WORTH_S = 10.0  # and by this much
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,14 @@ class Node:
     node_id: str
     gpus: float
     cpus: float
-    gpu_type: str | None = None
+    gpu_types: frozenset[str] = frozenset()
 
     def holds(self, need: Need) -> bool:
-        return self.gpus >= need.gpus and self.cpus >= need.cpus and need.gpu_type in (None, self.gpu_type)
+        return (
+            self.gpus >= need.gpus
+            and self.cpus >= need.cpus
+            and (need.gpu_type is None or need.gpu_type in self.gpu_types)
+        )
 
     def plus(self, need: Need, times: int = 1) -> Node:
         return replace(self, gpus=self.gpus + times * need.gpus, cpus=self.cpus + times * need.cpus)
@@ -142,7 +147,7 @@ def widen(serving: Sequence[Serving], nodes: Sequence[Node]) -> list[Start]:
         serving.remove(last)
         saved_s = (last.left_s - last.engines * last.start_s) / (last.engines * (last.engines + 1))
         chosen = _best_fit(last.need, free.values())
-        if chosen is None or last.cells <= last.engines or saved_s < WORTH * last.start_s:
+        if chosen is None or last.cells <= last.engines or saved_s < max(WORTH * last.start_s, WORTH_S):
             continue
         starts.append(Start(last.key, chosen))
         free |= {name: free[name].plus(last.need, -1) for name in chosen}

@@ -11,6 +11,7 @@ from orchestrator.cluster.admission import needs
 from orchestrator.cluster.board import Board
 from orchestrator.cluster.schedule import run_deployments
 from orchestrator.cluster.session import Session, ray_session
+from orchestrator.errors import StorageError
 from orchestrator.plan.plan import Plan
 from orchestrator.store.write import clean_partial
 from orchestrator.track.ray_metrics import SweepMetrics
@@ -29,8 +30,11 @@ def run_plan(plan: Plan, console: Console) -> None:
     ):
         _say_where(session, console)
         metrics = SweepMetrics(plan.study)
-        with Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id)) as board:
-            asyncio.run(_interruptible(plan, board))
+        try:
+            with Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id)) as board:
+                asyncio.run(_interruptible(plan, board))
+        except StorageError as error:
+            console.print(f"stopped: {error}", markup=False, highlight=False)
 
 
 def _local_resources(plan: Plan) -> tuple[float, dict[str, float] | None]:

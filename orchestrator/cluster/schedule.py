@@ -1,224 +1,260 @@
-"""The driver's loop: every deployment gets a placement group, a worker and its cells, one after another."""
+"""The driver's loop: what is free, what starts there, and what the next on each slot will be.
+
+It decides by its own view of the cluster (`packing`), again whenever something has ended or joined, so a
+placement group that Ray cannot meet blocks nobody: it goes back after some seconds.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections import deque
 from typing import Any
 
-import ray
-from ray.exceptions import RayActorError, RayTaskError
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-
-from orchestrator.cell import Cell
-from orchestrator.cluster.admission import Resources, admit, bundles, impossible, needs
+from orchestrator.cluster.admission import impossible, needs
 from orchestrator.cluster.board import Board
-from orchestrator.cluster.measure import CellOutcome
-from orchestrator.cluster.rows import cell_row
-from orchestrator.cluster.worker import EngineWorker, Started, WorkerSpec
-from orchestrator.errors import EngineError
-from orchestrator.plan.plan import Deployment, Plan
-from orchestrator.store.write import commit
+from orchestrator.cluster.packing import (
+    Node,
+    Promise,
+    Running,
+    Serving,
+    Start,
+    Waiting,
+    decide,
+    longest_first,
+    widen,
+)
+from orchestrator.cluster.serve import Limits, SweepRun, Work, serve
+from orchestrator.cluster.slot import Slot, SlotLost, alive_nodes, free_nodes
+from orchestrator.cluster.worker import EngineWorker
+from orchestrator.plan.plan import Plan
 
-ATTEMPTS = 2  # a cell that loses its engine is tried once more on a fresh one
-NOT_RETRIED = frozenset(
-    {"oom", "oom_serving", "unsupported", "bad_flag", "no_results_dir"}
-)  # it would happen again
-STOP_S = 45.0
-
-
-async def run_deployments(plan: Plan, board: Board) -> None:
-    """Runs every deployment of the plan. Returns when each of its cells is committed, done or failed."""
-    nodes = alive_nodes()
-    total = Resources(sum(n.get("GPU", 0.0) for n in nodes), sum(n.get("CPU", 0.0) for n in nodes))
-    waiting: list[Deployment] = []
-    for deployment in plan.deployments:
-        if reason := impossible(deployment, nodes):
-            for cell in deployment.cells:
-                _fail(plan, deployment, cell, reason, "no_resources", 0, board)
-        else:
-            waiting.append(deployment)
-    free, running = total, dict[asyncio.Task[None], Deployment]()
-    try:
-        while waiting or running:
-            for deployment in admit(waiting, free):
-                waiting.remove(deployment)
-                free = free - needs(deployment)
-                running[asyncio.create_task(_run_deployment(plan, deployment, board))] = deployment
-            ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in ended:
-                free = free + needs(running.pop(task))
-                task.result()
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+TICK_S = 1.0  # how soon GPUs are noticed that others gave back, or a node that joined
+AVOID_S = 30.0  # a node where Ray did not find the room that we saw
+LACKING_S = 300.0  # how long a node may take to come back, when no other could do its work
+PREPARE_S = 60.0  # what is left when the next is prepared; the last cell at the latest
 
 
-def alive_nodes() -> list[dict[str, float]]:
-    """Every live node's resources."""
-    listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
-    return [dict(node["Resources"]) for node in listed if node["Alive"]]
-
-
-async def _run_deployment(plan: Plan, deployment: Deployment, board: Board) -> None:
-    """A fresh engine as often as needed until every cell has been measured or has failed."""
-    cells, attempts, restarts = list(deployment.cells), {cell.cell_id: 0 for cell in deployment.cells}, 0
-    board.waiting(deployment)
-    async with _placed(deployment) as group:
-        while cells:
-            await _serve(plan, deployment, group, cells, attempts, restarts, board)
-            restarts += 1
-    board.ended(deployment)
-
-
-async def _serve(
-    plan: Plan,
-    deployment: Deployment,
-    group: PlacementGroup,
-    cells: list[Cell],
-    attempts: dict[str, int],
-    restarts: int,
-    board: Board,
+async def run_deployments(
+    plan: Plan, board: Board, worker: Any = EngineWorker, limits: Limits | None = None
 ) -> None:
-    """One engine's life: takes the cells it finishes, or that failed for good, off ``cells``."""
-    async with _worker(deployment, group, restarts) as worker:
-        watch = asyncio.create_task(_watch(worker, deployment, board))
+    """Runs every deployment of the plan. Returns when each of its cells is committed, done or failed. Raises
+    StorageError when they cannot be stored any more."""
+    timeout = plan.deployments[0].config.timeout
+    await Scheduler(SweepRun(plan, board, limits or Limits.of(timeout)), worker).run()
+
+
+class Scheduler:
+    """``worker`` is the class of the actors, `EngineWorker` or what stands in for it in a test."""
+
+    def __init__(self, sweep: SweepRun, worker: Any) -> None:
+        self.sweep = sweep
+        self.worker = worker
+        deployments = sweep.plan.deployments
+        self.works = {one.deployment_id: Work(one, deque(one.cells)) for one in deployments}
+        self.needs = {one.deployment_id: needs(one) for one in deployments}
+        self.waiting = list(self.works)
+        self.leases: dict[asyncio.Task[bool], tuple[Work, Slot]] = {}
+        self.parked: list[Slot] = []
+        self.closing: dict[Slot, asyncio.Task[None]] = {}
+        self.promise: Promise | None = None
+        self._avoided: dict[str, float] = {}
+        self._lacking: dict[str, float] = {}
+        self._preparing: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
         try:
-            board.starting(deployment)
-            try:
-                started: Started = await worker.start.remote(_spec(plan, deployment))
-                board.serving(deployment, started.seconds)
-            except (RayTaskError, RayActorError) as error:
-                reason, cause = _reason(error)
-                attempts[cells[0].cell_id] += 1
-                if cause in NOT_RETRIED or attempts[cells[0].cell_id] >= ATTEMPTS:
-                    while cells:
-                        _fail(plan, deployment, cells.pop(0), reason, cause, ATTEMPTS, board)
-                return
-            while cells:
-                cell = cells[0]
-                attempts[cell.cell_id] += 1
-                board.measuring(deployment, cell)
-                try:
-                    outcome: CellOutcome = await worker.run.remote(cell, attempts[cell.cell_id])
-                except (RayTaskError, RayActorError) as error:
-                    reason, cause = _reason(error)
-                    died = isinstance(error, RayActorError) or isinstance(error.cause, EngineError)
-                    again = died and cause not in NOT_RETRIED and attempts[cell.cell_id] < ATTEMPTS
-                    if not again:
-                        _fail(plan, deployment, cells.pop(0), reason, cause, attempts[cell.cell_id], board)
-                    if died:
-                        return
-                    continue
-                lost = not outcome.engine_alive
-                if lost and attempts[cell.cell_id] < ATTEMPTS and outcome.cause not in NOT_RETRIED:
-                    return
-                cells.pop(0)
-                board.finished(deployment, cell, outcome)
-                if lost:
-                    return  # the next cell gets a fresh engine
+            self._drop_impossible(patience_s=0.0)
+            while self.waiting or self.leases:
+                self._place()
+                await asyncio.wait(
+                    {*self.leases, *self.closing.values()} or {asyncio.create_task(asyncio.sleep(TICK_S))},
+                    timeout=TICK_S,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                self._collect()
+                self._drop_impossible(patience_s=LACKING_S)
+        finally:
+            await asyncio.shield(self._end())
+
+    async def _end(self) -> None:
+        """Nothing of ours is left when this returns."""
+        for task in (*self.leases, *self._preparing):
+            task.cancel()
+        await asyncio.gather(*self.leases, *self._preparing, return_exceptions=True)
+        for slot in (*self.parked, *(slot for _, slot in self.leases.values())):
+            self._close(slot)
+        await asyncio.gather(*self.closing.values())
+
+    def _place(self) -> None:
+        """Starts what can start; a slot that nothing starts on is given back."""
+        nodes = self._free(self.parked)
+        for slot in list(self.parked):
+            if slot.prepared in self.waiting:
+                nodes = _less(nodes, slot)
+                self._launch(slot.prepared, slot)
+        if self.waiting:
+            starts, self.promise = decide(
+                longest_first(self._waiting()), self._running(), nodes, time.monotonic(), self.promise
+            )
+        else:
+            starts = widen(self._serving(), nodes)
+        for start in starts:
+            self._launch(start.key, self._slot_for(start))
+        while self.parked:
+            self._close(self.parked.pop())
+
+    def _collect(self) -> None:
+        """Takes note of what has ended."""
+        for slot in [slot for slot, task in self.closing.items() if task.done()]:
+            del self.closing[slot]
+        for task in [task for task in self.leases if task.done()]:
+            work, slot = self.leases.pop(task)
+            work.engines.discard(slot)
+            if task.result():
+                self.parked.append(slot)
+            else:
+                self._close(slot)
+            if work.engines:
+                continue
+            if work.queue:
+                self.waiting.append(work.deployment.deployment_id)
+            else:
+                self.sweep.board.ended(work.deployment)
+
+    def _launch(self, key: str, slot: Slot) -> None:
+        work = self.works[key]
+        if slot in self.parked:
+            self.parked.remove(slot)
+        if key in self.waiting:
+            self.waiting.remove(key)
+            self.sweep.board.waiting(work.deployment)
+        slot.prepared, slot.until_s = None, time.monotonic() + self.sweep.start_s(work.deployment)
+        work.engines.add(slot)
+        self.leases[asyncio.create_task(self._lease(work, slot))] = work, slot
+
+    async def _lease(self, work: Work, slot: Slot) -> bool:
+        """Serves the deployment on the slot; whether the slot can serve another."""
+        if slot.actor is None:
+            here = [task for other, task in self.closing.items() if set(other.nodes) & set(slot.nodes)]
+            await asyncio.gather(*here)
+            deployment = work.deployment
+            name = f"{deployment.label} {deployment.deployment_id}"
+            if not await slot.open(self.worker, name, self.sweep.limits.place_s):
+                self._avoided |= dict.fromkeys(slot.nodes, time.monotonic() + AVOID_S)
+                return False
+        watch = asyncio.create_task(self._watch(work, slot))
+        try:
+            await serve(work, slot, self.sweep, lambda: self._prepare_next(work, slot))
+        except SlotLost:
+            return False
         finally:
             watch.cancel()
+        return True
+
+    async def _watch(self, work: Work, slot: Slot) -> None:
+        """Shows how far the worker is, once a second."""
+        with contextlib.suppress(Exception):
+            while True:
+                await asyncio.sleep(1.0)
+                self.sweep.board.progress(work.deployment, await slot.actor.progress.remote())
+
+    def _prepare_next(self, work: Work, slot: Slot) -> None:
+        """Has the slot's likely next deployment prepared beside the last cells of this one."""
+        left_s = self.sweep.queued_s(work)
+        if work.queue and (left_s is None or left_s / len(work.engines) > PREPARE_S):
+            return
+        if slot.prepared in self.waiting or (key := self._successor(slot)) is None:
+            return
+        spec = self.sweep.spec(self.works[key].deployment)
+        if spec.config.prepare == "off":
+            return
+        slot.prepared = key
+        task = asyncio.create_task(_ignoring_failure(slot.actor.prepare.remote(spec)))
+        self._preparing.add(task)
+        task.add_done_callback(self._preparing.discard)
+
+    def _successor(self, slot: Slot) -> str | None:
+        """What would start on the slot, were it free now."""
+        if not self.waiting:
+            return None
+        elsewhere = {other.prepared for _, other in self.leases.values()}
+        waiting = [one for one in self._waiting() if one.key not in elsewhere]
+        starts, _ = decide(
+            longest_first(waiting), self._running(slot), self._free([slot]), time.monotonic(), self.promise
+        )
+        fitting = (one.key for one in starts if one.nodes == slot.nodes and self.needs[one.key] == slot.need)
+        return next(fitting, None)
+
+    def _slot_for(self, start: Start) -> Slot:
+        need = self.needs[start.key]
+        reusable = (slot for slot in self.parked if slot.nodes == start.nodes and slot.need == need)
+        return next(reusable, None) or Slot(need, start.nodes)
+
+    def _close(self, slot: Slot) -> None:
+        self.closing[slot] = asyncio.create_task(slot.close())
+
+    def _free(self, given: list[Slot]) -> list[Node]:
+        """What is free, and what ``given`` slots hold."""
+        now_s = time.monotonic()
+        held = [*(slot for _, slot in self.leases.values()), *self.parked]
+        nodes = free_nodes([*held, *self.closing], counted=[slot for slot in held if slot not in given])
+        return [node for node in nodes if self._avoided.get(node.node_id, 0.0) <= now_s]
+
+    def _waiting(self) -> list[Waiting]:
+        found = []
+        for key in self.waiting:
+            work = self.works[key]
+            left_s = self.sweep.queued_s(work)
+            start_s = self.sweep.start_s(work.deployment)
+            found.append(Waiting(key, self.needs[key], None if left_s is None else start_s + left_s))
+        return found
+
+    def _running(self, but: Slot | None = None) -> list[Running]:
+        slots = [(work, slot) for work, slot in self.leases.values() if slot is not but]
+        return [Running(slot.need, slot.nodes, self._ends_s(work, slot)) for work, slot in slots]
+
+    def _ends_s(self, work: Work, slot: Slot) -> float | None:
+        left_s = self.sweep.queued_s(work)
+        if left_s is None or slot.until_s is None:
+            return None
+        return max(slot.until_s, time.monotonic()) + left_s / max(1, len(work.engines))
+
+    def _serving(self) -> list[Serving]:
+        """The deployments that a further engine may help."""
+        found = []
+        for key, work in self.works.items():
+            left_s = self.sweep.queued_s(work)
+            may = work.deployment.gpus and work.engines and not work.alone and not work.failed_starts
+            if may and left_s:
+                start_s = self.sweep.start_s(work.deployment)
+                found.append(
+                    Serving(key, self.needs[key], len(work.engines), len(work.queue), left_s, start_s)
+                )
+        return found
+
+    def _drop_impossible(self, patience_s: float) -> None:
+        """Fails what the cluster could not hold even when empty, once it has been so for ``patience_s``."""
+        if not self.waiting:
+            return
+        nodes, now_s = list(alive_nodes().values()), time.monotonic()
+        for key in list(self.waiting):
+            reason = impossible(self.needs[key], nodes)
+            if reason is None:
+                self._lacking.pop(key, None)
+            elif now_s - self._lacking.setdefault(key, now_s) >= patience_s:
+                self.waiting.remove(key)
+                work = self.works[key]
+                while work.queue:
+                    self.sweep.fail(work.deployment, work.queue.popleft(), reason, "no_resources", 0)
+                self.sweep.board.ended(work.deployment)
 
 
-@contextlib.asynccontextmanager
-async def _placed(deployment: Deployment) -> AsyncIterator[PlacementGroup]:
-    """The deployment's placement group, once Ray has found room for it."""
-    group = placement_group(
-        bundles(deployment),
-        strategy="STRICT_PACK" if deployment.nodes == 1 else "PACK",
-        name=f"{deployment.label} {deployment.deployment_id}",
-    )
-    try:
-        await group.ready()
-        yield group
-    finally:
-        remove_placement_group(group)
+def _less(nodes: list[Node], slot: Slot) -> list[Node]:
+    return [node.plus(slot.need, -1) if node.node_id in slot.nodes else node for node in nodes]
 
 
-@contextlib.asynccontextmanager
-async def _worker(deployment: Deployment, group: PlacementGroup, restarts: int) -> AsyncIterator[Any]:
-    """The worker actor; its engine is stopped before this returns, whatever happened."""
-    (bundle, *_) = bundles(deployment)
-    actor: Any = ray.remote(EngineWorker)  # Ray's own types lose the class's methods
-    worker = actor.options(
-        name=f"{deployment.label} {deployment.deployment_id}.{restarts}",
-        num_cpus=bundle["CPU"],
-        num_gpus=bundle.get("GPU", 0),
-        max_concurrency=5,
-        scheduling_strategy=PlacementGroupSchedulingStrategy(
-            placement_group=group,
-            placement_group_bundle_index=0,
-            placement_group_capture_child_tasks=False,
-        ),
-    ).remote()
-    try:
-        yield worker
-    finally:
-        with contextlib.suppress(RayActorError, RayTaskError, TimeoutError):
-            await asyncio.shield(asyncio.wait_for(_wrap(worker.stop.remote()), STOP_S))
-        ray.kill(worker)
-
-
-def _spec(plan: Plan, deployment: Deployment) -> WorkerSpec:
-    return WorkerSpec(
-        deployment_id=deployment.deployment_id,
-        label=deployment.label,
-        study=plan.study,
-        study_dir=plan.study_dir.resolve(),
-        config=deployment.config,
-        tensor_parallel_size=deployment.fit.tensor_parallel_size,
-        nodes=deployment.nodes,
-        gpus=deployment.gpus,
-    )
-
-
-async def _wrap(ref: Any) -> Any:
-    return await ref
-
-
-async def _watch(worker: Any, deployment: Deployment, board: Board) -> None:
-    """Shows how far the worker is, once a second."""
-    with contextlib.suppress(RayActorError, RayTaskError):
-        while True:
-            await asyncio.sleep(1.0)
-            board.progress(deployment, await worker.progress.remote())
-
-
-def _fail(
-    plan: Plan, deployment: Deployment, cell: Cell, reason: str, cause: str, attempts: int, board: Board
-) -> None:
-    """Stores a cell that could not be measured, with why."""
-    row: Mapping[str, Any] = cell_row(
-        cell,
-        study=plan.study,
-        status="failed",
-        reason=reason,
-        flags=(),
-        attempts=attempts,
-        started_at=None,
-        duration_s=None,
-        deployment_start_s=None,
-        engine_version=cell.facts.engine_version,
-        gpus=deployment.gpus,
-        nodes=deployment.nodes,
-        items=None,
-        metrics={},
-        provenance={"cause": cause},
-    )
-    commit(plan.study_dir, cell.cell_id, row, (), (), ())
-    outcome = CellOutcome(cell.cell_id, "failed", reason, (), 0, None, None, engine_alive=False, cause=cause)
-    board.finished(deployment, cell, outcome)
-
-
-def _reason(error: RayTaskError | RayActorError) -> tuple[str, str]:
-    """What to store and show of a worker's exception, and the cause in one word."""
-    if isinstance(error, RayActorError):
-        return "the worker died: " + " ".join(str(error).split())[:500], "worker_died"
-    cause = error.cause
-    if isinstance(cause, EngineError):
-        return str(cause), cause.cause
-    return f"{type(cause).__name__}: {cause}", "error"
+async def _ignoring_failure(ref: Any) -> None:
+    with contextlib.suppress(Exception):
+        await ref

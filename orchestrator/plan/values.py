@@ -60,6 +60,7 @@ RULES: Mapping[str, Rule] = {
     "slo.ttfvt_s": _optional(POSITIVE),
     "slo.tpot_s": _optional(POSITIVE),
     "timeout.engine_start_s": POSITIVE,
+    "timeout.weights_s": POSITIVE,
     "timeout.cell_s": POSITIVE,
     "timeout.engine_stop_s": POSITIVE,
     "model.kind": _one_of("reasoning", "standard"),

@@ -1,0 +1,124 @@
+"""Stands in for the actor with the engine: does at once, or wrongly, what it is told to."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from orchestrator.cell import Cell
+from orchestrator.cluster.measure import CellOutcome
+from orchestrator.cluster.rows import cell_row
+from orchestrator.cluster.worker import IDLE, Started, WorkerProgress, WorkerSpec
+from orchestrator.errors import EngineError, MeasurementError
+from orchestrator.store.write import commit
+
+
+class FakeWorker:
+    """A cell's only override says what befalls it, ``once:`` before it: the first time only. A model's name
+    says what befalls its start, up to a dash. What was done is a line of ``events.jsonl`` in the study."""
+
+    def __init__(self) -> None:
+        self.spec: WorkerSpec | None = None
+        self.prepared: str | None = None
+
+    def prepare(self, spec: WorkerSpec) -> bool:
+        self.prepared = spec.deployment_id
+        _note(spec, "prepare", self)
+        return True
+
+    def start(self, spec: WorkerSpec) -> Started:
+        self.spec = spec
+        was_prepared, self.prepared = self.prepared == spec.deployment_id, None
+        _note(spec, "start", self, prepared=was_prepared)
+        _befall(spec, spec.label.split("/")[0].rsplit("-", 1)[0], f"start-{spec.deployment_id}")
+        return Started(0.01, was_prepared)
+
+    def run(self, cell: Cell, attempt: int) -> CellOutcome:
+        assert self.spec is not None
+        _note(self.spec, "run", self, cell=cell.cell_id, attempt=attempt)
+        alive = _befall(self.spec, cell.overrides[0], cell.cell_id)
+        _commit(self.spec, cell, attempt)
+        if cell.overrides[0] == "once:stored, then die" and attempt == 1:
+            os._exit(1)
+        return CellOutcome(cell.cell_id, "done", None, (), 0, None, None, alive, None if alive else "crash")
+
+    def end(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def progress(self) -> WorkerProgress:
+        return IDLE
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (folder / "events.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["kind"] == kind]
+
+
+def _note(spec: WorkerSpec, kind: str, worker: FakeWorker, **more: Any) -> None:
+    event = {
+        "kind": kind,
+        "deployment": spec.deployment_id,
+        "node": ray.get_runtime_context().get_node_id(),
+        "pid": os.getpid(),
+        "at_s": time.monotonic(),
+        **more,
+    }
+    with (spec.study_dir / "events.jsonl").open("a") as file:
+        file.write(json.dumps(event) + "\n")
+
+
+def _befall(spec: WorkerSpec, what: str, of: str) -> bool:
+    """Whether the engine lives on."""
+    if what.startswith("once:"):
+        marker = spec.study_dir / f"{of}.befallen"
+        if marker.exists():
+            return True
+        marker.touch()
+    match what.removeprefix("once:"):
+        case "crash":
+            raise EngineError("it crashed", "crash")
+        case "oom":
+            raise EngineError("out of memory", "oom")
+        case "die":
+            os._exit(1)
+        case "hang":
+            time.sleep(600)
+        case "wrong":
+            raise MeasurementError("it cannot be measured")
+        case "disk full":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        case "unreadable":
+            raise OSError(errno.EIO, "Input/output error")
+        case "dead afterwards":
+            return False
+        case other if other.startswith("takes "):
+            time.sleep(float(other.split()[1]))
+    return True
+
+
+def _commit(spec: WorkerSpec, cell: Cell, attempt: int) -> None:
+    row = cell_row(
+        cell,
+        study=spec.study,
+        status="done",
+        reason=None,
+        flags=(),
+        attempts=attempt,
+        started_at=None,
+        duration_s=0.0,
+        deployment_start_s=0.01,
+        engine_version="v",
+        gpus=spec.gpus,
+        nodes=spec.nodes,
+        items=0,
+        metrics={},
+        provenance={},
+    )
+    commit(spec.study_dir, cell.cell_id, row, (), (), ())

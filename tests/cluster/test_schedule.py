@@ -1,0 +1,223 @@
+"""The driver's loop on a real Ray of several nodes with declared GPUs, with workers that only pretend."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from orchestrator.cluster.board import Board
+from orchestrator.cluster.schedule import run_deployments
+from orchestrator.cluster.serve import Limits
+from orchestrator.cluster.slot import alive_nodes
+from orchestrator.errors import StorageError
+from orchestrator.plan.plan import Deployment
+from orchestrator.store.read import read_cell, read_cells
+from tests.cluster.fake_worker import FakeWorker, events
+from tests.cluster.plans import SilentBoard, deployment, plan_of
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+
+LIMITS = Limits(place_s=3.0, start_s=3.0, cell_s=4.0)
+STORE = 80 * 2**20
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head without resources and two nodes of 8 GPUs."""
+    head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, "object_store_memory": STORE}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    for _ in range(2):
+        add_node(made)
+    ray.init(address=made.address, log_to_driver=False, namespace="orchestrator")
+    try:
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+
+
+def add_node(cluster: Cluster) -> Any:
+    return cluster.add_node(num_cpus=16, num_gpus=8, object_store_memory=STORE)
+
+
+def run(folder: Path, *deployments: Deployment, cell_s: float | None = None) -> None:
+    asyncio.run(_run(folder, *deployments, cell_s=cell_s))
+
+
+async def _run(folder: Path, *deployments: Deployment, cell_s: float | None = None) -> None:
+    plan = plan_of(folder, *deployments, cell_s=cell_s)
+    await run_deployments(plan, cast(Board, SilentBoard()), FakeWorker, LIMITS)
+
+
+def runs(folder: Path) -> Counter[str]:
+    return Counter(event["cell"] for event in events(folder, "run"))
+
+
+def outcomes(folder: Path) -> dict[str, str]:
+    return {row["cell_id"]: row["status"] for row in read_cells(folder).to_pylist()}
+
+
+def cause(folder: Path, cell_id: str) -> str:
+    row = read_cell(folder, cell_id)
+    assert row is not None
+    return str(json.loads(row["provenance"])["cause"])
+
+
+def test_every_cell_runs_once_and_no_node_is_overcommitted(cluster: Cluster, tmp_path: Path) -> None:
+    sizes = [8, 1, 2, 4, 2, 1, 8, 4]
+    made = [deployment(gpus, name=f"d-{i}", cells=("takes 0.2",) * 2) for i, gpus in enumerate(sizes)]
+    run(tmp_path, *made, cell_s=0.2)
+    assert set(runs(tmp_path).values()) == {1}
+    assert list(outcomes(tmp_path).values()) == ["done"] * 16
+    gpus = {one.deployment_id: one.gpus for one in made}
+    began = [(event["at_s"], event) for event in events(tmp_path, "run")]
+    for at_s, event in began:
+        # Whoever runs a cell of 0.2 s on this node at this moment.
+        here = {
+            other["deployment"]
+            for other_s, other in began
+            if other["node"] == event["node"] and at_s - 0.2 < other_s <= at_s
+        }
+        assert sum(gpus[one] for one in here) <= 8
+
+
+def test_a_slot_serves_the_next_of_its_shape_prepared_beside_the_last_cell(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    made = [deployment(8, name=f"d-{index}", cells=("takes 0.5",) * 2) for index in range(4)]
+    run(tmp_path, *made, cell_s=0.5)
+    started = events(tmp_path, "start")
+    assert len(started) == 4
+    assert len({event["pid"] for event in started}) == 2, "one worker a node serves two deployments"
+    assert any(event["prepared"] for event in started[2:])
+    assert not any(event["prepared"] for event in started[:2])
+
+
+@pytest.mark.parametrize("what", ["once:crash", "once:die", "once:dead afterwards", "once:unreadable"])
+def test_what_befalls_a_cell_once_costs_a_second_attempt_and_no_other_cell(
+    what: str, cluster: Cluster, tmp_path: Path
+) -> None:
+    run(tmp_path, deployment(2, name="d-0", cells=("", what, "")))
+    assert outcomes(tmp_path) == dict.fromkeys(["d-0-0", "d-0-1", "d-0-2"], "done")
+    assert runs(tmp_path) == {"d-0-0": 1, "d-0-1": 2, "d-0-2": 1}
+
+
+@pytest.mark.parametrize(
+    ("what", "attempts", "why"),
+    [
+        ("crash", 2, "crash"),
+        ("oom", 1, "oom"),
+        ("die", 2, "worker_died"),
+        ("hang", 1, "timeout"),
+        ("wrong", 1, "error"),
+    ],
+)
+def test_a_cell_that_poisons_its_engine_costs_that_cell_only(
+    what: str, attempts: int, why: str, cluster: Cluster, tmp_path: Path
+) -> None:
+    run(tmp_path, deployment(2, name="d-0", cells=("", what, "")))
+    assert outcomes(tmp_path) == {"d-0-0": "done", "d-0-1": "failed", "d-0-2": "done"}
+    assert runs(tmp_path) == {"d-0-0": 1, "d-0-1": attempts, "d-0-2": 1}
+    assert cause(tmp_path, "d-0-1") == why
+
+
+def test_what_was_stored_before_its_worker_died_is_not_run_again(cluster: Cluster, tmp_path: Path) -> None:
+    run(tmp_path, deployment(2, name="d-0", cells=("once:stored, then die", "")))
+    assert runs(tmp_path) == {"d-0-0": 1, "d-0-1": 1}
+
+
+@pytest.mark.parametrize(
+    ("model", "starts", "status"),
+    [
+        ("once:crash", 2, "done"),
+        ("once:die", 2, "done"),
+        ("crash", 2, "failed"),
+        ("oom", 1, "failed"),
+        ("hang", 1, "failed"),
+    ],
+)
+def test_a_start_that_fails_is_tried_again_where_that_can_help(
+    model: str, starts: int, status: str, cluster: Cluster, tmp_path: Path
+) -> None:
+    run(tmp_path, deployment(2, name=f"{model}-0", cells=("", "")), deployment(2, name="d-1"))
+    found = [event["deployment"] for event in events(tmp_path, "start")]
+    assert found.count(f"{model}-0") == starts
+    assert outcomes(tmp_path) == {f"{model}-0-0": status, f"{model}-0-1": status, "d-1-0": "done"}
+
+
+def test_a_full_disk_stops_the_sweep_and_leaves_what_was_finished(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"No space left on device.*same command again"):
+        run(tmp_path, deployment(8, name="d-0", cells=("", "disk full", "")))
+    assert outcomes(tmp_path) == {"d-0-0": "done"}
+
+
+def test_what_the_cluster_cannot_hold_fails_and_the_rest_runs(cluster: Cluster, tmp_path: Path) -> None:
+    run(tmp_path, deployment(4, name="d-0", label="B200"), deployment(4, name="d-1"))
+    assert outcomes(tmp_path) == {"d-0-0": "failed", "d-1-0": "done"}
+    assert cause(tmp_path, "d-0-0") == "no_resources"
+
+
+def test_gpus_that_others_hold_are_left_to_them_and_taken_once_given_back(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    other = ray.remote(num_gpus=5, num_cpus=1)(_hold)
+    held = [other.remote(4.0) for _ in range(2)]
+    time.sleep(1.5)
+    made = [deployment(8, name="d-0"), *(deployment(3, name=f"d-{i}", cells=("takes 0.3",)) for i in (1, 2))]
+    run(tmp_path, *made, cell_s=0.3)
+    assert set(outcomes(tmp_path).values()) == {"done"}
+    started = {event["deployment"]: event["at_s"] for event in events(tmp_path, "start")}
+    assert max(started, key=lambda key: started[key]) == "d-0", "it waits for a whole node, the others do not"
+    ray.get(held)
+
+
+def test_many_cells_left_are_shared_with_gpus_that_idle(cluster: Cluster, tmp_path: Path) -> None:
+    run(tmp_path, deployment(8, name="d-0", cells=("takes 0.5",) * 24), cell_s=60.0)
+    assert set(runs(tmp_path).values()) == {1}
+    assert len({event["node"] for event in events(tmp_path, "run")}) == 2
+
+
+def test_a_node_that_dies_costs_what_ran_there_and_one_that_joins_is_used(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    doomed = add_node(cluster)
+    made = [deployment(8, name=f"d-{index}", cells=("takes 1.5",) * 3) for index in range(3)]
+
+    async def disturbed() -> None:
+        sweep = asyncio.create_task(_run(tmp_path, *made))
+        await asyncio.to_thread(_until_used, doomed.node_id, tmp_path)
+        await asyncio.to_thread(cluster.remove_node, doomed, False)
+        joined.append(add_node(cluster))  # it takes signals over, which only the main thread may
+        await sweep
+
+    joined: list[Any] = []
+    asyncio.run(disturbed())
+    assert set(outcomes(tmp_path).values()) == {"done"}
+    times = runs(tmp_path)
+    assert sum(times.values()) == 10, "nine cells, one of them twice"
+    lost = next(cell_id for cell_id, count in times.items() if count == 2)
+    again = [event["node"] for event in events(tmp_path, "run") if event["cell"] == lost]
+    assert again[0] == doomed.node_id
+    assert again[1] != doomed.node_id
+    assert joined[0].node_id in alive_nodes()
+    cluster.remove_node(joined[0])
+
+
+def _until_used(node_id: str, folder: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not (folder / "events.jsonl").exists() or node_id not in {e["node"] for e in events(folder, "run")}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _hold(seconds: float) -> None:
+    time.sleep(seconds)
