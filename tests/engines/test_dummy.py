@@ -111,6 +111,12 @@ def test_a_quantized_checkpoint_is_stood_in_for_by_what_its_config_says(opt: str
     assert weights.revision(plain) != weights.revision(quantized)
 
 
+def test_gptq_names_its_layers_since_there_is_no_file_to_find_them_in() -> None:
+    quantization = config_of("opt=[gptq]", "model=r1-7b").opt["gptq"].quantization
+    named = {name.split(".")[1] for block in quantization["modules_in_block_to_quantize"] for name in block}
+    assert named == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
 def test_what_random_weights_cannot_show_is_skipped(tmp_path: Path) -> None:
     def reason(*overrides: str) -> str | None:
         config = config_of("weights=dummy", "hardware=h200", *overrides)
