@@ -18,8 +18,7 @@ from orchestrator.cluster.worker import Started, WorkerSpec
 from orchestrator.config import TimeoutConfig
 from orchestrator.errors import ConfigError, EngineError, StorageError
 from orchestrator.plan import cost
-from orchestrator.plan.pace import Pace
-from orchestrator.plan.plan import Deployment, Plan
+from orchestrator.plan.plan import Deployment, Plan, kin_of, learn
 from orchestrator.store.read import read_cell
 from orchestrator.store.write import check_writable, commit
 
@@ -77,14 +76,14 @@ class SweepRun:
     def __init__(self, plan: Plan, board: Board, limits: Limits) -> None:
         self.plan, self.board, self.limits = plan, board, limits
         self._estimated_s = {planned.cell.cell_id: planned.estimated_s for planned in plan.cells}
-        self._cells, self._starts = Pace(), Pace()
+        self._cells, self._starts = learn(plan.cells)
 
     def cell_s(self, cell: Cell) -> float | None:
-        return self._cells.expect_s(_groups(cell), self._estimated_s.get(cell.cell_id))
+        return self._cells.expect_s(kin_of(cell), self._estimated_s.get(cell.cell_id))
 
     def start_s(self, deployment: Deployment) -> float:
         estimated_s = cost.start_s(deployment.fit)
-        return self._starts.expect_s(_groups(deployment.cells[0]), estimated_s) or estimated_s
+        return self._starts.expect_s(kin_of(deployment.cells[0]), estimated_s) or estimated_s
 
     def queued_s(self, work: Work) -> float | None:
         """The cells that no engine has taken yet, one after another."""
@@ -93,11 +92,11 @@ class SweepRun:
         return sum(known) if len(known) == len(times) else None
 
     def took(self, cell: Cell, seconds: float) -> None:
-        self._cells.observe(_groups(cell), self._estimated_s.get(cell.cell_id), seconds)
+        self._cells.observe(kin_of(cell), self._estimated_s.get(cell.cell_id), seconds)
 
     def started(self, deployment: Deployment, started: Started) -> None:
         if not started.prepared:
-            groups = _groups(deployment.cells[0])
+            groups = kin_of(deployment.cells[0])
             self._starts.observe(groups, cost.start_s(deployment.fit), started.seconds)
 
     def fail(self, deployment: Deployment, cell: Cell, reason: str, cause: str, attempts: int) -> None:
@@ -284,9 +283,3 @@ def _explained(error: Exception) -> tuple[str, str]:
     said = f"{type(error).__name__}: {error}"
     files = isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError)
     return said, "storage" if files else "error"
-
-
-def _groups(cell: Cell) -> tuple[object, ...]:
-    """What shares a pace, finest first."""
-    model, engine = cell.config.model.name, cell.config.engine.name
-    return cell.deployment_id, (model, engine), engine

@@ -15,7 +15,7 @@ ENOUGH = 3
 
 
 class Pace:
-    """Groups are given finest first, here and there the same way."""
+    """``groups`` are given finest first, here and there the same way."""
 
     def __init__(self) -> None:
         self._ratios: defaultdict[Hashable, list[float]] = defaultdict(list)

@@ -3,8 +3,10 @@ files: no GPU, no Ray, no network."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +19,9 @@ from orchestrator.plan import cost
 from orchestrator.plan.fit import Fit, nodes_of
 from orchestrator.plan.hardware import resolve
 from orchestrator.plan.identify import identify
+from orchestrator.plan.pace import Pace
 from orchestrator.plan.values import check_values
-from orchestrator.store.read import read_status
+from orchestrator.store.read import CellStatus, read_status
 
 PlanStatus = Literal["planned", "done", "skipped"]
 
@@ -55,10 +58,14 @@ class Job:
 
 @dataclass(frozen=True)
 class PlannedCell:
+    """``stored`` is what there is of it from before."""
+
     cell: Cell
     status: PlanStatus
     reason: str | None = None
-    estimated_s: float | None = None
+    estimated_s: float | None = None  # by the catalogue
+    estimated_start_s: float | None = None  # of its engine
+    stored: CellStatus | None = None
 
 
 @dataclass(frozen=True)
@@ -246,31 +253,71 @@ def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path) -> _Found:
                 f"{before.status} before and rerun=none: {before.reason or 'no reason stored'}",
             )
     estimated = cost.cell_s(job.config, fit, hardware)
-    return _Found(PlannedCell(cell, status, reason, estimated), fit, hardware, identified.command)
+    one = PlannedCell(cell, status, reason, estimated, cost.start_s(fit), before)
+    return _Found(one, fit, hardware, identified.command)
 
 
 def _deployments(found: Sequence[_Found]) -> tuple[Deployment, ...]:
-    """Cells that can share a live engine, shortest cell first (the cheapest information comes first);
-    deployments longest first, so that none of them is left to run alone at the end."""
+    """Cells that can share a live engine, and deployments longest first, so that none of them is left to run
+    alone at the end. Estimates are corrected by what stored cells of the study took."""
+    cells, starts = learn([one.planned for one in found])
     groups: dict[str, list[_Found]] = {}
     for one in found:
         if one.planned.status == "planned":
             groups.setdefault(one.planned.cell.deployment_id, []).append(one)
     deployments = []
     for deployment_id, members in groups.items():
-        members.sort(key=lambda one: one.planned.estimated_s or one.planned.cell.config.max_tokens)
-        times = [one.planned.estimated_s for one in members]
-        known = [value for value in times if value is not None]
         first = members[0]
+        kin = kin_of(first.planned.cell)
+        start_s = starts.expect_s(kin, first.planned.estimated_start_s)
+        times = [start_s, *(cells.expect_s(kin, one.planned.estimated_s) for one in members)]
+        known = [value for value in times if value is not None]
         deployments.append(
             Deployment(
                 deployment_id=deployment_id,
-                cells=tuple(one.planned.cell for one in members),
+                cells=tuple(one.planned.cell for one in _cheapest_first(members)),
                 fit=first.fit,
                 hardware=first.hardware,
                 command=first.command,
-                estimated_s=cost.start_s(first.fit) + sum(known) if len(known) == len(times) else None,
+                estimated_s=sum(known) if len(known) == len(times) else None,
             )
         )
-    deployments.sort(key=lambda one: (-(one.estimated_s or 0.0) * max(one.gpus, 1), -one.gpus))
+    deployments.sort(key=lambda one: (-math.inf if one.estimated_s is None else -one.estimated_s, -one.gpus))
     return tuple(deployments)
+
+
+def _cheapest_first(members: Sequence[_Found]) -> list[_Found]:
+    """The shortest cell first, and every point once before any is repeated with another seed: what is known
+    early is the most, and a drift of the machine falls on all points alike."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    rounds = []
+    for one in sorted(members, key=lambda one: one.planned.estimated_s or one.planned.cell.config.max_tokens):
+        point = tuple(o for o in one.planned.cell.overrides if o.lstrip("+").split("=", 1)[0] != "seed")
+        rounds.append((seen[point], one))
+        seen[point] += 1
+    return [one for _, one in sorted(rounds, key=lambda pair: pair[0])]
+
+
+def learn(planned: Iterable[PlannedCell]) -> tuple[Pace, Pace]:
+    """What stored cells took, and their engines' starts."""
+    cells, starts = Pace(), Pace()
+    started: dict[str, tuple[PlannedCell, float]] = {}
+    for one in planned:
+        stored = one.stored
+        if stored is None or stored.status not in ("done", "invalid"):
+            continue
+        if stored.duration_s is not None:
+            cells.observe(kin_of(one.cell), one.estimated_s, stored.duration_s)
+        if stored.deployment_start_s is not None:
+            # Every cell of an engine's life has its start; a prepared one was shorter than a plain one.
+            _, known_s = started.get(one.cell.deployment_id, (one, 0.0))
+            started[one.cell.deployment_id] = one, max(known_s, stored.deployment_start_s)
+    for one, took_s in started.values():
+        starts.observe(kin_of(one.cell), one.estimated_start_s, took_s)
+    return cells, starts
+
+
+def kin_of(cell: Cell) -> tuple[object, ...]:
+    """What a cell shares its pace with, finest first: its deployment, its model on its engine, its engine."""
+    model, engine = cell.config.model.name, cell.config.engine.name
+    return cell.deployment_id, (model, engine), engine

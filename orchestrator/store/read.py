@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +20,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CellStatus:
-    """``corrupt``: the file is there and cannot be read, so the cell counts as not run."""
+    """``corrupt``: the file is there and cannot be read, so the cell counts as not run. How long the cell and
+    its engine's start took are for estimates alone."""
 
     status: Literal["done", "invalid", "failed", "corrupt"]
     reason: str | None
     attempts: int | None = None
+    duration_s: float | None = field(default=None, compare=False)
+    deployment_start_s: float | None = field(default=None, compare=False)
 
 
 def statuses(study_dir: Path) -> dict[str, CellStatus]:
@@ -68,11 +71,12 @@ def _files(study_dir: Path, folder: str) -> list[Path]:
 
 
 def _status(path: Path) -> CellStatus:
-    table = _read_cell(path, ["status", "reason", "attempts"])
+    names = ["status", "reason", "attempts", "duration_s", "deployment_start_s"]
+    table = _read_cell(path, names)
     if table is None:
         return CellStatus("corrupt", f"{path} cannot be read")
     row = table.to_pylist()[0]
-    return CellStatus(row["status"], row.get("reason"), row.get("attempts"))
+    return CellStatus(**{name: row.get(name) for name in names})
 
 
 def _concatenate(tables: Sequence[pa.Table | None], schema: pa.Schema) -> pa.Table:
