@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,12 +31,15 @@ COMMON = (
     *SLO,
 )
 ALL_LOADS = "load=closed-64,closed-256,gamma-16"
-# SGLang without its FA3 kernels.
-TRITON = (
-    "engine.args.attention-backend=triton",
-    "engine.args.sampling-backend=pytorch",
-    "engine.args.cuda-graph-backend-prefill=disabled",
-)
+# What the host lacks: FlashInfer, and for SGLang its FA3 kernels.
+ON_HOST = {
+    "vllm": ("+engine.env.VLLM_USE_FLASHINFER_SAMPLER=0",),
+    "sglang": (
+        "+engine.args.attention-backend=triton",
+        "+engine.args.sampling-backend=pytorch",
+        "+engine.args.cuda-graph-backend-prefill=disabled",
+    ),
+}
 REHEARSED = {"closed-64": "tiny-4", "closed-256": "tiny-4", "short-64": "tiny-4", "short-256": "tiny-4"}
 REHEARSED |= {"gamma-16": "tiny-gamma"}
 
@@ -59,7 +62,7 @@ PARTS = {
         680,
         (*RANDOM, "model=r1-7b", "opt=none,fp8,kv-fp8,prefix-cache,spec-ngram", ALL_LOADS),
     ),
-    "b": Part("r1-7b on SGLang", "sglang", 310, (*RANDOM, *TRITON, "model=r1-7b", "opt=none,fp8", ALL_LOADS)),
+    "b": Part("r1-7b on SGLang", "sglang", 310, (*RANDOM, "model=r1-7b", "opt=none,fp8", ALL_LOADS)),
     "c": Part(
         "r1-32b on vLLM",
         "vllm",
@@ -88,36 +91,27 @@ PARTS = {
 }
 
 
-def command(name: str, out: Path, python: str, rehearse: bool) -> list[str]:
-    """The sweep's command line."""
+def command(name: str, out: Path, python: str, rehearse: bool, more: Sequence[str] = ()) -> list[str]:
+    """The sweep's command line; ``more`` are further overrides, which win."""
     part = PARTS[name]
     own = [f"study_name=h200-{name}", f"results_dir={out / 'results'}", f"engine={part.engine}"]
     own += [f"engine.python={python}"] if python else []
-    if part.engine == "vllm" and not rehearse:
-        own.append("+engine.env.VLLM_USE_FLASHINFER_SAMPLER=0")
-    words = [
-        *COMMON,
-        *own,
-        *("+" + word if word.startswith("engine.args") else word for word in part.overrides),
-    ]
-    words += ["hardware=cpu"] if rehearse else ["hardware=auto"]
-    if rehearse:
-        words = [
-            _rehearsed(word) for word in words if "api-server-count" not in word and word not in _triton()
-        ]
-    return [sys.executable, "-m", "orchestrator.sweep", "--config-dir", str(CONF), "-m", *words]
+    words = [*COMMON, *own, *part.overrides]
+    words = _rehearsed(words) if rehearse else [*words, *ON_HOST[part.engine], "hardware=auto"]
+    return [sys.executable, "-m", "orchestrator.sweep", "--config-dir", str(CONF), "-m", *words, *more]
 
 
-def _triton() -> list[str]:
-    return ["+" + word for word in TRITON]
-
-
-def _rehearsed(word: str) -> str:
-    key, _, value = word.partition("=")
-    if key == "load":
-        return "load=" + ",".join(dict.fromkeys(REHEARSED.get(one, one) for one in value.split(",")))
+def _rehearsed(words: Sequence[str]) -> list[str]:
+    """The same with a small model, few requests, and without what the CPU's engines lack."""
     small = {"model": "smollm2-135m", "max_tokens": "16", "limit": "8", "dataset.prompt_tokens": "64"}
-    return f"{key}={small.get(key, value)}"
+    made = ["hardware=cpu"]
+    for key, value in (word.split("=", 1) for word in words if "api-server-count" not in word):
+        if key == "load":
+            value = ",".join(dict.fromkeys(REHEARSED.get(one, one) for one in value.split(",")))
+        made.append(f"{key}={small.get(key, value)}")
+    if "weights=dummy" in words:  # as the models that it stands in for
+        made += ["+model.reasoning_parser.vllm=deepseek_r1", "+model.reasoning_parser.sglang=deepseek-r1"]
+    return made
 
 
 def pack(name: str, out: Path) -> None:
@@ -132,12 +126,14 @@ def pack(name: str, out: Path) -> None:
     tar.wait()
 
 
-def run(names: Sequence[str], out: Path, pythons: dict[str, str], rehearse: bool) -> None:
+def run(
+    names: Sequence[str], out: Path, pythons: Mapping[str, str], rehearse: bool, more: Sequence[str]
+) -> None:
     """Runs the parts one after another; one that fails does not keep the next from running."""
     out.mkdir(parents=True, exist_ok=True)
     for name in names:
         part, began_s = PARTS[name], time.monotonic()
-        words = command(name, out, pythons[part.engine], rehearse)
+        words = command(name, out, pythons[part.engine], rehearse, more)
         expected = "" if rehearse else f", about {part.estimated_s:.0f} s"
         print(f"part {name}: {part.what}{expected}\n  {' '.join(words[1:])}", flush=True)
         with (out / f"{name}.log").open("wb") as log:
@@ -156,7 +152,8 @@ def main() -> None:
     parser.add_argument("--sglang", default="", help="the interpreter that has SGLang")
     parser.add_argument("--gsm8k", type=Path, default=None, help="GSM8K's test questions, JSON lines")
     parser.add_argument("--rehearse", action="store_true")
-    chosen = parser.parse_args()
+    parser.add_argument("overrides", nargs="*", help="further overrides of every part's sweep")
+    chosen = parser.parse_intermixed_args()
     names = chosen.parts.split(",")
     if unknown := set(names) - PARTS.keys():
         parser.error(f"--parts: {', '.join(sorted(unknown))} is none of {', '.join(PARTS)}")
@@ -166,7 +163,8 @@ def main() -> None:
         os.environ["GSM8K_FILE"] = str(chosen.gsm8k.absolute())
     if not chosen.rehearse:
         print(f"about {sum(PARTS[name].estimated_s for name in names) / 60:.0f} minutes", flush=True)
-    run(names, chosen.out.absolute(), {"vllm": chosen.vllm, "sglang": chosen.sglang}, chosen.rehearse)
+    pythons = {"vllm": chosen.vllm, "sglang": chosen.sglang}
+    run(names, chosen.out.absolute(), pythons, chosen.rehearse, chosen.overrides)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,6 @@ def base_args(launch: Launch) -> dict[str, Any]:
 def command(launch: Launch) -> list[str]:
     """The argument vector. The API key is not in it: it travels in the environment, unseen by ``ps``."""
     own: dict[str, Any] = {
-        "model": launch.model,
         "revision": None if launch.local else launch.revision,
         "served-model-name": launch.served_name,
         "host": launch.host,
@@ -59,9 +58,11 @@ def command(launch: Launch) -> list[str]:
         }
     # `vllm serve` needs a distribution of that very name, which the CPU build is not; the server module runs
     # one API server on one node, whatever it is told.
-    serve = launch.nodes > 1 or any(name in launch.args for name in _NEEDS_SERVE)
-    module = ("vllm.entrypoints.cli.main", "serve") if serve else ("vllm.entrypoints.openai.api_server",)
-    return [launch.python, "-m", *module, *to_flags(own), *to_flags(launch.args)]
+    if launch.nodes > 1 or any(name in launch.args for name in _NEEDS_SERVE):
+        serve = ["vllm.entrypoints.cli.main", "serve", launch.model]
+    else:
+        serve = ["vllm.entrypoints.openai.api_server", "--model", launch.model]
+    return [launch.python, "-m", *serve, *to_flags(own), *to_flags(launch.args)]
 
 
 def environment(launch: Launch) -> dict[str, str]:

@@ -142,7 +142,9 @@ def test_several_api_servers_take_the_command_that_starts_them(args: dict[str, A
     made = config()
     assert vllm.command(on_gpu(made))[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
     made.engine.args = args
-    assert vllm.command(on_gpu(made))[1:4] == ["-m", "vllm.entrypoints.cli.main", "serve"]
+    words = vllm.command(on_gpu(made))
+    assert words[1:5] == ["-m", "vllm.entrypoints.cli.main", "serve", "org/m"]
+    assert "--model" not in words
 
 
 def test_gpus_are_counted_as_telemetry_counts_them() -> None:
