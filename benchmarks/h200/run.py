@@ -74,8 +74,8 @@ PARTS = {
         "vllm",
         110,
         (
-            *("model=smollm2-135m", "dataset=gsm8k-file,arithmetic", "dataset.prompt=boxed"),
-            *("load=closed", "load.concurrency=16", "limit=128", "max_tokens=256"),
+            *("model=smollm2-135m", "dataset=gsm8k-file,arithmetic", "dataset.prompt=plain"),
+            *("load=closed", "load.concurrency=16", "limit=256", "max_tokens=256"),
         ),
     ),
     "e": Part("4-bit weights", "vllm", 180, (*RANDOM, "model=r1-7b", "opt=awq,gptq", "load=closed-64")),
