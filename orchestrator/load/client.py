@@ -1,28 +1,22 @@
-"""One client process's connections: sends requests that are bytes already, and times what comes back.
-
-Every read is stamped at once and parsed a little later, many together, in slices between which the sockets
-are looked at again: what parsing and ended requests cost delays no stamp by more than a slice. A read that
-ends a response has the parsing begin in that turn of the loop, as the next request may wait for it.
-"""
+"""One client process's connections: sends requests that are bytes already, and times what comes back."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections import deque
 from collections.abc import Callable
-from time import perf_counter, sleep
+from time import perf_counter
 
 from orchestrator.load.connection import Call, Connection, Finished
+from orchestrator.load.sockets import Sockets
 from orchestrator.load.timeline import Timeline
 from orchestrator.records import Outcome
 
 CONNECT_TIMEOUT_S = 30.0
 # uvicorn, the server of vLLM and SGLang, closes a connection 5 s after its last response.
 _IDLE_LIMIT_S = 3.0
-_PARSE_WITHIN_S, _PARSE_AT, _SLICE_S = 0.002, 256, 0.0003
-# Above 8,000 reads/s, waking up for each read costs more than the read. The loop then lets reads gather for a
-# moment whenever it had to wait for one; stamps are late by at most that.
-_BUSY_AT, _GATHER_S, _WAITED_S = 16, 0.0002, 0.00002
 _CONNECT_AT_ONCE = 64  # below any sensible listen backlog
 
 
@@ -50,15 +44,12 @@ class Client:
         self._idle_timeout_s = idle_timeout_s
         self._spare = spare
         self._on_finished = on_finished
+        self._sockets = Sockets(loop)
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._waiting: deque[Call] = deque()
         self._again: deque[Call] = deque()
-        self._arrivals: list[tuple[Connection, float, bytes]] = []
-        self._parsing_soon = False
-        self._busy = False
-        self._last_s = 0.0  # the last read, while busy
         self.sent = 0
         self.pending = 0  # given to `send` and not finished
         self._watch_period_s = min(0.5, max(0.01, min(request_timeout_s, idle_timeout_s) / 20))
@@ -84,12 +75,11 @@ class Client:
         self._connect()
 
     def tokens_in_flight(self) -> int:
-        """Output tokens, as counted by the server, of the calls that have not ended."""
+        """Output tokens, as counted by the server, of the calls that have not ended, as far as parsed."""
         return sum(c.call.timeline.tokens for c in self._open if c.call is not None)
 
     def cancel_all(self, why: str) -> None:
         """End every call as cancelled."""
-        self.drain()
         t = perf_counter()
         for connection in [c for c in self._open if c.call is not None]:
             connection.end(t, "cancelled", why)
@@ -103,57 +93,10 @@ class Client:
             task.cancel()
         await asyncio.gather(*self._connecting, return_exceptions=True)
         for connection in list(self._open):
-            connection.abort()
+            connection.close()
+        self._sockets.close()
 
     # What the connections report.
-
-    def arrived(self, connection: Connection, t: float, data: bytes) -> None:
-        arrivals = self._arrivals
-        arrivals.append((connection, t, data))
-        if self._busy:
-            if t - self._last_s > _WAITED_S:
-                sleep(_GATHER_S)
-                t = perf_counter()
-            self._last_s = t
-        if data.endswith(b"0\r\n\r\n") or len(arrivals) >= _PARSE_AT:
-            self._parse_soon()
-        elif len(arrivals) == 1:
-            self._loop.call_later(_PARSE_WITHIN_S, self._parse_in_time)
-
-    def drain(self) -> None:
-        """Parse all that has arrived."""
-        arrivals, self._arrivals = self._arrivals, []
-        for connection, t, data in arrivals:
-            connection.feed(t, data)
-
-    def opened(self, connection: Connection) -> None:
-        self._open.add(connection)
-        if self._again:
-            self._start(connection, self._again.popleft())
-        else:
-            self.release(connection)
-
-    def _parse_soon(self) -> None:
-        if not self._parsing_soon:
-            self._parsing_soon = True
-            self._loop.call_soon(self._parse_slice)
-
-    def _parse_in_time(self) -> None:
-        self._busy = len(self._arrivals) >= _BUSY_AT
-        self._parse_slice()
-
-    def _parse_slice(self) -> None:
-        self._parsing_soon = False
-        arrivals, self._arrivals = self._arrivals, []
-        until, parsed = perf_counter() + _SLICE_S, 0
-        for connection, t, data in arrivals:
-            connection.feed(t, data)
-            parsed += 1
-            if perf_counter() > until:
-                break
-        if parsed < len(arrivals):
-            self._arrivals = arrivals[parsed:]
-            self._parse_soon()
 
     def release(self, connection: Connection) -> None:
         if self._waiting:
@@ -178,7 +121,7 @@ class Client:
         while self._idle:
             connection = self._idle.pop()
             if connection.used and now - connection.idle_since_s > _IDLE_LIMIT_S:
-                connection.abort()
+                connection.close()
                 continue
             self._start(connection, call)
             return
@@ -205,16 +148,34 @@ class Client:
         host, port = self._address
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await self._loop.create_connection(lambda: Connection(self), host, port)
+                connection = Connection(self, self._sockets, await self._connected(host, port))
         except TimeoutError:
             return f"cannot connect to {host}:{port} within {CONNECT_TIMEOUT_S:g} s"
-        except OSError as error:
-            return f"cannot connect to {host}:{port} ({error.strerror or error})"
+        except socket.gaierror as error:
+            return f"cannot connect to {host}:{port} ({error.strerror})"
+        except OSError as error:  # the loop has words of its own in the place of the system's
+            return f"cannot connect to {host}:{port} ({os.strerror(error.errno) if error.errno else error})"
+        self._open.add(connection)
+        if self._again:
+            self._start(connection, self._again.popleft())
+        else:
+            self.release(connection)
         return None
+
+    async def _connected(self, host: str, port: int) -> socket.socket:
+        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        try:
+            await self._loop.sock_connect(sock, address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
 
     def _watch(self) -> None:
         """Look for calls that ran out of time, the idle clock counting from the response's first byte."""
-        self.drain()
         now = perf_counter()
         for connection in list(self._open):
             call = connection.call

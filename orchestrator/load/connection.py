@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
+import socket
 from time import perf_counter
-from typing import NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol
 
 from orchestrator.load.http import ProtocolError, ResponseReader
+from orchestrator.load.sockets import Sockets
 from orchestrator.load.timeline import Stream, Timeline, error_message
 from orchestrator.records import Outcome
 
@@ -45,13 +45,6 @@ class Call:
 class Owner(Protocol):
     """What a connection tells of itself, and to whom."""
 
-    def opened(self, connection: Connection) -> None: ...
-
-    def arrived(self, connection: Connection, t: float, data: bytes) -> None: ...
-
-    def drain(self) -> None:
-        """Parse all that has arrived."""
-
     def release(self, connection: Connection) -> None:
         """It is idle again."""
 
@@ -66,46 +59,49 @@ class Owner(Protocol):
         """It is closed."""
 
 
-class Connection(asyncio.Protocol):
+class Connection:
     """One keep-alive connection with at most one call on it."""
 
-    __slots__ = ("_fd", "_owner", "_transport", "call", "idle_since_s", "reader", "used")
+    __slots__ = ("_owner", "_sock", "_sockets", "_unsent", "call", "idle_since_s", "reader", "used")
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, sockets: Sockets, sock: socket.socket) -> None:
+        """``sock`` is connected and does not block."""
         self._owner = owner
-        self._fd: int
-        self._transport: asyncio.Transport
+        self._sockets = sockets
+        self._sock = sock
+        self._unsent = b""
         self.reader = ResponseReader()
         self.call: Call | None = None
         self.used = False
         self.idle_since_s = perf_counter()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._fd = transport.get_extra_info("socket").fileno()
-        self._owner.opened(self)
+        sockets.add(sock, self)
 
     def start(self, call: Call, data: bytes) -> None:
         self.call = call
         self.reader.begin(call.timeline)
-        # Past the transport: uvloop would hold the bytes back until the end of this turn of the loop.
         call.sent_s = perf_counter()
+        self._unsent = data
+        self._send()
+        if self._unsent:
+            self._sockets.watch_writable(self._sock, True)
+
+    def _send(self) -> None:
         try:
-            sent = os.write(self._fd, data)
+            self._unsent = self._unsent[self._sock.send(self._unsent) :]
         except BlockingIOError:
-            sent = 0
+            pass
         except OSError:
-            sent = len(data)  # connection_lost will tell
-        if sent < len(data):
-            self._transport.write(data[sent:])
+            self._unsent = b""  # `lost` will tell
 
-    def data_received(self, data: bytes) -> None:
-        self._owner.arrived(self, perf_counter(), data)
+    def writable(self) -> None:
+        self._send()
+        if not self._unsent:
+            self._sockets.watch_writable(self._sock, False)
 
-    def feed(self, t: float, data: bytes) -> None:
+    def arrived(self, t: float, data: bytes) -> None:
         call = self.call
         if call is None:
-            self.abort()  # nothing was asked
+            self.close()  # nothing was asked
             return
         call.last_s = t
         reader = self.reader
@@ -117,32 +113,23 @@ class Connection(asyncio.Protocol):
         if reader.complete:
             self.end(t, None, None)
 
-    def eof_received(self) -> None:
-        self._lost(None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost(exc)
-        self._owner.forget(self)
-        self.reader.close()
-
-    def _lost(self, exc: Exception | None) -> None:
-        """No more bytes will come."""
+    def lost(self, error: OSError | None) -> None:
         t = perf_counter()
-        self._owner.drain()
         call, reader = self.call, self.reader
         if call is None:
-            return
-        if exc is None and reader.until_close and reader.status is not None:
+            self.close()
+        elif error is None and reader.until_close and reader.status is not None:
             self.end(t, None, None)
         elif (
             not reader.started and self.used and not call.retried and t - (call.sent_s or t) < _RETRY_WITHIN_S
         ):
             # The server closed an idle connection while the request was on its way: it never saw it.
             self.call = None
+            self.close()
             call.retried = True
             self._owner.resend(call)
         else:
-            what = "reset" if exc else "closed by the server"
+            what = "reset" if error else "closed by the server"
             when = "in the middle of the response" if reader.started else "before the response"
             self.end(t, "error", f"the connection was {what} {when}")
 
@@ -150,6 +137,10 @@ class Connection(asyncio.Protocol):
         """The call has ended: by itself (``outcome`` None, so the response decides) or by ``outcome``."""
         call, reader = self.call, self.reader
         assert call is not None
+        try:
+            reader.flush()
+        except ProtocolError as broken:
+            outcome, error = "error", str(broken)
         self.call = None
         self.used = True
         self.idle_since_s = t
@@ -158,11 +149,14 @@ class Connection(asyncio.Protocol):
         if reusable:
             self._owner.release(self)
         else:
-            self.abort()
+            self.close()
         self._owner.finished(call, t, verdict, message, reader.status)
 
-    def abort(self) -> None:
-        self._transport.abort()
+    def close(self) -> None:
+        """At once, whatever is on its way."""
+        self._sockets.remove(self._sock)
+        self._owner.forget(self)
+        self.reader.close()
 
 
 def _judge(

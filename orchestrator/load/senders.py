@@ -128,11 +128,10 @@ class BatchSender:
         self._start.at(at_s)
 
     def finished(self, at_s: float) -> None:
-        number = self._tickets.take()
-        assert number is not None
+        number, latest_s = self._tickets.hand_in(at_s)
         if (number + 1) % self._size == 0 and number + 1 < self._total:
             for fd in self._tell_fds:
-                os.write(fd, struct.pack("=d", at_s))
+                os.write(fd, struct.pack("=d", latest_s))
 
     def _told(self) -> None:
         self._open(struct.unpack("=d", os.read(self._listen_fd, 8))[0])

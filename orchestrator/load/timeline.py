@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import orjson
 
+from orchestrator.load.alike import Alike
 from orchestrator.load.think import ThinkSplitter
 
 
@@ -55,6 +58,7 @@ class Timeline:
         "error",
         "finish_reason",
         "first_visible_s",
+        "last",
         "tokens",
     )
 
@@ -66,6 +70,7 @@ class Timeline:
         self.error: str | None = None
         self.finish_reason: str | None = None
         self.first_visible_s: float | None = None
+        self.last = b""  # the data of the event added last
         self.chunk_s = array("d")
         self.chunk_tokens = array("i")
         self.chunk_thinking = array("b")
@@ -81,6 +86,7 @@ class Timeline:
         """One event that arrived at ``t``."""
         if self.error is not None:
             return
+        self.last = data
         try:
             event = orjson.loads(data)
             choices = event["choices"]
@@ -130,6 +136,31 @@ class Timeline:
                 self.error = f"not JSON in the stream: {excerpt(data)}"
         except (KeyError, IndexError, TypeError, AttributeError, OverflowError):
             self.error = f"in the stream: {error_message(data)}"
+
+    def add_alike(self, alike: Alike, times: Sequence[float], texts: Sequence[str]) -> bool:
+        """Events of one token each with those texts, at those times. False, and nothing is added, where the
+        phase that they belong to has not begun."""
+        thinking = alike.thinking
+        begun = self._thinking if thinking else not self._thinking and self.first_visible_s is not None
+        if not thinking and self._splitter is not None:
+            begun = begun and self._splitter.thinking is False
+        if not (begun and self._counted and self.error is None):
+            return False
+        count = len(times)
+        if alike.reasoning is None:
+            reasoning: Iterable[int] = repeat(-1, count)
+        elif thinking:
+            first = alike.reasoning - alike.tokens + self.tokens + 1
+            reasoning = range(first, first + count)
+        else:
+            reasoning = repeat(alike.reasoning, count)
+        self.chunk_reasoning.extend(reasoning)
+        self.chunk_tokens.extend(repeat(1, count))
+        self.chunk_thinking.extend(repeat(thinking, count))
+        self.chunk_s.extend(times)
+        self.tokens += count
+        (self._reasoning if thinking else self._response).extend(texts)
+        return True
 
     def stream(self) -> Stream:
         """All of it, once the stream has ended."""

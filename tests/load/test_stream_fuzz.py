@@ -217,6 +217,7 @@ def test_chunk_extensions_are_read_past(extension: bytes) -> None:
     reader.feed(0.0, head)
     reader.feed(1.0, b"%x\r\n: hi\n\n\r\n" % 6)
     reader.feed(2.0, b"%x%b\r\n%b\r\n" % (len(event), extension, event))
+    reader.flush()
     assert list(timeline.chunk_s) == [2.0]
 
 
