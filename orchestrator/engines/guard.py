@@ -118,7 +118,7 @@ class Shared:
 
 def remove_unused(fd: int) -> None:
     """Removes the shared memory noted in ``fd`` that no living process has open or mapped."""
-    noted = set(os.pread(fd, os.fstat(fd).st_size, 0).decode().split("\n")) & set(_names())
+    noted = set(os.pread(fd, os.fstat(fd).st_size, 0).decode().split("\n")) & _names().keys()
     if not noted:
         return
     everybody = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
@@ -127,26 +127,28 @@ def remove_unused(fd: int) -> None:
             (SHARED / name).unlink()
 
 
-def _names() -> list[str]:
+def _names() -> dict[str, int]:
+    """The files directly in /dev/shm, with their inodes."""
     with suppress(OSError):
-        return [entry.name for entry in os.scandir(SHARED) if entry.is_file(follow_symlinks=False)]
-    return []
+        return {entry.name: entry.inode() for entry in os.scandir(SHARED) if not entry.is_dir()}
+    return {}
 
 
 def _used(pids: list[int]) -> set[str]:
-    """The files directly in /dev/shm that one of the processes has open or mapped."""
-    found: set[str] = set()
+    """The files directly in /dev/shm that one of the processes has open or mapped. They are known by their
+    inodes: a semaphore is mapped under a first name that is gone."""
+    inodes: set[int] = set()
     for pid in pids:
         with suppress(OSError):
             for line in Path(f"/proc/{pid}/maps").read_bytes().splitlines():
                 if b" /dev/shm/" in line:
-                    found.add(os.fsdecode(line.split(None, 5)[5]))
+                    inodes.add(int(line.split(None, 5)[4]))
         with suppress(OSError):
             for link in Path(f"/proc/{pid}/fd").iterdir():
                 with suppress(OSError):
-                    found.add(str(link.readlink()))
-    names = {path.removeprefix("/dev/shm/") for path in found if path.startswith("/dev/shm/")}
-    return {name for name in names if "/" not in name and not name.endswith(" (deleted)")}
+                    if str(link.readlink()).startswith("/dev/shm/"):
+                        inodes.add(link.stat().st_ino)
+    return {name for name, inode in _names().items() if inode in inodes}
 
 
 def _end_everything(child: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import mmap
 import os
@@ -71,13 +72,15 @@ def fork_a_daemon(pid_file: Path) -> None:
 
 
 def share_memory(names: Path) -> None:
-    """As engines do: some that stays open, some that is only mapped, and none of it ever unlinked."""
+    """As engines do: some that stays open, some only mapped, a semaphore, and none of it ever unlinked."""
     made = [Path("/dev/shm") / f"psm_{os.getpid()}_{kind}" for kind in ("open", "mapped")]
     for path in made:
         path.write_bytes(bytes(4096))
     kept.append(made[0].open("rb"))
     with made[1].open("r+b") as file:
         kept.append(mmap.mmap(file.fileno(), 4096))
+    kept.append(importlib.import_module("_multiprocessing").SemLock(1, 1, 1, f"/mp-{os.getpid()}", False))
+    made.append(Path(f"/dev/shm/sem.mp-{os.getpid()}"))
     names.write_text("\n".join(map(str, made)))
 
 

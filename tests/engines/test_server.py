@@ -300,7 +300,7 @@ def test_no_shared_memory_is_left_whoever_is_killed(
 ) -> None:
     with shared(log, tmp_path, monkeypatch) as server:
         made = (tmp_path / "names").read_text().split()
-        assert len(made) == 2
+        assert len(made) == 3
         assert all(map(os.path.exists, made))
         assert noted(server, set(made))
         for pid in tree(server.pid)[killed]:
@@ -318,7 +318,7 @@ def test_shared_memory_that_somebody_else_uses_or_had_before_stays(
             used = os.open(made[0], os.O_RDONLY)
         try:
             assert Path(before.name).exists()
-            assert [Path(path).exists() for path in made] == [True, False]
+            assert [Path(path).exists() for path in made] == [True, False, False]
         finally:
             os.close(used)
             Path(made[0]).unlink()
