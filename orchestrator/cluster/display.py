@@ -83,7 +83,7 @@ class Display:
         grid.add_row("", Text("  ".join(said), "dim"))
         return grid
 
-    def _deployments(self) -> Table:
+    def _deployments(self) -> Table | None:
         progress = self._progress
         table = Table(box=None, pad_edge=False)
         for name in ("", "deployment", "GPUs", "cells", "doing", "requests", "tokens", "for"):
@@ -97,7 +97,7 @@ class Display:
         more = [f"{hidden} more running"] * (hidden > 0) + [f"{waiting} waiting"] * (waiting > 0)
         if more:
             table.add_row("", Text(", ".join(more), "dim", no_wrap=True))
-        return table
+        return table if table.row_count else None
 
     def _lines(self) -> Iterator[tuple[Text | str, ...]]:
         """One for each running cell, and one for each deployment between cells."""
@@ -118,7 +118,7 @@ class Display:
                 f"{progress.done[key]}/{len(deployment.cells)}",
             )
             for run in runs.get(key, ()):
-                load = run.load
+                load = None if run.phase == "grade" else run.load  # then nothing is sent any more
                 yield (
                     *first,
                     Text(f"{run.phase}: {progress.plan.label(run.cell)}"),

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import deque
 from typing import Any
 
+from orchestrator.cluster import progress
 from orchestrator.cluster.admission import impossible, needs
 from orchestrator.cluster.board import Board
 from orchestrator.cluster.packing import (
@@ -61,6 +63,7 @@ class Scheduler:
         self.promise: Promise | None = None
         self._avoided: dict[str, float] = {}
         self._lacking: dict[str, float] = {}
+        self._shown_s = -math.inf
         self._preparing: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -68,6 +71,7 @@ class Scheduler:
             self._drop_impossible(patience_s=0.0)
             while self.waiting or self.leases:
                 self._place()
+                self._show_nodes()
                 await asyncio.wait(
                     {*self.leases, *self.closing.values()} or {asyncio.create_task(asyncio.sleep(TICK_S))},
                     timeout=TICK_S,
@@ -109,11 +113,13 @@ class Scheduler:
         """Takes note of what has ended."""
         for slot in [slot for slot, task in self.closing.items() if task.done()]:
             del self.closing[slot]
+            self.sweep.board.freed(slot)
         for task in [task for task in self.leases if task.done()]:
             work, slot = self.leases.pop(task)
             work.engines.discard(slot)
             if task.result():
                 self.parked.append(slot)
+                self.sweep.board.parked(slot)
             else:
                 self._close(slot)
             if work.engines:
@@ -144,6 +150,7 @@ class Scheduler:
             if not await slot.open(self.worker, name, self.sweep.limits.place_s):
                 self._avoided |= dict.fromkeys(slot.nodes, time.monotonic() + AVOID_S)
                 return False
+        self.sweep.board.placed(work.deployment, slot.nodes, slot.need.gpus, slot)
         watch = asyncio.create_task(self._watch(work, slot))
         try:
             await serve(work, slot, self.sweep, lambda: self._prepare_next(work, slot))
@@ -201,6 +208,23 @@ class Scheduler:
         held = [*(slot for _, slot in self.leases.values()), *self.parked]
         nodes = free_nodes([*held, *self.closing], counted=[slot for slot in held if slot not in given])
         return [node for node in nodes if self._avoided.get(node.node_id, 0.0) <= now_s]
+
+    def _show_nodes(self) -> None:
+        """Tells the board of the nodes with GPUs, once a tick."""
+        now_s = time.monotonic()
+        if now_s < self._shown_s + TICK_S:
+            return
+        self._shown_s = now_s
+        slots = [*(slot for _, slot in self.leases.values()), *self.parked, *self.closing]
+        not_others = {node.node_id: node.gpus for node in free_nodes(slots, counted=[])}
+        shown = {}
+        for node_id, total in alive_nodes().items():
+            if gpus := total.get("GPU", 0.0):
+                name = next(
+                    (key[5:] for key in total if key.startswith("node:") and "__" not in key), node_id
+                )
+                shown[node_id] = progress.Node(name, gpus, gpus - not_others.get(node_id, gpus))
+        self.sweep.board.nodes(shown)
 
     def _waiting(self) -> list[Waiting]:
         found = []
