@@ -29,12 +29,19 @@ def run_plan(plan: Plan, console: Console) -> None:
         Tracker(plan.study_dir, config.tracker, console) as tracker,
     ):
         _say_where(session, console)
-        metrics = SweepMetrics(plan.study)
+        metrics = SweepMetrics(_study_label(plan))
         try:
             with Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id)) as board:
                 asyncio.run(_interruptible(plan, board))
         except StorageError as error:
             console.print(f"stopped: {error}", markup=False, highlight=False)
+
+
+def _study_label(plan: Plan) -> str:
+    """The study's name on dashboards, which add up whatever carries the same one."""
+    simulated = [deployment.simulated for deployment in plan.deployments]
+    mark = " SIMULATED" if all(simulated) else " partly SIMULATED" if any(simulated) else ""
+    return plan.study + mark
 
 
 def _local_resources(plan: Plan) -> tuple[float, dict[str, float] | None]:

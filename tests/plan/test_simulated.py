@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator.cluster.run import _local_resources
+from orchestrator.cluster.run import _local_resources, _study_label
 from orchestrator.engines.launch import build_launch
 from orchestrator.engines.simulated import ADAPTER
 from orchestrator.engines.simulated.settings import Settings, parse
@@ -171,6 +171,13 @@ def test_gpus_are_declared_only_where_nothing_real_could_get_them(tmp_path: Path
     on_the_cpu = ("engine=vllm", "hardware=cpu", "limit=8")
     assert _local_resources(plan_of(tmp_path, on_the_cpu))[1] is None
     assert _local_resources(plan_of(tmp_path, simulated, on_the_cpu))[1] == declared
+
+
+def test_dashboards_are_given_a_name_that_says_it(tmp_path: Path) -> None:
+    simulated, real = ("engine=simulated", "limit=8"), ("engine=vllm", "hardware=h200", "limit=8")
+    assert _study_label(plan_of(tmp_path, simulated)) == "default SIMULATED"
+    assert _study_label(plan_of(tmp_path, simulated, real)) == "default partly SIMULATED"
+    assert _study_label(plan_of(tmp_path, real)) == "default"
 
 
 def test_skipping_is_decided_without_the_engine() -> None:
