@@ -1,0 +1,47 @@
+"""The scheduler and the board together, on Ray, with workers that serve nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from pathlib import Path
+
+import pytest
+import ray
+from rich.console import Console
+
+from orchestrator.cell import Cell
+from orchestrator.cluster.board import Board
+from orchestrator.cluster.schedule import run_deployments
+from orchestrator.cluster.serve import Limits
+from orchestrator.plan.plan import Deployment
+from orchestrator.track.ray_metrics import SweepMetrics
+from tests.cluster.fake_worker import FakeWorker
+from tests.cluster.plans import deployment, plan_of
+
+LIMITS = Limits(place_s=10.0, start_s=10.0, cell_s=10.0)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_the_board_is_told_who_holds_which_gpus(tmp_path: Path) -> None:
+    seen: list[tuple[dict[str, float], set[str]]] = []
+
+    class Watched(Board):
+        def measuring(self, deployment: Deployment, cell: Cell) -> None:
+            super().measuring(deployment, cell)
+            seen.append((self.state.gpus(), {node for one in self.state.held.values() for node in one.nodes}))
+
+    ray.init(address="local", num_cpus=8, num_gpus=4, include_dashboard=False, log_to_driver=False)
+    try:
+        plan = plan_of(tmp_path, *(deployment(2, name=f"d-{i}", cells=("takes 0.2",) * 2) for i in range(3)))
+        with Watched(plan, Console(file=io.StringIO()), SweepMetrics("study"), lambda cell: None) as board:
+            asyncio.run(run_deployments(plan, board, FakeWorker, LIMITS))
+    finally:
+        ray.shutdown()
+    assert len(seen) == 6
+    assert max(gpus["measuring"] for gpus, _ in seen) == 4
+    assert {gpus["measuring"] + gpus["reserved"] + gpus["idle"] for gpus, _ in seen} == {4}
+    assert {gpus["others"] for gpus, _ in seen} == {0}
+    assert {node for _, nodes in seen for node in nodes} == set(board.state.nodes)
+    assert board.state.reserved_s() > 0
