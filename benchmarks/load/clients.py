@@ -53,7 +53,7 @@ def _read_ours(work: Work) -> list[Reported]:
     return [Reported(*row) for row in rows]
 
 
-_VLLM = (
+VLLM_BENCH_SERVE = (
     "import argparse; from vllm.benchmarks.serve import add_cli_args, main; "
     "parser = argparse.ArgumentParser(); add_cli_args(parser); main(parser.parse_args())"
 )
@@ -76,7 +76,7 @@ def _vllm(python: str, work: Work) -> list[str]:
         "result-dir": work.folder,
         "result-filename": "vllm.json",
     }
-    return [python, "-c", _VLLM, "--save-result", "--save-detailed", "--disable-tqdm", *_flags(options)]
+    return [python, "-c", VLLM_BENCH_SERVE, "--save-result", "--save-detailed", "--disable-tqdm", *_flags(options)]
 
 
 def _read_vllm(work: Work) -> list[Reported]:
