@@ -6,18 +6,20 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.util.placement_group import placement_group_table
 
 from orchestrator.cluster.board import Board
 from orchestrator.cluster.schedule import run_deployments
 from orchestrator.cluster.serve import Limits
-from orchestrator.cluster.slot import alive_nodes
+from orchestrator.cluster.slot import alive_nodes, free_nodes
 from orchestrator.errors import StorageError
 from orchestrator.plan.plan import Deployment
 from orchestrator.store.read import read_cell, read_cells
@@ -49,13 +51,15 @@ def add_node(cluster: Cluster) -> Any:
     return cluster.add_node(num_cpus=16, num_gpus=8, object_store_memory=STORE)
 
 
-def run(folder: Path, *deployments: Deployment, cell_s: float | None = None) -> None:
-    asyncio.run(_run(folder, *deployments, cell_s=cell_s))
+def run(folder: Path, *deployments: Deployment, cell_s: float | None = None, limits: Limits = LIMITS) -> None:
+    asyncio.run(_run(folder, *deployments, cell_s=cell_s, limits=limits))
 
 
-async def _run(folder: Path, *deployments: Deployment, cell_s: float | None = None) -> None:
+async def _run(
+    folder: Path, *deployments: Deployment, cell_s: float | None = None, limits: Limits = LIMITS
+) -> None:
     plan = plan_of(folder, *deployments, cell_s=cell_s)
-    await run_deployments(plan, cast(Board, SilentBoard()), FakeWorker, LIMITS)
+    await run_deployments(plan, cast(Board, SilentBoard()), FakeWorker, limits)
 
 
 def runs(folder: Path) -> Counter[str]:
@@ -181,9 +185,45 @@ def test_gpus_that_others_hold_are_left_to_them_and_taken_once_given_back(
 
 
 def test_many_cells_left_are_shared_with_gpus_that_idle(cluster: Cluster, tmp_path: Path) -> None:
-    run(tmp_path, deployment(8, name="d-0", cells=("takes 0.5",) * 24), cell_s=60.0)
+    patient = replace(LIMITS, cell_s=60.0)
+    run(tmp_path, deployment(8, name="d-0", cells=("waits for another",) * 8), cell_s=60.0, limits=patient)
     assert set(runs(tmp_path).values()) == {1}
     assert len({event["node"] for event in events(tmp_path, "run")}) == 2
+
+
+def test_a_group_that_ray_cannot_place_goes_back_and_blocks_nobody(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = ray.remote(num_gpus=8, num_cpus=1)(_hold)
+    taken = other.remote(12.0)
+    time.sleep(1.5)
+
+    def hopeful(slots: Any, counted: Any) -> Any:
+        """Sees nothing of what others hold."""
+        total = {name: resources.get("GPU", 0.0) for name, resources in alive_nodes().items()}
+        held = {name: sum(s.need.gpus for s in counted if name in s.nodes) for name in total}
+        nodes = free_nodes(slots, counted)
+        return [replace(node, gpus=total[node.node_id] - held[node.node_id]) for node in nodes]
+
+    monkeypatch.setattr("orchestrator.cluster.schedule.free_nodes", hopeful)
+    run(tmp_path, *(deployment(8, name=f"d-{index}", cells=("takes 0.2",)) for index in range(3)), cell_s=0.2)
+    assert list(outcomes(tmp_path).values()) == ["done"] * 3
+    assert set(runs(tmp_path).values()) == {1}
+    assert len({event["node"] for event in events(tmp_path, "run")}) == 1
+    ray.get(taken)
+
+
+def test_a_cancelled_sweep_leaves_no_group_and_what_was_finished(cluster: Cluster, tmp_path: Path) -> None:
+    async def cancelled() -> None:
+        sweep = asyncio.create_task(_run(tmp_path, deployment(8, name="d-0", cells=("", "takes 3.5", ""))))
+        await asyncio.to_thread(_until_ran, 2, tmp_path)
+        sweep.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sweep
+
+    asyncio.run(cancelled())
+    assert outcomes(tmp_path) == {"d-0-0": "done"}
+    assert {group["state"] for group in placement_group_table().values()} == {"REMOVED"}
 
 
 def test_a_node_that_dies_costs_what_ran_there_and_one_that_joins_is_used(
@@ -213,10 +253,22 @@ def test_a_node_that_dies_costs_what_ran_there_and_one_that_joins_is_used(
 
 
 def _until_used(node_id: str, folder: Path) -> None:
-    deadline = time.monotonic() + 30
-    while not (folder / "events.jsonl").exists() or node_id not in {e["node"] for e in events(folder, "run")}:
+    _until(lambda: any(event["node"] == node_id for event in _ran(folder)))
+
+
+def _until_ran(count: int, folder: Path) -> None:
+    _until(lambda: len(_ran(folder)) >= count)
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def _ran(folder: Path) -> list[dict[str, Any]]:
+    return events(folder, "run") if (folder / "events.jsonl").exists() else []
 
 
 def _hold(seconds: float) -> None:
