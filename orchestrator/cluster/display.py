@@ -80,7 +80,8 @@ class Display:
         )
         if any(held.deployment is None for held in progress.held.values()):
             said.append(f"{HELD} held, between deployments")
-        grid.add_row("", Text("  ".join(said), "dim"))
+        if said:
+            grid.add_row("", Text("  ".join(said), "dim"))
         return grid
 
     def _deployments(self) -> Table | None:
