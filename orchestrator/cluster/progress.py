@@ -14,8 +14,7 @@ from orchestrator.cell import Cell
 from orchestrator.cluster.measure import CellOutcome
 from orchestrator.cluster.worker import WorkerProgress
 from orchestrator.plan import cost
-from orchestrator.plan.pace import Pace
-from orchestrator.plan.plan import Deployment, Plan
+from orchestrator.plan.plan import Deployment, Plan, kin_of, learn
 
 WAITING, STARTING, READY, MEASURING = "waiting", "starting", "ready", "measuring"
 PHASES = (WAITING, STARTING, READY, MEASURING)
@@ -86,7 +85,7 @@ class Progress:
         self._deployments = {one.deployment_id: one for one in plan.deployments}
         self._left = {one.deployment_id: {c.cell_id: c for c in one.cells} for one in plan.deployments}
         self._estimated_s = {planned.cell.cell_id: planned.estimated_s for planned in plan.cells}
-        self._cells, self._starts = Pace(), Pace()
+        self._cells, self._starts = learn(plan.cells)
         self._given_back_s = 0.0
         self._gpus = any(deployment.gpus for deployment in plan.deployments)
         self._eta: tuple[float, float | None] | None = None  # when it was reckoned, the end
@@ -109,7 +108,7 @@ class Progress:
         self.phase(deployment, STARTING)
 
     def serve(self, deployment: Deployment, started_in_s: float) -> None:
-        self._starts.observe(_groups(deployment.cells[0]), cost.start_s(deployment.fit), started_in_s)
+        self._starts.observe(kin_of(deployment.cells[0]), cost.start_s(deployment.fit), started_in_s)
         self.phase(deployment, READY)
 
     def measure(self, deployment: Deployment, cell: Cell) -> None:
@@ -141,7 +140,7 @@ class Progress:
         run = self.runs.pop(cell.cell_id, None)
         if run is not None and outcome.engine_alive:
             estimated_s = self._estimated_s.get(cell.cell_id)
-            self._cells.observe(_groups(cell), estimated_s, self.now() - run.since_s)
+            self._cells.observe(kin_of(cell), estimated_s, self.now() - run.since_s)
         self.window_s += (outcome.window_s or 0.0) * self.weight(deployment)
         if outcome.status != "done":
             why = outcome.reason or ", ".join(outcome.flags)
@@ -240,7 +239,7 @@ class Progress:
         return max(work_s / room, longest_s)
 
     def _cell_left_s(self, cell: Cell, now_s: float) -> float | None:
-        expected_s = self._cells.expect_s(_groups(cell), self._estimated_s.get(cell.cell_id))
+        expected_s = self._cells.expect_s(kin_of(cell), self._estimated_s.get(cell.cell_id))
         run = self.runs.get(cell.cell_id)
         if expected_s is None or run is None:
             return expected_s
@@ -251,7 +250,7 @@ class Progress:
         if phase not in (WAITING, STARTING):
             return 0.0
         estimated_s = cost.start_s(deployment.fit)
-        expected_s = self._starts.expect_s(_groups(deployment.cells[0]), estimated_s) or estimated_s
+        expected_s = self._starts.expect_s(kin_of(deployment.cells[0]), estimated_s) or estimated_s
         return max(0.0, expected_s - (now_s - since_s)) if phase == STARTING else expected_s
 
     def _runs_of(self, deployment: Deployment) -> list[Run]:
@@ -265,9 +264,3 @@ def shares(progress: Progress) -> Mapping[str, Sequence[tuple[Deployment | None,
         for node in one.nodes:
             found.setdefault(node, []).append((one.deployment, one.gpus))
     return found
-
-
-def _groups(cell: Cell) -> tuple[object, ...]:
-    """What shares a pace, finest first."""
-    model, engine = cell.config.model.name, cell.config.engine.name
-    return cell.deployment_id, (model, engine), engine
