@@ -44,7 +44,11 @@ COLUMNS: Mapping[str, Callable[[Row], str]] = {
     "dataset": lambda row: row["dataset"],
     "load": _load,
     "requests": lambda row: f"{row['requests_ok']}/{row['requests_total']}",
-    "prompt tokens": lambda row: f"{row['prompt_tokens_mean']:.0f}" if row.get("prompt_tokens_mean") else "",
+    "prompt tokens": lambda row: (
+        f"{row['prompt_tokens'] / row['requests_ok']:.0f}"
+        if row["prompt_tokens"] and row["requests_ok"]
+        else ""
+    ),
     "output tokens/s": lambda row: f"{row['output_token_per_s']:,.0f}" if row["output_token_per_s"] else "",
     "TTFT p50 ms": lambda row: _ms(row, "ttft_s_p50"),
     "TTFT p99 ms": lambda row: _ms(row, "ttft_s_p99"),
