@@ -1,6 +1,8 @@
 """The load client beside its peers, on a server whose every token time is known.
 
-``python -m benchmarks.load`` compares; ``… open`` measures an open loop's lateness; ``… soak`` runs for long.
+``python -m benchmarks.load`` compares; ``… open`` measures an open loop's lateness; ``… soak`` runs for long;
+``… scaling`` adds client processes; ``… end-to-end`` holds a whole sweep to the truth; ``… usage`` asks a
+real server what usage on every chunk costs it.
 Everything that is printed was measured in that run. Described in docs/load.md.
 """
 
@@ -18,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.load import account, lateness, soak
+from benchmarks.load import account, end_to_end, lateness, scaling, soak, usage
 from benchmarks.load.clients import CLIENTS, Reported, Work, hub_cache
 from benchmarks.load.scripted import Truth, compiled, serve
 
@@ -76,7 +78,7 @@ def _run(name: str, program: str, arguments: argparse.Namespace, binary: Path) -
             tokens=arguments.tokens,
             tokenizer=arguments.tokenizer,
             folder=Path(folder),
-            processes=arguments.processes,
+            processes=arguments.processes[0],
         )
         env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
         if name == "aiperf":
@@ -156,7 +158,12 @@ def _pair(values: Sequence[tuple[float, float]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
-    parser.add_argument("what", nargs="?", default="compare", choices=["compare", "open", "soak"])
+    parser.add_argument(
+        "what",
+        nargs="?",
+        default="compare",
+        choices=["compare", "open", "soak", "scaling", "end-to-end", "usage"],
+    )
     parser.add_argument("--client", action="append", default=[], metavar="NAME=PROGRAM",
                         help="a peer: vllm=PYTHON, guidellm=COMMAND, aiperf=COMMAND")  # fmt: skip
     parser.add_argument("--tokenizer", default="", help="a folder with a tokenizer, for the peers")
@@ -167,20 +174,31 @@ def main() -> None:
     parser.add_argument("--ttft-s", type=float, default=0.1)
     parser.add_argument("--gap-s", type=float, default=0.02, help="0: as fast as they are taken")
     parser.add_argument("--together", action="store_true", help="all streams' tokens at the same moments")
-    parser.add_argument("--processes", type=int, default=1, help="client processes of ours")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1],
+                        help="client processes of ours; scaling takes several numbers")  # fmt: skip
     parser.add_argument(
         "--unpinned", action="store_true", help="else the client has core 0, the server core 1"
     )
     parser.add_argument("--rates", type=float, nargs="+", default=[200.0, 1000.0], help="open: requests/s")
     parser.add_argument("--seconds", type=float, help="open: 20, soak: 600")
+    parser.add_argument("--url", help="usage: http://HOST:PORT of the server")
+    parser.add_argument("--model", help="usage: the model's name there")
+    parser.add_argument("--key-env", help="usage: the environment variable that holds its key")
     arguments = parser.parse_args()
     arguments.requests = arguments.requests or arguments.streams
+    if arguments.what == "usage":
+        usage.measure(arguments)
+        return
     with compiled() as binary:
         if arguments.what == "compare":
             compare(arguments, binary)
         elif arguments.what == "open":
             for rate in arguments.rates:
                 lateness.measure(binary, rate, arguments.seconds or 20.0, arguments.rounds)
+        elif arguments.what == "scaling":
+            scaling.measure(binary, arguments)
+        elif arguments.what == "end-to-end":
+            end_to_end.measure(binary, arguments)
         else:
             soak.measure(binary, arguments.streams, arguments.gap_s, arguments.seconds or 600.0)
 

@@ -76,7 +76,15 @@ def _vllm(python: str, work: Work) -> list[str]:
         "result-dir": work.folder,
         "result-filename": "vllm.json",
     }
-    return [python, "-c", VLLM_BENCH_SERVE, "--save-result", "--save-detailed", "--disable-tqdm", *_flags(options)]
+    return [
+        python,
+        "-c",
+        VLLM_BENCH_SERVE,
+        "--save-result",
+        "--save-detailed",
+        "--disable-tqdm",
+        *_flags(options),
+    ]
 
 
 def _read_vllm(work: Work) -> list[Reported]:

@@ -50,10 +50,13 @@ def compiled() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def serve(binary: Path, *, ttft_s: float, gap_s: float, together: bool, core: int | None) -> Iterator[Server]:
-    """On ``core`` alone, unless None."""
+def serve(
+    binary: Path, *, ttft_s: float, gap_s: float, together: bool, core: int | None, shared_port: int = 0
+) -> Iterator[Server]:
+    """On ``core`` alone, unless None. ``shared_port``: one more port, which other servers may have too."""
     pin = [] if core is None else ["taskset", "-c", str(core)]
-    command = [*pin, str(binary), str(ttft_s), str(gap_s), *(["together"] if together else [])]
+    command = [*pin, str(binary), str(ttft_s), str(gap_s)]
+    command += ["together"] * together + [str(shared_port)] * bool(shared_port)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

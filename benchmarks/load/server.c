@@ -1,6 +1,9 @@
 /* Streams chat completions at known times, cheaply enough never to be what is measured.
  *
- *   server TTFT_S GAP_S [together]     serves on a free port of 127.0.0.1, printed as "listening PORT"
+ *   server TTFT_S GAP_S [together] [PORT]
+ *
+ * serves on a free port of 127.0.0.1, printed as "listening PORT", and with PORT there too, which several servers
+ * may share: the kernel then spreads the connections over them.
  *
  * A chat request gets max_tokens chunks of one token, as vLLM sends them: the i-th leaves TTFT_S + i * GAP_S
  * after the request came, with a GAP_S of 0 as fast as the socket takes it. The requests' tokens are spread over
@@ -36,7 +39,7 @@ struct stream {
 
 static struct stream streams[MAX_FDS];
 static struct truth *truths;
-static int heap[MAX_FDS], heap_size, truth_count, poller, timer, together;
+static int heap[MAX_FDS], heap_size, truth_count, poller, timer, together, listeners[2];
 static double ttft_s, gap_s;
 
 static double now(void) {
@@ -243,22 +246,32 @@ static void greet(int listener) {
     }
 }
 
+/* Returns the socket; the port it got is in *port. */
+static int listen_on(int *port) {
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(*port)};
+    socklen_t size = sizeof address;
+    if (*port) setsockopt(listener, SOL_SOCKET, SO_REUSEPORT, &(int){1}, sizeof(int));
+    if (bind(listener, (struct sockaddr *)&address, size) || listen(listener, 4096)) exit((perror("listen"), 1));
+    getsockname(listener, (struct sockaddr *)&address, &size);
+    *port = ntohs(address.sin_port);
+    watch(listener, EPOLL_CTL_ADD, EPOLLIN);
+    return listener;
+}
+
 int main(int count, char **arguments) {
-    together = count == 4 && !strcmp(arguments[3], "together");
-    if (count != 3 && !together) return fprintf(stderr, "usage: server TTFT_S GAP_S [together]\n"), 2;
+    together = count > 3 && !strcmp(arguments[3], "together");
+    if (count < 3 || count > 4 + together) return fprintf(stderr, "usage: server TTFT_S GAP_S [together] [PORT]\n"), 2;
+    int port = 0, shared_port = count > 3 + together ? atoi(arguments[3 + together]) : 0;
     ttft_s = atof(arguments[1]), gap_s = atof(arguments[2]);
     truths = calloc(MAX_TRUTH, sizeof *truths); /* pages are taken only as they are written */
     for (int i = 0; i < MAX_FDS; i++) streams[i].slot = -1;
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof address;
-    if (bind(listener, (struct sockaddr *)&address, size) || listen(listener, 4096)) return perror("listen"), 1;
-    getsockname(listener, (struct sockaddr *)&address, &size);
-    printf("listening %d\n", ntohs(address.sin_port));
-    fflush(stdout);
     poller = epoll_create1(0);
     timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
-    watch(listener, EPOLL_CTL_ADD, EPOLLIN);
+    listeners[0] = listen_on(&port);
+    listeners[1] = shared_port ? listen_on(&shared_port) : -1;
+    printf("listening %d\n", port);
+    fflush(stdout);
     watch(timer, EPOLL_CTL_ADD, EPOLLIN);
     for (;;) {
         while (heap_size && streams[heap[0]].due <= now()) {
@@ -278,7 +291,7 @@ int main(int count, char **arguments) {
         int ready = epoll_wait(poller, events, 256, timeout);
         for (int i = 0; i < ready; i++) {
             int fd = events[i].data.fd;
-            if (fd == listener) greet(listener);
+            if (fd == listeners[0] || fd == listeners[1]) greet(fd);
             else if (fd == timer) { char drop[8]; if (read(timer, drop, 8) < 0) continue; }
             else if (streams[fd].open) {
                 if (events[i].events & EPOLLOUT) resume(fd);
