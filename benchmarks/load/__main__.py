@@ -69,6 +69,7 @@ def _run(name: str, program: str, arguments: argparse.Namespace, binary: Path) -
             gap_s=arguments.gap_s,
             together=arguments.together,
             core=server_core,
+            first=arguments.first,
         ) as server,
     ):
         work = Work(
@@ -84,7 +85,9 @@ def _run(name: str, program: str, arguments: argparse.Namespace, binary: Path) -
         if name == "aiperf":
             env["HF_HUB_CACHE"] = str(hub_cache(work.folder, arguments.tokenizer))
         log = work.folder / "log"
-        cost = account.run(client.command(program, work), cores=client_cores, env=env, log=log)
+        cost = account.run(
+            client.command(program, work), cores=client_cores, first=arguments.first, env=env, log=log
+        )
         if cost.status != 0:
             raise ValueError(f"status {cost.status}: {log.read_text(errors='replace')[-800:]}")
         return _judge(cost, server.truth(), client.read(work), arguments.tokens)
@@ -179,6 +182,8 @@ def main() -> None:
     parser.add_argument(
         "--unpinned", action="store_true", help="else the client has core 0, the server core 1"
     )
+    parser.add_argument("--first", action="store_true",
+                        help="server and clients under SCHED_RR, as ours asks to be; root only")  # fmt: skip
     parser.add_argument("--rates", type=float, nargs="+", default=[200.0, 1000.0], help="open: requests/s")
     parser.add_argument("--seconds", type=float, help="open: 20, soak: 600")
     parser.add_argument("--url", help="usage: http://HOST:PORT of the server")

@@ -38,13 +38,23 @@ class Cost:
         return c0 + (c1 - c0) * (t - t0) / (t1 - t0)
 
 
-def run(command: Sequence[str], *, cores: Sequence[int] | None, env: Mapping[str, str], log: Path) -> Cost:
-    """Run a command to its end, on ``cores`` alone unless None."""
+def placed(cores: Sequence[int] | None, first: bool) -> list[str]:
+    """What to put before a command so that it runs on ``cores`` alone, unless None, and ``first``: before all
+    that is not real-time, which root alone is let ask for."""
     pin = [] if cores is None else ["taskset", "-c", ",".join(map(str, cores))]
+    return pin + ["chrt", "--rr", "1"] * first
+
+
+def run(
+    command: Sequence[str], *, cores: Sequence[int] | None, first: bool, env: Mapping[str, str], log: Path
+) -> Cost:
+    """Run a command to its end, where `placed` says."""
     before = _reaped_s()
     peak, samples = 0, [(perf_counter(), 0.0)]
     with log.open("wb") as out:
-        process = subprocess.Popen([*pin, *command], env={**os.environ, **env}, stdout=out, stderr=out)
+        process = subprocess.Popen(
+            [*placed(cores, first), *command], env={**os.environ, **env}, stdout=out, stderr=out
+        )
         try:
             while process.poll() is None:
                 cpu_s, rss = _tree(process.pid)

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.load.account import placed
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -51,11 +53,17 @@ def compiled() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def serve(
-    binary: Path, *, ttft_s: float, gap_s: float, together: bool, core: int | None, shared_port: int = 0
+    binary: Path,
+    *,
+    ttft_s: float,
+    gap_s: float,
+    together: bool,
+    core: int | None,
+    first: bool = False,
+    shared_port: int = 0,
 ) -> Iterator[Server]:
     """On ``core`` alone, unless None. ``shared_port``: one more port, which other servers may have too."""
-    pin = [] if core is None else ["taskset", "-c", str(core)]
-    command = [*pin, str(binary), str(ttft_s), str(gap_s)]
+    command = [*placed(None if core is None else [core], first), str(binary), str(ttft_s), str(gap_s)]
     command += ["together"] * together + [str(shared_port)] * bool(shared_port)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
