@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -77,3 +78,19 @@ def test_a_person_reads_the_same_plan(tmp_path: Path) -> None:
     done = sweep("-m", "dry_run=true", f"results_dir={tmp_path}", "opt=none,prefix-cache")
     assert done.returncode == 0
     assert "2 cells to run on 2 deployments" in done.stdout
+
+
+def test_a_thousand_cells_are_planned_in_seconds(tmp_path: Path) -> None:
+    began_s = os.times().children_user
+    plan = plan_of(
+        "model=r1-1.5b,r1-7b,r1-14b,r1-32b,r1-70b",
+        "opt=none,fp8,[fp8,kv-fp8],prefix-cache",
+        "dataset=gsm8k,math500",
+        "load.concurrency=1,4,16,64,256",
+        "max_tokens=512,1024,2048,3072,3500",
+        "hardware=h200",
+        results=tmp_path,
+    )
+    assert plan["totals"]["cells"] == 1000
+    assert plan["totals"]["deployments"] >= 20
+    assert os.times().children_user - began_s < 30.0  # of CPU; Hydra alone composes them in some 150

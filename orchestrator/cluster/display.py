@@ -38,7 +38,7 @@ class Display:
         )
         return Group(*(part for part in parts if part is not None))
 
-    def _heading(self) -> Table:
+    def _heading(self) -> Group:
         progress = self._progress
         cells = progress.cells()
         counts = [f"{count:,} {name}" for name, count in cells.items() if count or name == "done"]
@@ -53,8 +53,7 @@ class Display:
         grid = Table.grid(padding=(0, 1))
         bar = ProgressBar(total=max(progress.total, 1), completed=progress.finished, width=20)
         grid.add_row(f"{progress.finished:,}/{progress.total:,} cells", bar, Text(" · ".join(counts)))
-        grid.add_row("", "", Text(" · ".join(pace)))
-        return grid
+        return Group(grid, Text(" · ".join(pace))) if pace else Group(grid)
 
     def _gpu_map(self) -> Table | None:
         """One character a GPU; the sweep's first, then others', then free ones."""
