@@ -51,6 +51,7 @@ def panels() -> Sequence[Panel]:
     windows, reserved = (
         f"sum(rate({exported(name)}{_STUDY}[15m]))" for name in ("window_gpu_seconds", "reserved_gpu_seconds")
     )
+    by_study = f"avg by (study) ({exported('efficiency')}{_STUDY})", "{{study}}"
     finished = f"sum by (status) (increase({exported('finished_cells')}{_STUDY}[15m]))"
     return (
         Panel("Time left", "stat", ((f"max({exported('eta_seconds')}{_STUDY})", "left"),), "s", width=6),
@@ -78,7 +79,7 @@ def panels() -> Sequence[Panel]:
             ((reserved, "reserved"), (windows, "in measurement windows")),
             width=12,
         ),
-        Panel("Efficiency", "timeseries", ((whole("efficiency"), "so far"),), "percentunit", width=12),
+        Panel("Efficiency", "timeseries", (by_study,), "percentunit", width=12),
     )
 
 
