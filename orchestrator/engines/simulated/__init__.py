@@ -17,7 +17,7 @@ VERSION = "1"  # raise it when the same flags give other times or other answers
 
 # Isolated from site-packages, which it does not need and whose search would be most of its start.
 _MAIN = (
-    f"import sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r}); "
+    f"import sys; sys.path.append({str(Path(__file__).parents[3])!r}); "
     "from orchestrator.engines.simulated.server import main; main(sys.argv[1:])"
 )
 
