@@ -127,7 +127,7 @@ class Sockets:
             self._stamped = bool(ancillary) and offset is not None
             if ancillary and offset is not None:
                 seconds, nanoseconds = unpack(ancillary[0][2])
-                t = (seconds * 1_000_000_000 + nanoseconds - offset) * 1e-9
+                t = min(now, (seconds * 1_000_000_000 + nanoseconds - offset) * 1e-9)
             else:
                 t = now
             self._reads += 1

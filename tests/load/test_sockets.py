@@ -65,7 +65,7 @@ def test_a_read_is_stamped_with_its_arrival_not_with_its_reading() -> None:
         after = perf_counter()
         keep_the_loop_busy(0.1)
         await until(lambda: bool(ear.heard))
-        assert before <= ear.heard[0][0] <= after + 0.005
+        assert before <= ear.heard[0][0] <= after + 0.05
         theirs.close()
         await until(lambda: bool(ear.errors))
         assert ear.errors[0] is None
@@ -75,7 +75,9 @@ def test_a_read_is_stamped_with_its_arrival_not_with_its_reading() -> None:
     asyncio.run(one())
 
 
-def test_stamps_stay_exact_while_reads_are_gathered() -> None:
+def test_stamps_stay_exact_while_reads_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "_BUSY_PER_S", 1000.0)  # so that a slow machine is busy too
+
     async def many() -> None:
         watched, ears = Sockets(asyncio.get_running_loop()), [Ear() for _ in range(200)]
         made = pairs(len(ears))
