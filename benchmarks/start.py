@@ -17,9 +17,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
@@ -38,13 +40,16 @@ PREPARE_S = 600.0
 
 @dataclass(frozen=True)
 class Switch:
-    """One engine's end and the next one's start, seconds. ``alone`` and ``beside`` are the output tokens per
-    second of one stream on the first engine, without and with the preparation of the next."""
+    """One engine's end and the next one's start, seconds; ``start_cpu_s`` is what the engine's processes took
+    of the CPUs during ``start_s``, which tells the two kinds apart on a busy machine too. ``alone`` and
+    ``beside`` are the output tokens per second of one stream on the first engine, without and with the
+    preparation of the next."""
 
     prepared: bool
     gap_s: float
     stop_s: float
     start_s: float
+    start_cpu_s: float
     first_token_s: float
     prepare_s: float | None
     alone: float
@@ -120,20 +125,30 @@ def _switch(worker: EngineWorker, following: WorkerSpec, *, prepared: bool) -> S
         prepare_s = time.perf_counter() - began
     _, last_token = _stream(serving)
     worker.end()
-    ended = time.perf_counter()
+    ended, cpu_s = time.perf_counter(), _cpu_s()
     started = worker.start(following)
-    healthy = time.perf_counter()
+    healthy, cpu_s = time.perf_counter(), _cpu_s() - cpu_s
     first_token, _ = _stream(worker.endpoint())
     return Switch(
         prepared=started.prepared,
         gap_s=first_token - last_token,
         stop_s=ended - last_token,
         start_s=started.seconds,
+        start_cpu_s=cpu_s,
         first_token_s=first_token - healthy,
         prepare_s=prepare_s,
         alone=alone,
         beside=statistics.median(beside) if beside else None,
     )
+
+
+def _cpu_s() -> float:
+    """What the processes below this one have taken of the CPUs, those that they have waited for included."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            total += sum(process.cpu_times()[:4])
+    return total
 
 
 def _rate(endpoint: Endpoint) -> float:
@@ -171,9 +186,8 @@ def _has_token(event: dict[str, list[dict[str, dict[str, str]]]]) -> bool:
 
 
 def _table(switches: list[Switch]) -> None:
-    print(
-        f"\n{'':10}{'last token to first':>21}{'stop':>8}{'go to healthy':>15}{'first token':>13}   (seconds)"
-    )
+    columns = f"{'last token to first':>21}{'stop':>8}{'go to healthy':>15}{'of CPU':>8}{'first token':>13}"
+    print(f"\nmedian, s {columns}")
     for prepared in (False, True):
         kind = [each for each in switches if each.prepared == prepared]
         if not kind:
@@ -183,10 +197,11 @@ def _table(switches: list[Switch]) -> None:
         middle = [
             statistics.median(each.stop_s for each in kind),
             statistics.median(each.start_s for each in kind),
+            statistics.median(each.start_cpu_s for each in kind),
             statistics.median(each.first_token_s for each in kind),
         ]
         name = "prepared" if prepared else "plain"
-        print(f"{name:10}{span:>21}{middle[0]:>8.1f}{middle[1]:>15.1f}{middle[2]:>13.2f}")
+        print(f"{name:10}{span:>21}{middle[0]:>8.1f}{middle[1]:>15.1f}{middle[2]:>8.1f}{middle[3]:>13.2f}")
     beside = [(each.alone, each.beside, each.prepare_s) for each in switches if each.beside is not None]
     for alone, during, took_s in beside:
         print(f"prepared in {took_s:.1f} s; one stream {alone:.1f} tokens/s alone, {during:.1f} beside it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import pytest
 from orchestrator.config import SweepConfig
 from orchestrator.engines import ADAPTERS, version, weights
 from orchestrator.engines.launch import build_launch
-from orchestrator.engines.server import Server, running
+from orchestrator.engines.prepared import Standby
+from orchestrator.engines.prepared import started as prepared_or_plain
+from orchestrator.engines.server import Server
 from orchestrator.errors import ConfigError, EngineError
 from orchestrator.telemetry.engine import read_once
 from orchestrator.telemetry.prometheus import values
@@ -39,7 +41,7 @@ def config(engine: str, *overrides: str) -> SweepConfig:
 
 
 @contextmanager
-def started(made: SweepConfig, tmp_path: Path) -> Iterator[Server]:
+def started(made: SweepConfig, tmp_path: Path, *, prepared: bool = False) -> Iterator[Server]:
     adapter, python = ADAPTERS[made.engine.name], version.interpreter(made.engine)
     launch = build_launch(
         made,
@@ -49,7 +51,16 @@ def started(made: SweepConfig, tmp_path: Path) -> Iterator[Server]:
         engine_version=version.engine_version(made.engine),
     )
     log = tmp_path / "engine.log"
-    with running(adapter, launch, log, start_timeout_s=300, stop_timeout_s=30) as server:
+    waiting = Standby(adapter, launch, log, stop_timeout_s=30) if prepared else None
+    with ExitStack() as stack:
+        if waiting is not None:
+            stack.callback(waiting.close)
+            assert waiting.wait(200)
+        live = prepared_or_plain(
+            adapter, launch, log, waiting=waiting, start_timeout_s=300, stop_timeout_s=30
+        )
+        server, from_standby = stack.enter_context(live)
+        assert from_standby == prepared, log.read_text()
         pids = tree(server.pid)
         yield server
     assert not any(map(is_alive, pids))
@@ -95,8 +106,10 @@ def kv_tokens(server: Server) -> float:
 
 
 @pytest.mark.parametrize("engine", list(ADAPTERS))
-def test_without_prefix_caching_nothing_is_reused(engine: str, tmp_path: Path) -> None:
-    with started(config(engine, "opt=none"), tmp_path) as server:
+def test_a_prepared_engine_answers_and_without_prefix_caching_nothing_is_reused(
+    engine: str, tmp_path: Path
+) -> None:
+    with started(config(engine, "opt=none"), tmp_path, prepared=engine != "simulated") as server:
         assert server.failure() is None
         before = counter(server, "generation_tokens_total")
         first = chat(server, "What is 7 + 5?")
