@@ -30,7 +30,7 @@ def main() -> None:
         f"makespan over its lower bound, the worst of {chosen.seeds} seeds"
     )
     table.add_column("set")
-    for name in (*POLICIES, "bound by", "planned in", "further engines"):
+    for name in (*POLICIES, "bound by", "planned in (CPU)", "further engines"):
         table.add_column(name, justify="right")
     for shape in SHAPES:
         ratios: dict[Policy, float] = dict.fromkeys(POLICIES, 0.0)

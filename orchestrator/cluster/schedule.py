@@ -11,6 +11,7 @@ import contextlib
 import math
 import time
 from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 from orchestrator.cluster import progress
@@ -33,7 +34,7 @@ from orchestrator.cluster.worker import EngineWorker
 from orchestrator.plan.plan import Plan
 
 TICK_S = 1.0  # how soon GPUs are noticed that others gave back, or a node that joined
-AVOID_S = 30.0  # a node where Ray did not find the room that we saw
+AVOID_S = 30.0  # a node where Ray did not find the room that we saw, or an engine did not start
 LACKING_S = 300.0  # how long a node may take to come back, when no other could do its work
 PREPARE_S = 60.0  # what is left when the next is prepared; the last cell at the latest
 
@@ -117,11 +118,12 @@ class Scheduler:
         for task in [task for task in self.leases if task.done()]:
             work, slot = self.leases.pop(task)
             work.engines.discard(slot)
-            if task.result():
+            if task.exception() is None and task.result():
                 self.parked.append(slot)
                 self.sweep.board.parked(slot)
             else:
                 self._close(slot)
+            task.result()
             if work.engines:
                 continue
             if work.queue:
@@ -148,17 +150,23 @@ class Scheduler:
             deployment = work.deployment
             name = f"{deployment.label} {deployment.deployment_id}"
             if not await slot.open(self.worker, name, self.sweep.limits.place_s):
-                self._avoided |= dict.fromkeys(slot.nodes, time.monotonic() + AVOID_S)
+                self._avoid(slot.nodes)
                 return False
         self.sweep.board.placed(work.deployment, slot.nodes, slot.need.gpus, slot)
         watch = asyncio.create_task(self._watch(work, slot))
         try:
             await serve(work, slot, self.sweep, lambda: self._prepare_next(work, slot))
-        except SlotLost:
+        except SlotLost as lost:
+            elsewhere = [node for name, node in alive_nodes().items() if name not in slot.nodes]
+            if lost.cause == "start_failed" and impossible(slot.need, elsewhere) is None:
+                self._avoid(slot.nodes)  # it may be the node's doing
             return False
         finally:
             watch.cancel()
         return True
+
+    def _avoid(self, nodes: Iterable[str]) -> None:
+        self._avoided |= dict.fromkeys(nodes, time.monotonic() + AVOID_S)
 
     async def _watch(self, work: Work, slot: Slot) -> None:
         """Shows how far the worker is, once a second."""

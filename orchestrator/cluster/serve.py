@@ -87,9 +87,9 @@ class SweepRun:
 
     def queued_s(self, work: Work) -> float | None:
         """The cells that no engine has taken yet, one after another."""
-        times = [self.cell_s(cell) for cell in work.queue]
-        known = [seconds for seconds in times if seconds is not None]
-        return sum(known) if len(known) == len(times) else None
+        return self._cells.total_s(
+            kin_of(work.deployment.cells[0]), [self._estimated_s.get(cell.cell_id) for cell in work.queue]
+        )
 
     def took(self, cell: Cell, seconds: float) -> None:
         self._cells.observe(kin_of(cell), self._estimated_s.get(cell.cell_id), seconds)
@@ -162,8 +162,8 @@ async def serve(work: Work, slot: Slot, sweep: SweepRun, taken: Callable[[], Non
     while work.queue:
         if await _start(work, slot, sweep):
             await _measure(work, slot, sweep, taken)
-        elif work.alone:
-            break
+        elif work.queue:
+            raise SlotLost("start_failed", "the engine did not start there")
     try:
         await slot.call("end", timeout_s=STOP_S)
     except Exception as error:

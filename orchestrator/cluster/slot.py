@@ -30,7 +30,7 @@ STOP_S = 45.0
 NODE_FATE_S = 30.0  # Ray calls a node dead after about 15 s of silence
 CALLS_AT_ONCE = 5  # what works, and beside it: prepare, progress, stop
 
-LossCause = Literal["worker_died", "node_died", "timeout"]
+LossCause = Literal["worker_died", "node_died", "timeout", "start_failed"]
 
 
 class SlotLost(Exception):

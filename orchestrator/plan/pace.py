@@ -35,6 +35,14 @@ class Pace:
         ratio = _typical([self._ratios.get(group, []) for group in groups])
         return estimated_s if ratio is None else ratio * estimated_s
 
+    def total_s(self, groups: Sequence[Hashable], estimates_s: Sequence[float | None]) -> float | None:
+        """The sum of what is expected of each, None where one of them is."""
+        known = [seconds for seconds in estimates_s if seconds is not None]
+        unknown = len(estimates_s) - len(known)
+        one_s = self.expect_s(groups, None) if unknown else 0.0
+        rest_s = self.expect_s(groups, sum(known))
+        return None if one_s is None or rest_s is None else rest_s + unknown * one_s
+
 
 def _typical(finest_first: Sequence[list[float]]) -> float | None:
     """The median of the first that has enough values, else of the first that has any."""

@@ -270,8 +270,7 @@ def _deployments(found: Sequence[_Found]) -> tuple[Deployment, ...]:
         first = members[0]
         kin = kin_of(first.planned.cell)
         start_s = starts.expect_s(kin, first.planned.estimated_start_s)
-        times = [start_s, *(cells.expect_s(kin, one.planned.estimated_s) for one in members)]
-        known = [value for value in times if value is not None]
+        cells_s = cells.total_s(kin, [one.planned.estimated_s for one in members])
         deployments.append(
             Deployment(
                 deployment_id=deployment_id,
@@ -279,7 +278,7 @@ def _deployments(found: Sequence[_Found]) -> tuple[Deployment, ...]:
                 fit=first.fit,
                 hardware=first.hardware,
                 command=first.command,
-                estimated_s=sum(known) if len(known) == len(times) else None,
+                estimated_s=None if start_s is None or cells_s is None else start_s + cells_s,
             )
         )
     deployments.sort(key=lambda one: (-math.inf if one.estimated_s is None else -one.estimated_s, -one.gpus))

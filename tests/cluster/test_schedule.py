@@ -28,7 +28,8 @@ from tests.cluster.plans import SilentBoard, deployment, plan_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
-LIMITS = Limits(place_s=3.0, start_s=3.0, cell_s=4.0)
+LIMITS = Limits(place_s=3.0, start_s=30.0, cell_s=30.0)
+IMPATIENT = replace(LIMITS, start_s=8.0, cell_s=4.0)
 STORE = 80 * 2**20
 
 
@@ -128,7 +129,8 @@ def test_what_befalls_a_cell_once_costs_a_second_attempt_and_no_other_cell(
 def test_a_cell_that_poisons_its_engine_costs_that_cell_only(
     what: str, attempts: int, why: str, cluster: Cluster, tmp_path: Path
 ) -> None:
-    run(tmp_path, deployment(2, name="d-0", cells=("", what, "")))
+    limits = IMPATIENT if what == "hang" else LIMITS
+    run(tmp_path, deployment(2, name="d-0", cells=("", what, "")), limits=limits)
     assert outcomes(tmp_path) == {"d-0-0": "done", "d-0-1": "failed", "d-0-2": "done"}
     assert runs(tmp_path) == {"d-0-0": 1, "d-0-1": attempts, "d-0-2": 1}
     assert cause(tmp_path, "d-0-1") == why
@@ -152,10 +154,16 @@ def test_what_was_stored_before_its_worker_died_is_not_run_again(cluster: Cluste
 def test_a_start_that_fails_is_tried_again_where_that_can_help(
     model: str, starts: int, status: str, cluster: Cluster, tmp_path: Path
 ) -> None:
-    run(tmp_path, deployment(2, name=f"{model}-0", cells=("", "")), deployment(2, name="d-1"))
+    limits = IMPATIENT if model == "hang" else LIMITS
+    run(tmp_path, deployment(2, name=f"{model}-0", cells=("", "")), deployment(2, name="d-1"), limits=limits)
     found = [event["deployment"] for event in events(tmp_path, "start")]
     assert found.count(f"{model}-0") == starts
     assert outcomes(tmp_path) == {f"{model}-0-0": status, f"{model}-0-1": status, "d-1-0": "done"}
+
+
+def test_a_start_that_failed_is_tried_on_another_node(cluster: Cluster, tmp_path: Path) -> None:
+    run(tmp_path, deployment(2, name="once:crash-0"))
+    assert len({event["node"] for event in events(tmp_path, "start")}) == 2
 
 
 def test_a_full_disk_stops_the_sweep_and_leaves_what_was_finished(cluster: Cluster, tmp_path: Path) -> None:
@@ -185,8 +193,7 @@ def test_gpus_that_others_hold_are_left_to_them_and_taken_once_given_back(
 
 
 def test_many_cells_left_are_shared_with_gpus_that_idle(cluster: Cluster, tmp_path: Path) -> None:
-    patient = replace(LIMITS, cell_s=60.0)
-    run(tmp_path, deployment(8, name="d-0", cells=("waits for another",) * 8), cell_s=60.0, limits=patient)
+    run(tmp_path, deployment(8, name="d-0", cells=("waits for another",) * 8), cell_s=60.0)
     assert set(runs(tmp_path).values()) == {1}
     assert len({event["node"] for event in events(tmp_path, "run")}) == 2
 
@@ -215,7 +222,7 @@ def test_a_group_that_ray_cannot_place_goes_back_and_blocks_nobody(
 
 def test_a_cancelled_sweep_leaves_no_group_and_what_was_finished(cluster: Cluster, tmp_path: Path) -> None:
     async def cancelled() -> None:
-        sweep = asyncio.create_task(_run(tmp_path, deployment(8, name="d-0", cells=("", "takes 3.5", ""))))
+        sweep = asyncio.create_task(_run(tmp_path, deployment(8, name="d-0", cells=("", "takes 9", ""))))
         await asyncio.to_thread(_until_ran, 2, tmp_path)
         sweep.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -49,3 +49,13 @@ def test_without_an_estimate_what_such_cells_took_is_expected() -> None:
         pace.observe(GROUPS, None, took_s)
     assert pace.expect_s(GROUPS, None) == 9.0
     assert pace.expect_s(GROUPS, 100.0) == 100.0, "there is no ratio to learn from"
+
+
+def test_a_total_is_the_sum_of_what_is_expected_of_each() -> None:
+    pace = Pace()
+    assert pace.total_s(GROUPS, []) == 0.0
+    assert pace.total_s(GROUPS, [1.0, None]) is None
+    for _ in range(3):
+        pace.observe(GROUPS, 10.0, 20.0)
+    assert pace.total_s(GROUPS, [1.0, 4.0]) == 10.0
+    assert pace.total_s(GROUPS, [1.0, None, None]) == 42.0
