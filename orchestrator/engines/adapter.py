@@ -78,7 +78,7 @@ class Adapter:
     counters appear with their first increment: until then they are 0. ``reserved`` flags follow from other
     keys: flag -> the key to set instead. ``reasoning_fields`` of a streamed delta carry reasoning.
     ``preload`` are the modules that a standby imports where they exist; none of them may touch a GPU.
-    ``preload_env`` is what makes the engine's processes profit from them.
+    ``preload_fork`` are the environment variables that have the engine's processes forked from there.
     ``version`` is set where the engine is part of this package.
     """
 
@@ -96,7 +96,7 @@ class Adapter:
     lazy: frozenset[str] = frozenset()
     version: str | None = None
     preload: tuple[str, ...] = ()
-    preload_env: Mapping[str, str] = field(default_factory=dict)
+    preload_fork: Mapping[str, str] = field(default_factory=dict)
 
 
 def metrics_of(adapter: Adapter, args: Mapping[str, Any]) -> dict[str, str]:

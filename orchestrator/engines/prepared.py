@@ -37,7 +37,6 @@ class Standby:
                     stop_timeout_s=stop_timeout_s,
                     command=_command(adapter, own, theirs.fileno()),
                     pass_fds=(theirs.fileno(),),
-                    env=adapter.preload_env,
                 )
             stack.callback(self.server.stop)
             self._stack = stack.pop_all()
@@ -126,5 +125,10 @@ def _command(adapter: Adapter, launch: Launch, fd: int) -> list[str]:
     if how not in ("-m", "-c"):
         raise EngineError(f"{adapter.name}: {how} is not run by a standby", "unsupported")
     weights = None if launch.weights == "dummy" else launch.model  # dummy: there are none to bring
-    task = {"modules": adapter.preload, "model": weights, "revision": launch.revision}
+    task = {
+        "modules": adapter.preload,
+        "fork": dict(adapter.preload_fork),
+        "model": weights,
+        "revision": launch.revision,
+    }
     return [python, standby.__file__, str(fd), json.dumps(task), how, *words]

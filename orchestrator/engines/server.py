@@ -60,7 +60,7 @@ class Server:
     """A live engine. ``pid`` is that of its guard, the root of all its processes; ``started_in_s`` the
     seconds from the command, or from a standby's go, to readiness. Made by `running`.
 
-    ``command``, with ``pass_fds`` and ``env`` for it, is what runs in place of the adapter's command.
+    ``command``, with ``pass_fds`` for it, is what runs in place of the adapter's command.
     """
 
     def __init__(
@@ -72,7 +72,6 @@ class Server:
         stop_timeout_s: float,
         command: Sequence[str] = (),
         pass_fds: tuple[int, ...] = (),
-        env: Mapping[str, str] | None = None,
     ) -> None:
         self.adapter = adapter
         self.launch = launch
@@ -102,7 +101,7 @@ class Server:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=dict(env or {}) | clean_environment(adapter, launch, os.environ),
+                    env=clean_environment(adapter, launch, os.environ),
                     pass_fds=(*fds, *pass_fds),
                     start_new_session=True,  # Ctrl-C is the driver's to handle
                 )

@@ -5,9 +5,10 @@ file by the engine's own interpreter, below a guard:
 
 ``FD`` is one end of a socket pair. ``TASK`` is JSON: ``modules``, to be imported where they exist, and
 ``model`` and ``revision``, the folder or hub id whose weights are brought into the page cache meanwhile by a
-process of their own; null where there are none to bring. Writes ``ready``, reads a line, and becomes what
-``python -m MODULE ARGUMENTS...`` is, with the imports done. Nothing of CUDA may be touched before that line:
-it ends with code 3 should an import have done so.
+process of their own, null where there are none to bring; ``fork``, environment variables that have the
+engine fork its processes. Writes ``ready``, reads a line, and becomes what
+``python -m MODULE ARGUMENTS...`` is, with the imports done. Nothing may be on a GPU before that line: it
+ends with code 3 should an import have made a CUDA context.
 
 The imports run at the lowest priority where that can be undone. They are not pinned to one CPU: OpenMP would
 size its pools by that, and the engine keep them.
@@ -53,10 +54,12 @@ def main(fd: int, task: dict[str, Any], words: list[str]) -> None:
     sys.path[0] = str(Path.cwd()) if words[0] == "-m" else ""  # not this file's folder
     for name in task["modules"]:
         _imported(name)
-    if _cuda_initialised():
-        print("standby: an import initialised CUDA", flush=True)
+    if (cuda := cuda_state()) == "context":
+        print("standby: an import made a CUDA context", flush=True)
         os._exit(CUDA_TOUCHED)
-    print(f"standby: {len(sys.modules)} modules in {time.monotonic() - began:.1f} s", flush=True)
+    if cuda == "untouched":  # else a forked child could not use the GPU
+        os.environ.update({name: value for name, value in task["fork"].items() if name not in os.environ})
+    print(f"standby: {len(sys.modules)} modules in {time.monotonic() - began:.1f} s, CUDA {cuda}", flush=True)
     # A forked child must not wake the event loop of its parent when it gets a signal.
     os.register_at_fork(after_in_child=_forget_wakeup_fd)
 
@@ -106,13 +109,21 @@ def _forget_wakeup_fd() -> None:
         signal.set_wakeup_fd(-1)
 
 
-def _cuda_initialised() -> bool:
-    """Whether this process has called ``cuInit``, told by the driver itself. Where the driver is not loaded,
-    nobody has."""
+def cuda_state() -> str:
+    """What this process has done to the GPUs, told by the driver itself: ``untouched``, ``initialised`` (by
+    ``cuInit``: nothing is on a GPU, but a fork would not survive it), or ``context``."""
     if "libcuda.so" not in Path("/proc/self/maps").read_text():
-        return False
+        return "untouched"
     driver = ctypes.CDLL("libcuda.so.1")
-    return bool(driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int())) != CUDA_NOT_INITIALIZED)
+    count, device, flags, active = ctypes.c_int(), ctypes.c_int(), ctypes.c_uint(), ctypes.c_int()
+    if driver.cuDeviceGetCount(ctypes.byref(count)) == CUDA_NOT_INITIALIZED:
+        return "untouched"
+    for number in range(count.value):
+        driver.cuDeviceGet(ctypes.byref(device), number)
+        driver.cuDevicePrimaryCtxGetState(device, ctypes.byref(flags), ctypes.byref(active))
+        if active.value:
+            return "context"
+    return "initialised"
 
 
 def _may_lower_again(priority: int) -> bool:

@@ -144,5 +144,5 @@ ADAPTER = Adapter(
     ),
     # The engine core and its workers are then copies of this process instead of importing it all again. vLLM
     # spawns them all the same where that would not be safe: CUDA in use, NUMA binding, a CPU.
-    preload_env={"VLLM_WORKER_MULTIPROC_METHOD": "fork"},
+    preload_fork={"VLLM_WORKER_MULTIPROC_METHOD": "fork"},
 )

@@ -33,7 +33,12 @@ def adapter_of(mode: str, *, preload: tuple[str, ...] = ("json.tool", "no.such.m
     def command(launch: Launch) -> list[str]:
         return [launch.python, "-c", code, str(launch.port), mode]
 
-    return replace(fake_adapter(mode), command=command, preload=preload, preload_env={"PRELOADED": "1"})
+    return replace(
+        fake_adapter(mode),
+        command=command,
+        preload=preload,
+        preload_fork={"PRELOADED": "1", "FAKE_SETTING": "2"},
+    )
 
 
 @pytest.fixture
@@ -182,7 +187,7 @@ if __name__ == "__main__":
 def as_standby(words: list[str], cwd: Path, modules: tuple[str, ...] = ()) -> str:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        task = json.dumps({"modules": modules, "model": None, "revision": None})
+        task = json.dumps({"modules": modules, "fork": {}, "model": None, "revision": None})
         process = subprocess.Popen(
             [sys.executable, standby.__file__, str(theirs.fileno()), task, *words],
             cwd=cwd,
@@ -230,25 +235,37 @@ def test_it_is_ready_when_its_weights_have_been_read(log: Path, tmp_path: Path) 
         assert len(tree(waiting.server.pid)) == 3  # the process that read them has ended
 
 
-_TOUCHED = """
+_STATE = """
 import ctypes, sys
-from orchestrator.engines import standby
-before = standby._cuda_initialised()
+from orchestrator.engines.standby import cuda_state
+before = cuda_state()
 ctypes.CDLL(sys.argv[1])
-print(before, standby._cuda_initialised())
+print(before, cuda_state())
+"""
+
+_DRIVER = """
+int cuDeviceGetCount(int *count) { *count = 2; return INITIALISED ? 0 : 3; }
+int cuDeviceGet(int *device, int number) { *device = number; return 0; }
+int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
+    *active = ACTIVE && device == 1; return 0; }
 """
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
-@pytest.mark.parametrize(("answer", "touched"), [(0, True), (3, False)])
-def test_the_driver_tells_whether_cuda_was_initialised(tmp_path: Path, answer: int, touched: bool) -> None:
+@pytest.mark.parametrize(
+    ("initialised", "active", "state"), [(0, 0, "untouched"), (1, 0, "initialised"), (1, 1, "context")]
+)
+def test_the_driver_tells_what_was_done_to_the_gpus(
+    tmp_path: Path, initialised: int, active: int, state: str
+) -> None:
     source, library = tmp_path / "driver.c", tmp_path / "libcuda.so.1"
-    source.write_text(f"int cuDeviceGetCount(int *count) {{ return {answer}; }}")
-    subprocess.run(["cc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "-o", library, source], check=True)
-    told = subprocess.run(
-        [sys.executable, "-c", _TOUCHED, library], capture_output=True, text=True, check=True
+    source.write_text(_DRIVER)
+    defined = [f"-DINITIALISED={initialised}", f"-DACTIVE={active}"]
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", *defined, "-o", library, source], check=True
     )
-    assert told.stdout.split() == ["False", str(touched)]
+    told = subprocess.run([sys.executable, "-c", _STATE, library], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["untouched", state]
 
 
 def test_the_imports_give_way_where_that_can_be_undone(log: Path) -> None:
