@@ -121,7 +121,7 @@ def _switch(worker: EngineWorker, following: WorkerSpec, *, prepared: bool) -> S
             beside.append(_rate(serving))
         thread.join()
         if ready != [True]:
-            raise SystemExit("the next engine was not prepared; see --logs")
+            raise SystemExit(f"the next engine was not prepared\n{_log_tail(following)}")
         prepare_s = time.perf_counter() - began
     _, last_token = _stream(serving)
     worker.end()
@@ -140,6 +140,11 @@ def _switch(worker: EngineWorker, following: WorkerSpec, *, prepared: bool) -> S
         alone=alone,
         beside=statistics.median(beside) if beside else None,
     )
+
+
+def _log_tail(spec: WorkerSpec) -> str:
+    logs = sorted((spec.study_dir / "logs" / spec.deployment_id).glob("*.log"))
+    return "\n".join(line for log in logs for line in log.read_text(errors="replace").splitlines()[-20:])
 
 
 def _cpu_s() -> float:

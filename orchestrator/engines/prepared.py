@@ -23,7 +23,7 @@ class Standby:
     """
 
     def __init__(self, adapter: Adapter, launch: Launch, log_path: Path, *, stop_timeout_s: float) -> None:
-        self._used = False
+        self._used = self._died = False
         self._ready = threading.Event()
         with ExitStack() as stack:
             own = stack.enter_context(drawn(launch))
@@ -55,6 +55,7 @@ class Standby:
                     break
                 with suppress(TimeoutError):
                     if self._wire.recv(64) != b"ready\n":
+                        self._died = True  # its guard will have noticed in a moment
                         break
                     self._ready.set()
         return self._ready.is_set() and self.alive
@@ -66,10 +67,11 @@ class Standby:
             self._wire.sendall(b"go\n")
 
     def close(self) -> None:
-        """Ends it and what it became; returns when nothing of it is left. The log of one that was never used
-        goes too."""
+        """Ends it and what it became; returns when nothing of it is left. The log of one that waited in vain
+        goes too; that of one that died says why."""
+        in_vain = self.alive and not self._died and not self._used
         self._stack.close()
-        if not self._used:
+        if in_vain:
             self.server.log_path.unlink(missing_ok=True)
 
 

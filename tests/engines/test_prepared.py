@@ -118,10 +118,13 @@ def test_one_that_has_died_is_replaced_by_a_plain_start(log: Path) -> None:
 
 
 def test_one_that_dies_while_importing_is_not_ready(log: Path) -> None:
-    waiting = Standby(adapter_of("ok", preload=("antigravity.no",)), DUMMY, log, stop_timeout_s=1)
-    waiting.server._guard.kill()
+    (log.parent / "package").mkdir(parents=True)
+    (log.parent / "package" / "deadly.py").write_text("import os; os._exit(3)")
+    launch = replace(DUMMY, env={"PYTHONPATH": str(log.parent / "package")})
+    waiting = Standby(adapter_of("ok", preload=("deadly",)), launch, log, stop_timeout_s=1)
     assert not waiting.wait(20)
     waiting.close()
+    assert log.exists()  # it says why
 
 
 def test_what_the_engine_itself_does_wrong_is_told_by_the_plain_start(log: Path) -> None:
