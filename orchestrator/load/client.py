@@ -33,9 +33,11 @@ class Client:
         request_timeout_s: float,
         idle_timeout_s: float,
         spare: int,
+        slice_s: float,
         on_finished: Callable[[Finished], None],
     ) -> None:
-        """``payloads``: request number → bytes on the wire. ``spare``: idle connections kept open."""
+        """``payloads``: request number → bytes on the wire. ``spare``: idle connections kept open.
+        ``slice_s``: how long it may read before the loop, and what is to be sent, has its turn."""
         self._loop = loop
         self._address = address
         self._payloads = payloads
@@ -44,7 +46,7 @@ class Client:
         self._idle_timeout_s = idle_timeout_s
         self._spare = spare
         self._on_finished = on_finished
-        self._sockets = Sockets(loop)
+        self._sockets = Sockets(loop, slice_s)
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -183,6 +185,6 @@ class Client:
                 continue
             if now - call.sent_s > self._request_timeout_s:
                 connection.end(now, "timeout", f"not finished after {self._request_timeout_s:g} s")
-            elif call.last_s is not None and now - call.last_s > self._idle_timeout_s:
+            elif connection.last_s is not None and now - connection.last_s > self._idle_timeout_s:
                 connection.end(now, "timeout", f"no byte for {self._idle_timeout_s:g} s")
         self._watchdog = self._loop.call_later(self._watch_period_s, self._watch)

@@ -31,13 +31,12 @@ class Finished(NamedTuple):
 class Call:
     """One request in flight, or waiting for its connection."""
 
-    __slots__ = ("last_s", "number", "retried", "scheduled_s", "sent_s", "timeline")
+    __slots__ = ("number", "retried", "scheduled_s", "sent_s", "timeline")
 
     def __init__(self, number: int, scheduled_s: float, timeline: Timeline) -> None:
         self.number = number
         self.scheduled_s = scheduled_s
         self.sent_s: float | None = None
-        self.last_s: float | None = None  # the last byte's arrival
         self.retried = False
         self.timeline = timeline
 
@@ -62,7 +61,17 @@ class Owner(Protocol):
 class Connection:
     """One keep-alive connection with at most one call on it."""
 
-    __slots__ = ("_owner", "_sock", "_sockets", "_unsent", "call", "idle_since_s", "reader", "used")
+    __slots__ = (
+        "_owner",
+        "_sock",
+        "_sockets",
+        "_unsent",
+        "call",
+        "idle_since_s",
+        "last_s",
+        "reader",
+        "used",
+    )
 
     def __init__(self, owner: Owner, sockets: Sockets, sock: socket.socket) -> None:
         """``sock`` is connected and does not block."""
@@ -73,11 +82,13 @@ class Connection:
         self.reader = ResponseReader()
         self.call: Call | None = None
         self.used = False
+        self.last_s: float | None = None  # the arrival of the last byte for this call
         self.idle_since_s = perf_counter()
         sockets.add(sock, self)
 
     def start(self, call: Call, data: bytes) -> None:
         self.call = call
+        self.last_s = None
         self.reader.begin(call.timeline)
         call.sent_s = perf_counter()
         self._unsent = data
@@ -99,11 +110,10 @@ class Connection:
             self._sockets.watch_writable(self._sock, False)
 
     def arrived(self, t: float, data: bytes) -> None:
-        call = self.call
-        if call is None:
+        if self.call is None:
             self.close()  # nothing was asked
             return
-        call.last_s = t
+        self.last_s = t
         reader = self.reader
         try:
             reader.feed(t, data)

@@ -16,7 +16,7 @@ from orchestrator.records import Endpoint, Request
 _BODY_LIMIT = 64 * 1024  # bytes kept of a body that is not an event stream
 _EVENT_END = b"\n\n\r\n"  # of an event that ends with its HTTP chunk
 _HELD_AT_MOST, _LARGE = 32, 8192  # reads; bytes of a read that is worth reading at once
-_RUN_AT_LEAST, _MISSES_AT_MOST = 4, 3
+_RUN_AT_LEAST, _MISSES_AT_MOST = 12, 3
 
 
 class ProtocolError(Exception):

@@ -17,7 +17,7 @@ from typing import Protocol
 _SO_TIMESTAMPNS, _ANCILLARY_SIZE = 35, 32
 _TIMESPEC = struct.Struct("qq")
 _READ_SIZE = 65536
-_AT_ONCE, _SLICE_S = 64, 0.0005  # reads between two turns of the loop, which has requests to send
+_AT_ONCE = 64  # reads between two turns of the loop
 # Gathering begins above 8,000 reads/s, and only where a socket's own reads are so far apart that two of them
 # hardly ever become one.
 _GATHER_S, _BUSY_PER_S, _APART_S, _JUDGE_S = 0.002, 8000.0, 0.008, 0.02
@@ -38,8 +38,10 @@ class Peer(Protocol):
 
 
 class Sockets:
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, slice_s: float) -> None:
+        """``slice_s``: after so long the loop has its turn, which may have requests to send."""
         self._loop = loop
+        self._slice_s = slice_s
         self._epoll = select.epoll()
         self._peers: dict[int, tuple[socket.socket, Peer]] = {}
         self._buffer = memoryview(bytearray(_READ_SIZE))
@@ -106,7 +108,7 @@ class Sockets:
         ready = self._epoll.poll(0, _AT_ONCE)
         peers, buffers, seen, unpack = self._peers, [self._buffer], self._seen, _TIMESPEC.unpack
         offset = self._clock.offset_ns()
-        until = perf_counter() + _SLICE_S
+        until = perf_counter() + self._slice_s
         for fd, event in ready:
             if fd not in peers:
                 continue  # closed by the one before it

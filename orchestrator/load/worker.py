@@ -35,6 +35,8 @@ PROGRESS_PERIOD_S = 0.5
 _SPOOL_PERIOD_S, _SPOOL_AT_ONCE = 0.005, 8
 # An open loop's number of requests in flight is known to nobody beforehand.
 _OPEN_CONNECTIONS, _SPARE_CONNECTIONS = 128, 32
+# A turn of the loop costs some µs of CPU, and an open loop's requests are not to wait for many reads.
+_SLICE_S, _OPEN_SLICE_S = 0.0005, 0.00002
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +88,7 @@ class Worker:
             request_timeout_s=task.request_timeout_s,
             idle_timeout_s=task.idle_timeout_s,
             spare=min(_SPARE_CONNECTIONS, self.connections) if open_loop else 0,
+            slice_s=_OPEN_SLICE_S if open_loop else _SLICE_S,
             on_finished=self._on_finished,
         )
         self._sender = _sender(task, loop, self.client)

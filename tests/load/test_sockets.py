@@ -56,7 +56,7 @@ def keep_the_loop_busy(seconds: float) -> None:
 
 def test_a_read_is_stamped_with_its_arrival_not_with_its_reading() -> None:
     async def one() -> None:
-        watched, ear = Sockets(asyncio.get_running_loop()), Ear()
+        watched, ear = Sockets(asyncio.get_running_loop(), 0.0005), Ear()
         ((ours, theirs),) = pairs(1)
         watched.add(ours, ear)
         await asyncio.sleep(0.05)  # the kernel begins to stamp a little after it is asked to
@@ -79,7 +79,7 @@ def test_stamps_stay_exact_while_reads_are_gathered(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sockets, "_BUSY_PER_S", 1000.0)  # so that a slow machine is busy too
 
     async def many() -> None:
-        watched, ears = Sockets(asyncio.get_running_loop()), [Ear() for _ in range(200)]
+        watched, ears = Sockets(asyncio.get_running_loop(), 0.0005), [Ear() for _ in range(200)]
         made = pairs(len(ears))
         for (ours, _), ear in zip(made, ears, strict=True):
             watched.add(ours, ear)
@@ -115,7 +115,7 @@ def test_without_the_kernels_stamp_the_time_of_reading_counts(monkeypatch: pytes
     monkeypatch.setattr(sockets, "_SO_TIMESTAMPNS", socket.SO_KEEPALIVE)  # accepted, and no stamp
 
     async def one() -> None:
-        watched, ear = Sockets(asyncio.get_running_loop()), Ear()
+        watched, ear = Sockets(asyncio.get_running_loop(), 0.0005), Ear()
         ((ours, theirs),) = pairs(1)
         watched.add(ours, ear)
         theirs.send(b"x")
