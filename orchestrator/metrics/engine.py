@@ -13,6 +13,12 @@ from orchestrator.metrics.window import Window
 from orchestrator.records import Sample
 
 
+def times_s(samples: Sequence[Sample], field: str) -> NDArray[np.float64]:
+    """Times of the samples that have this field, a number or one number per GPU, in order."""
+    get = attrgetter(field)
+    return np.array(sorted(sample.t_s for sample in samples if get(sample) is not None), np.float64)
+
+
 def series(samples: Sequence[Sample], field: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Times and values of the samples that have this field, in order of time."""
     get = attrgetter(field)

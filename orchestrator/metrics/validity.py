@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.load.arrivals import Open, Schedule
-from orchestrator.metrics.engine import counter_delta, series
+from orchestrator.metrics.engine import counter_delta, series, times_s
 from orchestrator.metrics.latency import send_lag_s_p99
 from orchestrator.metrics.throughput import error_rate
 from orchestrator.metrics.window import Window, measured_window
@@ -164,7 +164,7 @@ def _telemetry_complete(records: Sequence[Record], conduct: Conduct) -> bool:
     window = measured_window(records)
     if window is None:
         return True
-    holes = [_hole_share(series(conduct.telemetry, field)[0], window) for field in conduct.expected]
+    holes = [_hole_share(times_s(conduct.telemetry, field), window) for field in conduct.expected]
     return bool(holes) and max(holes) <= MAX_HOLE_SHARE
 
 

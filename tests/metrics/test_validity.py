@@ -117,6 +117,15 @@ def test_telemetry_that_is_missing_or_has_a_hole() -> None:
     assert flags(long, replace(GOOD, telemetry=unread)) == ("telemetry_missing",)
 
 
+def test_a_gpus_counters_are_expected_all_through_the_window_as_well() -> None:
+    long = [sent(0.0), sent(19.0)]
+    whole = [replace(sample, gpu_util=(0.9, 0.8)) for sample in sampled(20.0, 20.0)]
+    watched = replace(GOOD, telemetry=whole, expected=(*GOOD.expected, "gpu_util"))
+    assert flags(long, watched) == ()
+    unread = [replace(sample, gpu_util=None) for sample in whole[:20]] + whole[20:]
+    assert flags(long, replace(watched, telemetry=unread)) == ("telemetry_missing",)
+
+
 def test_an_external_server_that_cannot_be_asked_is_named_and_stays_valid() -> None:
     external = replace(GOOD, external=True, cache_reset=None, telemetry=())
     raised = flags(RECORDS, external)
