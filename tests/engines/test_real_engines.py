@@ -25,6 +25,8 @@ from tests.support.compose import config_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
+REAL = ("vllm", "sglang")
+
 # Over 128 tokens, the size of a block on vLLM's CPU back end; the ends differ.
 SHARED = "You are given a long list of rules. " + " ".join(
     f"Rule {n}: add {n} and {n + 1}." for n in range(30)
@@ -105,11 +107,11 @@ def kv_tokens(server: Server) -> float:
     return float(labels["num_gpu_blocks"].strip('"')) * float(labels["block_size"].strip('"'))
 
 
-@pytest.mark.parametrize("engine", list(ADAPTERS))
+@pytest.mark.parametrize("engine", REAL)
 def test_a_prepared_engine_answers_and_without_prefix_caching_nothing_is_reused(
     engine: str, tmp_path: Path
 ) -> None:
-    with started(config(engine, "opt=none"), tmp_path, prepared=engine != "simulated") as server:
+    with started(config(engine, "opt=none"), tmp_path, prepared=True) as server:
         assert server.failure() is None
         before = counter(server, "generation_tokens_total")
         first = chat(server, "What is 7 + 5?")
@@ -122,7 +124,7 @@ def test_a_prepared_engine_answers_and_without_prefix_caching_nothing_is_reused(
         assert server.reset_cache()
 
 
-@pytest.mark.parametrize("engine", list(ADAPTERS))
+@pytest.mark.parametrize("engine", REAL)
 def test_prefix_caching_reuses_what_prompts_share_until_it_is_reset(engine: str, tmp_path: Path) -> None:
     with started(config(engine, "opt=prefix-cache"), tmp_path) as server:
         chat(server, f"{SHARED} What is 1 + 5?")
@@ -156,7 +158,7 @@ def test_drafts_from_the_prompt_are_accepted_and_every_metric_of_the_map_is_ther
         assert not [name for name in server.adapter.metrics.values() if not values(page, name)]
 
 
-@pytest.mark.parametrize("engine", list(ADAPTERS))
+@pytest.mark.parametrize("engine", REAL)
 def test_a_bad_flag_is_named(engine: str, tmp_path: Path) -> None:
     made = config(engine, "+engine.args.max-num-seqz=3")
     with pytest.raises(EngineError, match="--max-num-seqz") as caught, started(made, tmp_path):
