@@ -122,7 +122,7 @@ class Timeline:
             total = usage["completion_tokens"]
             new = total - self.tokens
             reasoning = (usage.get("completion_tokens_details") or usage).get("reasoning_tokens")
-            if reasoning is None or reasoning > total:
+            if not isinstance(reasoning, int) or not 0 <= reasoning <= total:
                 reasoning = -1
             if new > 0 if self._counted else text:
                 self._enter(t, new, reasoning)

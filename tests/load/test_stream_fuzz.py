@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.load.http import ProtocolError, ResponseReader
@@ -194,6 +194,7 @@ EVENT = st.fixed_dictionaries({"choices": st.lists(JSON, max_size=2), "usage": J
 
 
 @settings(max_examples=500)
+@example([b'{"choices":[],"usage":{"reasoning_tokens":0.0,"completion_tokens":1}}'], False)
 @given(payloads=st.lists(st.binary(max_size=40) | EVENT.map(orjson.dumps), max_size=3), inline=st.booleans())
 def test_an_event_that_makes_no_sense_is_an_error_and_never_an_exception(
     payloads: list[bytes], inline: bool
