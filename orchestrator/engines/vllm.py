@@ -20,8 +20,9 @@ def base_args(launch: Launch) -> dict[str, Any]:
         "seed": launch.seed,
         "generation-config": "vllm",
         "enable-prefix-caching": False,
-        # Inside a Ray placement group vLLM would otherwise take Ray as its executor by itself.
-        "distributed-executor-backend": "mp",
+        # With several GPUs vLLM would take Ray by itself inside a placement group; with one, mp would cost a
+        # worker process that every step has to talk to.
+        "distributed-executor-backend": "mp" if launch.tensor_parallel_size > 1 else "uni",
         "enable-prompt-tokens-details": True,
     }
     if not launch.older_than(0, 25, 1):
@@ -138,6 +139,7 @@ ADAPTER = Adapter(
         "vllm.v1.engine.async_llm",
         "vllm.v1.engine.core",
         "vllm.v1.executor.multiproc_executor",
+        "vllm.v1.executor.uniproc_executor",
         "vllm.v1.worker.gpu_worker",
         "vllm.model_executor.models.llama",  # and with it the layers that most models are made of
         "vllm.model_executor.models.qwen2",

@@ -177,11 +177,10 @@ def test_a_cell_that_lost_its_engine_no_longer_runs_and_still_waits(clock: Clock
     assert progress.deployments() == {"waiting": 0, "starting": 1, "ready": 0, "measuring": 0}
 
 
-def shown(progress: Progress, width: int = 130) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(Display(progress).render())
-    text = console.file.getvalue()  # type: ignore[attr-defined]
-    return str(text)
+def rendered(display: Display, width: int = 130) -> str:
+    said = io.StringIO()
+    Console(file=said, width=width).print(display.render())
+    return said.getvalue()
 
 
 def test_the_map_shows_who_holds_which_gpu_and_the_list_what_failed(clock: Clock) -> None:
@@ -195,7 +194,7 @@ def test_the_map_shows_who_holds_which_gpu_and_the_list_what_failed(clock: Clock
     progress.measure(big, big.cells[0])
     progress.load(WorkerProgress("load", big.cells[0].cell_id, 128, 14, 5310))
     progress.finish(small, small.cells[0], outcome(small.cells[0], "failed", reason="out of memory\nmore"))
-    text = shown(progress)
+    text = rendered(Display(progress))
     assert "node-1 A A A A B × × ·" in text
     assert "node-2 · ·" in text
     assert "load: model=big seed=0" in text
@@ -214,7 +213,7 @@ def test_many_nodes_deployments_and_failures_are_cut_to_what_a_terminal_holds(cl
         progress.start(one)
     for one in many[:20]:
         progress.finish(one, one.cells[0], outcome(one.cells[0], "invalid", flags=("send_lag",)))
-    text = shown(progress)
+    text = rendered(Display(progress))
     assert len(text.splitlines()) < 60
     for said in ("24 more nodes", "180 more running", "100 waiting", "15 earlier ones"):
         assert said in text
@@ -227,10 +226,7 @@ def test_a_deployment_keeps_its_letter_while_others_come_and_go(clock: Clock) ->
     display = Display(progress)
 
     def line() -> str:
-        console = Console(file=io.StringIO(), width=120)
-        console.print(display.render())
-        text = str(console.file.getvalue())  # type: ignore[attr-defined]
-        return next(line.rstrip() for line in text.splitlines() if line.startswith("node"))
+        return next(line.rstrip() for line in rendered(display).splitlines() if line.startswith("node"))
 
     for one, slot in ((first, "x"), (second, "y")):
         progress.hold(slot, one, ["a"], 1)

@@ -20,8 +20,8 @@ SETTINGS = Settings(
 )
 
 
-def with_room(tokens: int, **others: object) -> Settings:
-    return replace(SETTINGS, kv_gib=tokens * SETTINGS.kv_bytes_per_token / GIB, **others)  # type: ignore[arg-type]
+def with_room(tokens: int) -> Settings:
+    return replace(SETTINGS, kv_gib=tokens * SETTINGS.kv_bytes_per_token / GIB)
 
 
 def to_the_end(batch: Batch, limit: int = 100_000) -> list[tuple[float, tuple[Stream, ...]]]:
@@ -49,7 +49,9 @@ def steps_of(batch: Batch, stream: Stream) -> int:
 def test_every_request_gets_its_tokens_and_nothing_is_left_behind(
     requests: list[tuple[int, int, int]], room: int, budget: int, caching: bool
 ) -> None:
-    settings = with_room(room + BLOCK_TOKENS, max_num_batched_tokens=budget, enable_prefix_caching=caching)
+    settings = replace(
+        with_room(room + BLOCK_TOKENS), max_num_batched_tokens=budget, enable_prefix_caching=caching
+    )
     batch = Batch(settings, 1)
     streams = [
         Stream(prompt, length, [1000 * family + i for i in range(prompt // BLOCK_TOKENS)] if caching else ())

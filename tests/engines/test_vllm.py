@@ -56,6 +56,10 @@ def test_the_command_on_a_gpu() -> None:
     ]
 
 
+def test_one_gpu_needs_no_worker_process_of_its_own() -> None:
+    assert flags(on_gpu(config()))["--distributed-executor-backend"] == "uni"
+
+
 def test_the_command_on_a_cpu() -> None:
     launch = build_launch(config(), hardware="cpu", tensor_parallel_size=1, model="/models/m")
     found = flags(launch)
