@@ -149,6 +149,16 @@ def test_processes_follow_the_expected_rate_and_leave_a_core_to_the_server(
     assert choose_processes(rate, asked=asked, at_most=at_most, cores=cores) == expected
 
 
+@pytest.mark.parametrize(
+    ("due_at_once", "rate", "cores", "expected"),
+    [(1, None, 16, 1), (64, None, 16, 1), (65, None, 16, 2), (256, 9e4, 16, 4), (256, None, 3, 2)],
+)
+def test_requests_that_may_be_due_at_once_are_shared_out(
+    due_at_once: int, rate: float | None, cores: int, expected: int
+) -> None:
+    assert choose_processes(rate, due_at_once=due_at_once, cores=cores) == expected
+
+
 def clients(parent: int) -> list[psutil.Process]:
     return [
         p for p in psutil.Process(parent).children() if "orchestrator.load.worker" in " ".join(p.cmdline())
