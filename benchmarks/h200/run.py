@@ -1,6 +1,6 @@
 """The measurements of docs/h200.md: each part an ordinary sweep, in order of worth.
 
-    python -m benchmarks.h200.run OUT --parts a,b,c,d,e,f --vllm PYTHON --sglang PYTHON --gsm8k FILE
+    python -m benchmarks.h200.run OUT --parts a,b,c,d,e,f,g --vllm PYTHON --sglang PYTHON --gsm8k FILE
 
 Each part's study goes to ``OUT/results``, what it printed to ``OUT/PART.log``, and both, packed and cut into
 pieces, to ``OUT/PART.tar.xz.0`` and on. ``OUT/table.md`` is written anew after every part. ``--rehearse``
@@ -87,6 +87,12 @@ PARTS = {
             *(*RANDOM, "model=r1-7b", "opt=none,fp8", "load=closed-256"),
             *("+engine.args.api-server-count=4", "load.processes=4"),
         ),
+    ),
+    "g": Part(
+        "usage on every chunk and at the end only",
+        "vllm",
+        150,
+        (*RANDOM, "model=r1-7b", "opt=none", "load=closed-256", "load.usage=continuous,final"),
     ),
 }
 

@@ -43,6 +43,8 @@ COLUMNS: Mapping[str, Callable[[Row], str]] = {
     "opt": lambda row: "+".join(row["opt"]),
     "dataset": lambda row: row["dataset"],
     "load": _load,
+    "usage": lambda row: "" if row["usage"] == "continuous" else row["usage"],
+    "API servers": lambda row: str(json.loads(row["engine_args"]).get("api-server-count", "")),
     "requests": lambda row: f"{row['requests_ok']}/{row['requests_total']}",
     "prompt tokens": lambda row: (
         f"{row['prompt_tokens'] / row['requests_ok']:.0f}"
