@@ -32,6 +32,7 @@ from orchestrator.cluster.serve import Limits, SweepRun, Work, serve
 from orchestrator.cluster.slot import Slot, SlotLost, alive_nodes, free_nodes
 from orchestrator.cluster.worker import EngineWorker
 from orchestrator.plan.plan import Plan
+from orchestrator.store.ledger import record
 
 TICK_S = 1.0  # how soon GPUs are noticed that others gave back, or a node that joined
 AVOID_S = 30.0  # a node where Ray did not find the room that we saw, or an engine did not start
@@ -139,6 +140,7 @@ class Scheduler:
             self.waiting.remove(key)
             self.sweep.board.waiting(work.deployment)
         slot.prepared, slot.until_s = None, time.monotonic() + self.sweep.start_s(work.deployment)
+        slot.served.append(work.deployment)
         work.engines.add(slot)
         self.leases[asyncio.create_task(self._lease(work, slot))] = work, slot
 
@@ -208,7 +210,13 @@ class Scheduler:
         return next(reusable, None) or Slot(need, start.nodes)
 
     def _close(self, slot: Slot) -> None:
-        self.closing[slot] = asyncio.create_task(slot.close())
+        self.closing[slot] = asyncio.create_task(self._give_back(slot))
+
+    async def _give_back(self, slot: Slot) -> None:
+        await slot.close()
+        if (reservation := slot.reservation()) is not None:
+            with contextlib.suppress(OSError):  # results that cannot be written are noticed where cells are
+                record(self.sweep.plan.study_dir, reservation)
 
     def _free(self, given: list[Slot]) -> list[Node]:
         """What is free, and what ``given`` slots hold."""

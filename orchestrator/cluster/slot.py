@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -23,6 +24,8 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.cluster.admission import bundles
 from orchestrator.cluster.packing import Need, Node
+from orchestrator.plan.plan import Deployment
+from orchestrator.store.ledger import Reservation
 
 NODE_ID = "ray.io/node-id"  # the label that Ray gives every node
 POLL_S = 0.05
@@ -44,16 +47,24 @@ class SlotLost(Exception):
 @dataclass(eq=False)
 class Slot:
     """Not there before `open`. ``prepared`` is the deployment it was told to prepare for; ``until_s`` when
-    what it does now is expected to be over, on the clock of ``time.monotonic``."""
+    what it does now is expected to be over, on the clock of ``time.monotonic`` as ``placed_s`` and
+    ``closed_s``. ``served`` are the deployments that it was given, in order."""
 
     need: Need
     nodes: tuple[str, ...]
     group: PlacementGroup | None = None
-    placed: bool = False
+    placed_at: datetime | None = None
+    placed_s: float = 0.0
+    closed_s: float | None = None
+    served: list[Deployment] = field(default_factory=list)
     actor: Any = None
     lost: bool = False
     prepared: str | None = None
     until_s: float | None = None
+
+    @property
+    def placed(self) -> bool:
+        return self.placed_at is not None
 
     async def open(self, worker: Any, name: str, place_s: float) -> bool:
         """Starts an actor of class ``worker`` on exactly these nodes; False when Ray has not found the room
@@ -70,7 +81,7 @@ class Slot:
             if time.monotonic() > deadline:
                 return False
             await asyncio.sleep(POLL_S)
-        self.placed = True
+        self.placed_at, self.placed_s = datetime.now(UTC), time.monotonic()
         actor: Any = ray.remote(worker)  # Ray's own types lose the class's methods
         self.actor = actor.options(
             name=name,
@@ -113,6 +124,21 @@ class Slot:
         if self.group is not None:
             with contextlib.suppress(Exception):
                 remove_placement_group(self.group)
+        self.closed_s = self.closed_s or time.monotonic()
+
+    def reservation(self) -> Reservation | None:
+        """What it held, once it is closed; None where Ray never placed it."""
+        if self.placed_at is None or self.closed_s is None:
+            return None
+        return Reservation(
+            started_at=self.placed_at,
+            duration_s=self.closed_s - self.placed_s,
+            gpus=self.need.gpus,
+            cpus=self.need.cpus,
+            nodes=self.nodes,
+            deployments=tuple(one.deployment_id for one in self.served),
+            simulated=any(one.simulated for one in self.served),
+        )
 
     async def _died_with_its_node(self, error: RayActorError) -> bool:
         if getattr(error, "preempted", False):

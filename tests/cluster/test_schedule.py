@@ -22,6 +22,7 @@ from orchestrator.cluster.serve import Limits
 from orchestrator.cluster.slot import alive_nodes, free_nodes
 from orchestrator.errors import StorageError
 from orchestrator.plan.plan import Deployment
+from orchestrator.store.ledger import reservations
 from orchestrator.store.read import read_cell, read_cells
 from tests.cluster.fake_worker import FakeWorker, events
 from tests.cluster.plans import SilentBoard, deployment, plan_of
@@ -105,6 +106,19 @@ def test_a_slot_serves_the_next_of_its_shape_prepared_beside_the_last_cell(
     assert len({event["pid"] for event in started}) == 2, "one worker a node serves two deployments"
     assert any(event["prepared"] for event in started[2:])
     assert not any(event["prepared"] for event in started[:2])
+    held = reservations(tmp_path)
+    assert sorted(len(one.deployments) for one in held) == [2, 2]
+    assert {key for one in held for key in one.deployments} == {one.deployment_id for one in made}
+
+
+def test_what_was_reserved_is_recorded_from_its_placing_to_its_end(cluster: Cluster, tmp_path: Path) -> None:
+    run(tmp_path, deployment(4, name="d-0", cpus=2.0, cells=("takes 1", "once:crash")))
+    (held,) = reservations(tmp_path)
+    assert (held.gpus, held.cpus, held.deployments, held.simulated) == (4, 2.0, ("d-0",), False)
+    ran = events(tmp_path, "run")
+    assert set(held.nodes) == {event["node"] for event in ran}
+    assert held.duration_s > ran[-1]["at_s"] - ran[0]["at_s"]
+    assert held.gpu_s == 4 * held.duration_s
 
 
 @pytest.mark.parametrize("what", ["once:crash", "once:die", "once:dead afterwards", "once:unreadable"])
@@ -170,6 +184,7 @@ def test_a_full_disk_stops_the_sweep_and_leaves_what_was_finished(cluster: Clust
     with pytest.raises(StorageError, match=r"No space left on device.*same command again"):
         run(tmp_path, deployment(8, name="d-0", cells=("", "disk full", "")))
     assert outcomes(tmp_path) == {"d-0-0": "done"}
+    assert len(reservations(tmp_path)) == 1
 
 
 def test_what_the_cluster_cannot_hold_fails_and_the_rest_runs(cluster: Cluster, tmp_path: Path) -> None:
@@ -230,6 +245,7 @@ def test_a_cancelled_sweep_leaves_no_group_and_what_was_finished(cluster: Cluste
 
     asyncio.run(cancelled())
     assert outcomes(tmp_path) == {"d-0-0": "done"}
+    assert [one.deployments for one in reservations(tmp_path)] == [("d-0",)]
     assert {group["state"] for group in placement_group_table().values()} == {"REMOVED"}
 
 
