@@ -49,6 +49,7 @@ class Board:
         self._publish()
         if self._console.is_terminal:
             self._live.stop()
+        self._say_efficiency()
 
     def nodes(self, nodes: Mapping[str, Node]) -> None:
         """The cluster's live nodes, by their id: their GPUs and how many others hold."""
@@ -128,6 +129,14 @@ class Board:
         metrics.add("reserved_gpu_seconds", reserved_s - self._reserved_s)
         metrics.add("window_gpu_seconds", state.window_s - self._window_s)
         self._reserved_s, self._window_s = reserved_s, state.window_s
+
+    def _say_efficiency(self) -> None:
+        if (efficiency := self.state.efficiency()) is None:
+            return
+        simulated = "SIMULATED: " if any(one.simulated for one in self._plan.deployments) else ""
+        seconds = "GPU-seconds" if any(one.gpus for one in self._plan.deployments) else "seconds"
+        reserved = f"{self.state.reserved_s():,.1f} reserved {seconds}"
+        self._say(f"{simulated}measured {self.state.window_s:,.1f} of {reserved}: {100 * efficiency:.0f} %")
 
     def _say(self, text: str) -> None:
         elapsed_s = self.state.now() - self.state.began_s

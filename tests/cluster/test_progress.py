@@ -299,3 +299,21 @@ def test_every_metric_of_the_table_is_published_while_a_sweep_runs() -> None:
     assert metrics.values["eta_seconds", ""] == 0
     assert committed == list(one.cells)
     assert "[2/2] failed  seed=1  (10.0 tokens/s; crash)" in file.getvalue()
+
+
+def test_a_sweep_says_at_its_end_how_much_of_what_it_reserved_was_measured(clock: Clock) -> None:
+    one, file = deployment("one", 2), io.StringIO()
+    with Board(plan_of(one), Console(file=file, width=100), Recorded(), lambda cell: None) as board:
+        board.state.now, board.state.began_s = clock, 0.0
+        board.placed(one, ["a"], 2, slot="slot")
+        board.measuring(one, one.cells[0])
+        clock.now_s = 25
+        board.finished(one, one.cells[0], outcome(one.cells[0], window_s=5.0))
+    assert file.getvalue().splitlines()[-1] == "   25.0 s  measured 10.0 of 50.0 reserved GPU-seconds: 20 %"
+
+
+def test_nothing_is_said_of_the_efficiency_of_what_measured_nothing() -> None:
+    one, file = deployment("one", 2), io.StringIO()
+    with Board(plan_of(one), Console(file=file), Recorded(), lambda cell: None) as board:
+        board.placed(one, ["a"], 2, slot="slot")
+    assert file.getvalue() == ""
