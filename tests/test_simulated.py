@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,17 @@ class TestASweepOnAMachineWithoutGpus:
             assert cell["tpot_s_p50"] < 0.002
             assert cell["accuracy"] > 0.4
             assert cell["thinking_token_share"] > 0.9
+
+    def test_a_row_says_when_its_engine_was_ready_and_when_it_was_warmed_up(
+        self, swept: tuple[Path, str]
+    ) -> None:
+        requests = rows(swept[0], "requests")
+        for cell in rows(swept[0], "cells"):
+            said = json.loads(cell["provenance"])
+            assert datetime.fromisoformat(said["engine_ready_at"]) <= cell["started_at"]
+            sent_s, ended_s = said["warmup_window_s"]
+            first_s = min(row["sent_s"] for row in requests if row["cell_id"] == cell["cell_id"])
+            assert 0 < sent_s < ended_s < first_s
 
     def test_answers_depend_on_the_seed_alone(self, swept: tuple[Path, str]) -> None:
         answers: dict[str, dict[tuple[str, int], str]] = {}

@@ -97,7 +97,7 @@ class _Measured:
     started_at: datetime
     items: Mapping[str, Item]
     asked_tokens: Mapping[str, int] | None  # by request; None where answers end by themselves
-    warmup_requests: int
+    warmup: Sequence[Record]
     cache_reset: bool | None
     schedule: Schedule
     result: LoadResult
@@ -150,7 +150,7 @@ def _load(cell: Cell, site: Site) -> _Measured:
         started_at=started_at,
         items={item.item_id: item for item in items},
         asked_tokens=asked,
-        warmup_requests=len(warmup),
+        warmup=warm.records,
         cache_reset=cache_reset,
         schedule=schedule,
         result=result,
@@ -300,6 +300,7 @@ def _commit(
         ),
     )
     verdict, reason = status(raised, records, cell.simulated) if dead is None else ("failed", str(dead))
+    warmed = measured_window(measured.warmup)
     metrics = summarize(records, grades, measured.samples, cell.config.slo, site.gpu_count, shared)
     if grades is None:
         metrics["truncated_rate"] = None
@@ -322,7 +323,8 @@ def _commit(
         | {
             "client_processes": measured.result.processes,
             "client_cpu_s": measured.result.cpu_s,
-            "warmup_requests": measured.warmup_requests,
+            "warmup_requests": len(measured.warmup),
+            "warmup_window_s": None if warmed is None else [warmed.start_s, warmed.end_s],
             "warmup_max_tokens": min(cell.config.max_tokens, WARMUP_TOKENS),
             "tokenizer": "synthetic"
             if str(cell.facts.model_revision).startswith("dummy:")

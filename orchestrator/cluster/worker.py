@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,8 @@ class EngineWorker:
             finally:
                 self._progress = IDLE
             now = Started(time.perf_counter() - began, serving.started.prepared)
-            provenance = dict(serving.provenance) | {"prepared": now.prepared}
+            ready = {"prepared": now.prepared, "engine_ready_at": datetime.now(UTC).isoformat()}
+            provenance = dict(serving.provenance) | ready
             self._serving = replace(serving, started=now, provenance=provenance)
             return now
 
