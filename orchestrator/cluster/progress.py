@@ -108,7 +108,8 @@ class Progress:
         self.phase(deployment, STARTING)
 
     def serve(self, deployment: Deployment, started_in_s: float) -> None:
-        self._starts.observe(kin_of(deployment.cells[0]), cost.start_s(deployment.fit), started_in_s)
+        estimated_s = cost.start_s(deployment.config, deployment.fit)
+        self._starts.observe(kin_of(deployment.cells[0]), estimated_s, started_in_s)
         self.phase(deployment, READY)
 
     def measure(self, deployment: Deployment, cell: Cell) -> None:
@@ -249,7 +250,7 @@ class Progress:
         phase, since_s = self.phases.get(deployment.deployment_id, (WAITING, now_s))
         if phase not in (WAITING, STARTING):
             return 0.0
-        estimated_s = cost.start_s(deployment.fit)
+        estimated_s = cost.start_s(deployment.config, deployment.fit)
         expected_s = self._starts.expect_s(kin_of(deployment.cells[0]), estimated_s) or estimated_s
         return max(0.0, expected_s - (now_s - since_s)) if phase == STARTING else expected_s
 

@@ -82,7 +82,7 @@ class SweepRun:
         return self._cells.expect_s(kin_of(cell), self._estimated_s.get(cell.cell_id))
 
     def start_s(self, deployment: Deployment) -> float:
-        estimated_s = cost.start_s(deployment.fit)
+        estimated_s = cost.start_s(deployment.config, deployment.fit)
         return self._starts.expect_s(kin_of(deployment.cells[0]), estimated_s) or estimated_s
 
     def queued_s(self, work: Work) -> float | None:
@@ -96,8 +96,8 @@ class SweepRun:
 
     def started(self, deployment: Deployment, started: Started) -> None:
         if not started.prepared:
-            groups = kin_of(deployment.cells[0])
-            self._starts.observe(groups, cost.start_s(deployment.fit), started.seconds)
+            estimated_s = cost.start_s(deployment.config, deployment.fit)
+            self._starts.observe(kin_of(deployment.cells[0]), estimated_s, started.seconds)
 
     def fail(self, deployment: Deployment, cell: Cell, reason: str, cause: str, attempts: int) -> None:
         """Stores a cell that could not be measured, with why. Raises StorageError."""

@@ -3,11 +3,15 @@
 A decode step reads the weights and the KV cache of every running request once; measured engines reach about
 60 % of the datasheet's memory bandwidth. Every answer is taken to use its whole budget, so this is an upper
 estimate. None where the catalogue or the hardware lacks a number: no guess is printed as an estimate.
+Seconds are the wall's: a simulated engine's are divided by its speed, arrivals are not.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from orchestrator.config import HardwareConfig, SweepConfig
+from orchestrator.engines.adapter import flag_name
 from orchestrator.plan.fit import GIB, PROMPT_TOKENS, Fit, kv_bytes_per_token
 
 BANDWIDTH_REACHED = 0.6
@@ -15,9 +19,22 @@ START_S = 100.0  # a 7B engine on an H200: 97 to 108 s cold
 START_S_PER_GIB = 1.0
 
 
-def start_s(fit: Fit) -> float:
+def speed(config: SweepConfig) -> float:
+    """How many times faster than the wall's the engine's clock runs: 1 unless it is simulated."""
+    return float(_simulated(config, "speed") or 1.0)
+
+
+def start_s(config: SweepConfig, fit: Fit) -> float:
     """Seconds from the engine's command to healthy."""
-    return START_S + START_S_PER_GIB * (fit.weights_gib or 0.0) / fit.tensor_parallel_size
+    asked = _simulated(config, "start-seconds")
+    own = START_S + START_S_PER_GIB * (fit.weights_gib or 0.0) / fit.tensor_parallel_size
+    return (own if asked is None else float(asked)) / speed(config)
+
+
+def _simulated(config: SweepConfig, flag: str) -> Any:
+    """What a simulated engine is told by ``engine.args``; None where nothing, and of any other engine."""
+    args = config.engine.args.items() if config.engine.simulated else ()
+    return next((value for name, value in args if flag_name(name) == flag), None)
 
 
 def requests_of(config: SweepConfig) -> int | None:
@@ -36,6 +53,7 @@ def cell_s(config: SweepConfig, fit: Fit, hardware: HardwareConfig) -> float | N
     context = PROMPT_TOKENS + config.max_tokens / 2
     read = fit.weights_gib * GIB + in_flight * context * per_token
     step_s = read / (hardware.bandwidth_gb_s * 1e9 * BANDWIDTH_REACHED * fit.tensor_parallel_size)
+    step_s /= speed(config)
     decode_s = (requests + in_flight) * config.max_tokens * step_s / in_flight  # warm-up is one more wave
     if config.load.rate is not None:
         return max(decode_s, requests / config.load.rate + config.max_tokens * step_s)

@@ -98,7 +98,10 @@ class Deployment:
 
     @property
     def estimated_gpu_hours(self) -> float | None:
-        return None if self.estimated_s is None or not self.gpus else self.gpus * self.estimated_s / 3600
+        """On the hardware's own clock, however fast a simulated engine's runs."""
+        if self.estimated_s is None or not self.gpus:
+            return None
+        return self.gpus * self.estimated_s * cost.speed(self.config) / 3600
 
     @property
     def label(self) -> str:
@@ -253,7 +256,7 @@ def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path) -> _Found:
                 f"{before.status} before and rerun=none: {before.reason or 'no reason stored'}",
             )
     estimated = cost.cell_s(job.config, fit, hardware)
-    one = PlannedCell(cell, status, reason, estimated, cost.start_s(fit), before)
+    one = PlannedCell(cell, status, reason, estimated, cost.start_s(job.config, fit), before)
     return _Found(one, fit, hardware, identified.command)
 
 

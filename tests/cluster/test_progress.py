@@ -21,7 +21,7 @@ from orchestrator.track.metric_names import METRICS
 from orchestrator.track.ray_metrics import SweepMetrics
 
 FACTS = Facts("r", "v", {}, {}, "d", "w", "h200", 1, SamplingConfig())
-START_S = cost.start_s(Fit(1, None, None))
+START_S = cost.start_s(SweepConfig(), Fit(1, None, None))
 
 
 class Clock:

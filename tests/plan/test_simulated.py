@@ -161,6 +161,25 @@ def test_a_mixed_plan_is_two_tables_and_two_sums(tmp_path: Path) -> None:
     ]
 
 
+def test_estimates_are_of_the_sweeps_own_time_and_gpu_hours_of_the_hardwares(tmp_path: Path) -> None:
+    load = ("hardware=h200", "limit=64", "load=closed")
+    real, plain, fast = (
+        plan_of(tmp_path, (*engine, *load)).deployments[0]
+        for engine in (
+            ("engine=vllm",),
+            ("engine=simulated",),
+            ("engine=simulated", "++engine.args.speed=20"),
+        )
+    )
+    assert real.estimated_s is not None
+    assert plain.estimated_s == real.estimated_s
+    assert fast.estimated_s == pytest.approx(real.estimated_s / 20)
+    assert fast.estimated_gpu_hours == pytest.approx(real.estimated_gpu_hours)
+    paced = ("load=constant", "load.rate=2", "hardware=h200", "limit=64", "engine=simulated")
+    quick = plan_of(tmp_path, (*paced, "++engine.args.speed=1000", "++engine.args.start_seconds=5"))
+    assert quick.deployments[0].estimated_s == pytest.approx(64 / 2, rel=0.1), "arrivals are in real time"
+
+
 def test_gpus_are_declared_only_where_nothing_real_could_get_them(tmp_path: Path) -> None:
     simulated, real = ("engine=simulated", "limit=8"), ("engine=vllm", "hardware=h200", "limit=8")
     cpus, declared = _local_resources(plan_of(tmp_path, simulated))
