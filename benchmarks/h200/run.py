@@ -89,10 +89,13 @@ PARTS = {
         ),
     ),
     "g": Part(
-        "usage on every chunk and at the end only",
+        "what bounds 256 streams: usage on every chunk, top-p sampling",
         "vllm",
         150,
-        (*RANDOM, "model=r1-7b", "opt=none", "load=closed-256", "load.usage=continuous,final"),
+        (
+            *(*RANDOM, "model=r1-7b", "opt=none", "load=closed-256"),
+            *("repeats=1", "load.usage=continuous,final", "sampling.top_p=0.95,1"),
+        ),
     ),
 }
 

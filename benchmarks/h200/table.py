@@ -44,6 +44,7 @@ COLUMNS: Mapping[str, Callable[[Row], str]] = {
     "dataset": lambda row: row["dataset"],
     "load": _load,
     "usage": lambda row: "" if row["usage"] == "continuous" else row["usage"],
+    "top p": lambda row: "" if row["top_p"] in (None, 0.95) else f"{row['top_p']:g}",
     "API servers": lambda row: str(json.loads(row["engine_args"]).get("api-server-count", "")),
     "requests": lambda row: f"{row['requests_ok']}/{row['requests_total']}",
     "prompt tokens": lambda row: (

@@ -151,7 +151,14 @@ def test_processes_follow_the_expected_rate_and_leave_a_core_to_the_server(
 
 @pytest.mark.parametrize(
     ("due_at_once", "rate", "cores", "expected"),
-    [(1, None, 16, 1), (64, None, 16, 1), (65, None, 16, 2), (256, 9e4, 16, 4), (256, None, 3, 2)],
+    [
+        (1, None, 16, 1),
+        (16, None, 16, 1),
+        (64, None, 16, 4),
+        (512, None, 16, 4),
+        (512, 3e5, 16, 10),
+        (256, None, 3, 2),
+    ],
 )
 def test_requests_that_may_be_due_at_once_are_shared_out(
     due_at_once: int, rate: float | None, cores: int, expected: int
