@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,12 @@ def plan_of(*arguments: str, results: Path) -> dict[str, Any]:
     return plan
 
 
+def cpu_s() -> float:
+    """Of the processes that this one has waited for: what else the machine does is not in it."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def test_the_plan_shares_an_engine_between_cells_that_differ_only_in_the_request(tmp_path: Path) -> None:
     plan = plan_of("hardware=cpu", "opt=none,prefix-cache", "max_tokens=64,128", results=tmp_path)
     assert plan["totals"]["cells"] == 4
@@ -27,11 +32,13 @@ def test_the_plan_shares_an_engine_between_cells_that_differ_only_in_the_request
     assert all(cell["status"] == "planned" for cell in plan["cells"])
 
 
-def test_a_dry_run_of_a_small_sweep_takes_under_2_seconds_and_writes_nothing(tmp_path: Path) -> None:
-    plan_of("opt=none,prefix-cache", "max_tokens=64,128", results=tmp_path)  # the file cache is warm after it
-    began = time.perf_counter()
+def test_a_dry_run_of_a_small_sweep_takes_under_2_seconds_of_cpu_and_writes_nothing(tmp_path: Path) -> None:
+    plan_of(
+        "opt=none,prefix-cache", "max_tokens=64,128", results=tmp_path
+    )  # compiles what Python has not yet
+    began_s = cpu_s()
     plan_of("opt=none,prefix-cache", "max_tokens=64,128", results=tmp_path)
-    assert time.perf_counter() - began < 2.0
+    assert cpu_s() - began_s < 2.0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -81,7 +88,7 @@ def test_a_person_reads_the_same_plan(tmp_path: Path) -> None:
 
 
 def test_a_thousand_cells_are_planned_in_seconds(tmp_path: Path) -> None:
-    began_s = os.times().children_user
+    began_s = cpu_s()
     plan = plan_of(
         "model=r1-1.5b,r1-7b,r1-14b,r1-32b,r1-70b",
         "opt=none,fp8,[fp8,kv-fp8],prefix-cache",
@@ -93,4 +100,4 @@ def test_a_thousand_cells_are_planned_in_seconds(tmp_path: Path) -> None:
     )
     assert plan["totals"]["cells"] == 1000
     assert plan["totals"]["deployments"] >= 20
-    assert os.times().children_user - began_s < 30.0  # of CPU; Hydra alone composes them in some 150
+    assert cpu_s() - began_s < 30.0  # of CPU; Hydra alone composes them in some 150
