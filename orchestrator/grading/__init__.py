@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from orchestrator.grading import choice, equality, extract
@@ -10,6 +11,7 @@ from orchestrator.records import Grade, Item
 
 __all__ = ["grade", "grade_many"]
 
+LIMIT_S = 5.0
 _TEXT_LIMIT = 200_000  # characters; the answer is at the end
 _PREDICTED_LIMIT = 200
 
@@ -36,15 +38,16 @@ def grade_many(
     response_texts: Sequence[str],
     truncated: Sequence[bool],
     *,
-    limit_s: float = 5.0,
+    limit_s: float = LIMIT_S,
+    grader: Grader | None = None,
 ) -> list[Grade]:
     """The grades of many responses, in their order; ``items`` repeats an item that was asked several times.
 
     Works in one process of its own, at a few thousand answers a second, from any thread. An answer whose
     comparison takes longer than ``limit_s`` or too much memory is wrong: the kernel ends the process, and
-    another one goes on with the next answer.
+    another one goes on with the next answer. ``grader``, with a limit of its own, stays for the next call.
     """
-    with Grader(limit_s) as isolated:
+    with Grader(limit_s) if grader is None else contextlib.nullcontext(grader) as isolated:
         return [
             grade(item, "", truncated=cut)
             if cut or item.kind == "none"

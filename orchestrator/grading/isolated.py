@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +17,8 @@ from orchestrator.records import Grade, Item
 
 
 class Grader:
-    """A context manager around the process, which starts with the first answer and again after each that
-    was too much for it.
+    """A context manager around the process, which starts with the first answer, or before it by `prepare`,
+    and again after each that was too much for it.
 
     A plain subprocess rather than one of ``multiprocessing``, so that it works from any thread of any
     program, imports nobody's main module, and forks nobody's locks.
@@ -25,6 +27,7 @@ class Grader:
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._process: subprocess.Popen[str] | None = None
+        self._ready = self._used = False
 
     def __enter__(self) -> Self:
         return self
@@ -34,27 +37,47 @@ class Grader:
     ) -> None:
         self._stop()
 
+    def prepare(self) -> None:
+        """Has a process at hand soon: it is started, its imports are not waited for."""
+        if self._process is not None and self._process.poll() is not None:
+            self._stop()
+        if self._process is None:
+            self._process = self._start()
+
     def grade(self, item: Item, text: str) -> Grade | None:
-        """None when the process ended before it had an answer."""
-        process = self._process = self._process or self._start()
+        """None when the process ended before it had an answer. Only its alarm is the answer's own doing for
+        sure: after any other end of a process that had graded others before, a fresh one tries once more."""
+        document = json.dumps([item.kind, item.reference, item.options, text]) + "\n"
+        while True:
+            self.prepare()
+            if line := self._ask(document):
+                self._used = True
+                predicted, correct = json.loads(line)
+                return Grade(predicted, correct)
+            was_used = self._used
+            if self._stop() == -signal.SIGALRM or not was_used:
+                return None
+
+    def _ask(self, document: str) -> str:
+        """The answering line, empty where there is none."""
+        process = self._process
+        assert process is not None
         assert process.stdin is not None
         assert process.stdout is not None
+        if not self._ready and process.stdout.readline() != "ready\n":
+            raise RuntimeError(f"the grading process ended at its start with code {process.wait()}")
+        self._ready = True
         try:
-            process.stdin.write(json.dumps([item.kind, item.reference, item.options, text]) + "\n")
+            process.stdin.write(document)
             process.stdin.flush()
-            line = process.stdout.readline()
+            return process.stdout.readline()
         except BrokenPipeError:
-            line = ""
-        if not line:
-            self._stop()
-            return None
-        predicted, correct = json.loads(line)
-        return Grade(predicted, correct)
+            return ""
 
     def _start(self) -> subprocess.Popen[str]:
         package = str(Path(orchestrator.__file__).parents[1])
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "orchestrator.grading.worker", str(self._limit_s)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -62,14 +85,14 @@ class Grader:
             encoding="utf-8",
             env={**os.environ, "PYTHONPATH": path},
         )
-        assert process.stdout is not None
-        if process.stdout.readline() != "ready\n":
-            raise RuntimeError(f"the grading process ended at its start with code {process.wait()}")
-        return process
 
-    def _stop(self) -> None:
+    def _stop(self) -> int | None:
+        """Ends the process; its exit code, None where there was none."""
         process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            with process:  # closes its pipes and waits for it
-                pass
+        self._ready = self._used = False
+        if process is None:
+            return None
+        process.kill()
+        with contextlib.suppress(BrokenPipeError), process:  # closes its pipes and waits for it
+            pass
+        return process.wait()

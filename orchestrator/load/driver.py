@@ -11,18 +11,15 @@ import math
 import os
 import pickle
 import selectors
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import BinaryIO
 
-import orchestrator
 from orchestrator.errors import MeasurementError
 from orchestrator.load.arrivals import Batch, Closed, Open, Schedule
+from orchestrator.load.clients import Child, Clients, nameless_file
 from orchestrator.load.connection import Finished
 from orchestrator.load.linux import Tickets
 from orchestrator.load.result import record, unsent
@@ -41,7 +38,6 @@ and 256 up to 18; four sent 256 within 1.2 ms (p99)."""
 _POLL_S = 0.1
 _PROGRESS_S = 0.5
 _START_AFTER_S = 0.02
-_STOP_WITHIN_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +79,8 @@ class LoadProgress:
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadResult:
     """``records`` in the order of the job's requests, one for each. ``started_s`` is the schedule's zero on
-    the cell's clock. ``cpu_s`` and ``peak_rss_bytes`` are of the client processes, summed."""
+    the cell's clock. ``cpu_s`` and ``peak_rss_bytes`` are of the client processes, summed; the peak is since
+    they were started."""
 
     records: tuple[Record, ...]
     processes: int
@@ -114,12 +111,13 @@ def run(
     job: LoadJob,
     on_progress: Callable[[LoadProgress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    clients: Clients | None = None,
 ) -> LoadResult:
     """Send every request of ``job`` and wait for all of them.
 
     ``on_progress`` is called about twice a second. ``should_stop`` is asked ten times a second: once it says
     yes, what is in flight or unsent becomes ``cancelled``. Raises MeasurementError when a client process
-    fails. Whatever happens, no process and no file is left behind.
+    fails. Whatever happens, no process and no file is left behind, but for the processes of ``clients``.
     """
     at_most, due_at_once = len(job.requests), 1
     if isinstance(job.schedule, Closed):
@@ -135,10 +133,7 @@ def run(
     )
 
     with contextlib.ExitStack() as stack:
-        pool = clients or stack.enter_context(Clients())
-        children = pool.take(processes)
-        for child in children:
-            stack.callback(child.end)
+        children = stack.enter_context((clients or stack.enter_context(Clients())).lent(processes))
         spools = _hand_out(job, children, stack)
         started, reason = _supervise(job, children, on_progress, should_stop)
         records = _collect(job, spools, started, reason or "the run ended before it was sent")
@@ -161,8 +156,7 @@ def _hand_out(job: LoadJob, children: Sequence[Child], stack: contextlib.ExitSta
 
     spools: list[BinaryIO] = []
     for number, child in enumerate(children):
-        # Without a name, so that it is gone with its last descriptor whatever happens.
-        spools.append(stack.enter_context(tempfile.TemporaryFile()))
+        spools.append(stack.enter_context(nameless_file()))
         task = Task(
             endpoint=job.endpoint,
             requests=dict(_share(job, number, len(children))),
@@ -199,7 +193,7 @@ def _slots(schedule: Schedule, number: int, processes: int) -> int:
 
 def _supervise(
     job: LoadJob,
-    children: Sequence[_Child],
+    children: Sequence[Child],
     on_progress: Callable[[LoadProgress], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> tuple[float, str | None]:
@@ -209,8 +203,7 @@ def _supervise(
     told = 0.0
     with selectors.DefaultSelector() as selector:
         for child in children:
-            assert child.process.stdout is not None
-            selector.register(child.process.stdout, selectors.EVENT_READ, child)
+            selector.register(child, selectors.EVENT_READ, child)
         while not all(child.done for child in children):
             for key, _ in selector.select(_POLL_S):
                 child = key.data
@@ -223,11 +216,11 @@ def _supervise(
                     continue
                 started = now + _START_AFTER_S
                 for child in children:
-                    child.tell(f"start {started!r}")
+                    child.start(started)
             if reason is None and should_stop is not None and should_stop():
                 reason = "the run was stopped"
                 for child in children:
-                    child.tell(f"stop {reason}")
+                    child.stop(reason)
             if on_progress is not None and now - told >= _PROGRESS_S:
                 told = now
                 on_progress(_progress(children, max(0.0, now - started)))
@@ -239,19 +232,18 @@ def _supervise(
     return started, reason
 
 
-def _progress(children: Sequence[_Child], elapsed_s: float) -> LoadProgress:
+def _progress(children: Sequence[Child], elapsed_s: float) -> LoadProgress:
     sent, finished, failed, tokens, in_flight = map(sum, zip(*(c.progress for c in children), strict=True))
     return LoadProgress(elapsed_s, sent, finished, failed, in_flight, tokens)
 
 
-def _collect(job: LoadJob, children: Sequence[_Child], started: float, why: str) -> tuple[Record, ...]:
+def _collect(job: LoadJob, spools: Sequence[BinaryIO], started: float, why: str) -> tuple[Record, ...]:
     found: dict[int, Record] = {}
-    for child in children:
-        child.process.wait(_STOP_WITHIN_S)
-        child.spool.seek(0)
+    for spool in spools:
+        spool.seek(0)
         with contextlib.suppress(EOFError):
             while True:
-                *call, stream = pickle.load(child.spool)
+                *call, stream = pickle.load(spool)
                 finished = Finished._make([*call, Stream._make(stream)])
                 if finished.number in found:
                     raise MeasurementError(f"request {finished.number} was sent twice by the load clients")
@@ -262,25 +254,3 @@ def _collect(job: LoadJob, children: Sequence[_Child], started: float, why: str)
             due = started + job.schedule.times_s[index] if isinstance(job.schedule, Open) else None
             found[index] = unsent(request, scheduled_s=due, end_s=now, why=why, zero=job.zero)
     return tuple(found[index] for index in range(len(job.requests)))
-
-
-def _nameless_file() -> BinaryIO:
-    """A file without a name, so that it is gone with its last descriptor whatever happens."""
-    return tempfile.TemporaryFile()
-
-
-def _import_path() -> str:
-    """Where a child finds this package: as this process found it, be it a checkout or a wheel."""
-    package = str(Path(orchestrator.__file__).resolve().parents[1])
-    return os.pathsep.join([package, *(path for path in sys.path if path)])
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Whatever state it is in."""
-    if process.poll() is None:
-        process.kill()
-    for stream in (process.stdin, process.stdout):
-        if stream is not None:
-            with contextlib.suppress(BrokenPipeError):
-                stream.close()
-    process.wait()

@@ -1,8 +1,10 @@
-"""One client process: ``python -m orchestrator.load.worker``, started and spoken to by `driver` only.
+"""One client process: ``python -m orchestrator.load.worker PARENT``, spoken to through `clients` only.
 
-Standard input: a pickled `Task`, then the lines ``start T`` and, if the run must end early, ``stop REASON``;
-its end means that the parent is gone. Standard output: the lines ``ready``, ``progress …`` and ``done …``.
-Finished requests go to the file ``Task.spool_fd`` as they end, so that memory does not grow with the run.
+Standard input, a Unix socket: for each task the length of a pickled `Task` with the descriptors of its
+`Files`, the task, then the lines ``start T`` and, if the run must end early, ``stop REASON``; its end means
+that no more comes, or that the parent is gone. Standard output: for each task the lines ``ready``,
+``progress …`` and ``done …``. Finished requests go to the file ``Files.spool`` as they end, so that memory
+does not grow with the run.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import os
 import pickle
 import resource
 import socket
+import struct
 import sys
 from collections import deque
 from dataclasses import dataclass
@@ -31,7 +34,9 @@ from orchestrator.load.senders import BatchSender, ClosedSender, OpenSender, Sen
 from orchestrator.load.timeline import Timeline
 from orchestrator.records import Endpoint, Request
 
+LENGTH = struct.Struct("=Q")  # of a pickled task
 PROGRESS_PERIOD_S = 0.5
+_FDS_MAX = 253  # of one message, by the kernel
 _SPOOL_PERIOD_S, _SPOOL_AT_ONCE = 0.005, 8
 # An open loop's number of requests in flight is known to nobody beforehand.
 _OPEN_CONNECTIONS, _SPARE_CONNECTIONS = 128, 32
@@ -44,11 +49,9 @@ class Task:
     """One process's part of the job.
 
     ``requests`` maps index → request for all that this process may send, ``slots`` is its share of a closed
-    load's concurrency. ``tickets_fd`` numbers the next request (closed) or the finished ones (batch) over all
-    processes; ``listen_fd`` and ``tell_fds`` are the batch barrier's pipes.
+    load's concurrency.
     """
 
-    parent: int
     endpoint: Endpoint
     requests: dict[int, Request]
     total: int
@@ -60,19 +63,33 @@ class Task:
     request_timeout_s: float
     idle_timeout_s: float
     duration_s: float | None
-    spool_fd: int
-    tickets_fd: int
-    listen_fd: int
-    tell_fds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The descriptors that come with a task. ``tickets`` numbers the next request (closed) or the finished
+    ones (batch) over all processes; ``listen`` and ``tell`` are the batch barrier's pipes."""
+
+    spool: int
+    tickets: int
+    listen: int
+    tell: tuple[int, ...]
+
+    def close(self) -> None:
+        """All but the spool, which is closed with its last request."""
+        for fd in (self.tickets, self.listen, *self.tell):
+            os.close(fd)
 
 
 class Worker:
     """Sends one task's requests and spools what became of them."""
 
-    def __init__(self, task: Task, loop: asyncio.AbstractEventLoop, address: tuple[str, int]) -> None:
+    def __init__(
+        self, task: Task, files: Files, loop: asyncio.AbstractEventLoop, address: tuple[str, int]
+    ) -> None:
         self._task = task
         self._loop = loop
-        self._spool = os.fdopen(task.spool_fd, "wb", buffering=1 << 18)
+        self._spool = os.fdopen(files.spool, "wb", buffering=1 << 18)
         self._finished = self._failed = self._tokens = 0
         self._cpu_s = 0.0
         self._input = b""
@@ -91,7 +108,7 @@ class Worker:
             slice_s=_OPEN_SLICE_S if open_loop else _SLICE_S,
             on_finished=self._on_finished,
         )
-        self._sender = _sender(task, loop, self.client)
+        self._sender = _sender(task, files, loop, self.client)
 
     async def run(self) -> None:
         await self.client.warm(self.connections)
@@ -105,9 +122,10 @@ class Worker:
         while self._unspooled:
             self._spool_some()
         self._spool.close()
+        self._loop.remove_reader(0)  # what comes now is another task
+        await self.client.close()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         _say(f"done {process_time() - self._cpu_s!r} {peak}")
-        await self.client.close()
 
     def _told(self) -> None:
         data = os.read(0, 65536)
@@ -167,10 +185,10 @@ class Worker:
         self._loop.call_later(PROGRESS_PERIOD_S, self._report_again)
 
 
-def _sender(task: Task, loop: asyncio.AbstractEventLoop, client: Client) -> Sender:
+def _sender(task: Task, files: Files, loop: asyncio.AbstractEventLoop, client: Client) -> Sender:
     schedule, mine = task.schedule, sorted(task.requests)
     if isinstance(schedule, Closed):
-        return ClosedSender(loop, client.send, task.slots, Tickets(task.tickets_fd, task.total))
+        return ClosedSender(loop, client.send, task.slots, Tickets(files.tickets, task.total))
     if isinstance(schedule, Batch):
         groups: list[list[int]] = [[] for _ in range(-(-task.total // schedule.size))]
         for index in mine:
@@ -181,9 +199,9 @@ def _sender(task: Task, loop: asyncio.AbstractEventLoop, client: Client) -> Send
             groups,
             size=schedule.size,
             total=task.total,
-            tickets=Tickets(task.tickets_fd, task.total),
-            listen_fd=task.listen_fd,
-            tell_fds=task.tell_fds,
+            tickets=Tickets(files.tickets, task.total),
+            listen_fd=files.listen,
+            tell_fds=files.tell,
         )
     return OpenSender(loop, client.send, [(float(schedule.times_s[index]), index) for index in mine])
 
@@ -202,10 +220,10 @@ async def _resolve(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> tuple
     return str(found[0][4][0]), endpoint.port
 
 
-async def _work(task: Task) -> None:
+async def _work(task: Task, files: Files) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_fail)
-    await Worker(task, loop, await _resolve(loop, task.endpoint)).run()
+    await Worker(task, files, loop, await _resolve(loop, task.endpoint)).run()
 
 
 def _fail(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -215,14 +233,38 @@ def _fail(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     os._exit(1)
 
 
-def main() -> None:
-    task: Task = pickle.load(sys.stdin.buffer)
-    die_with_parent(task.parent)
+def _next_task(wire: socket.socket) -> tuple[Task, Files] | None:
+    """None when there is none any more."""
+    wire.setblocking(True)  # the loop of the task before has changed it
+    head, fds, _, _ = socket.recv_fds(wire, LENGTH.size, _FDS_MAX)
+    if not head:
+        return None
+    data = bytearray()
+    (length,) = LENGTH.unpack(head)
+    while len(data) < length:
+        part = wire.recv(min(1 << 20, length - len(data)))
+        if not part:
+            return None
+        data += part
+    spool, tickets, listen, *tell = fds
+    return pickle.loads(data), Files(spool, tickets, listen, tuple(tell))
+
+
+def main(parent: int) -> None:
+    die_with_parent(parent)
     exact_timers()
     go_first()
     allow_many_sockets()
-    uvloop.run(_work(task))
+    wire = socket.socket(fileno=0)
+    while (given := _next_task(wire)) is not None:
+        task, files = given
+        uvloop.run(_work(task, files))
+        files.close()
+        del task, given
+        gc.unfreeze()
+        gc.enable()
+        gc.collect()
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

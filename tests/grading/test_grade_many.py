@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from orchestrator.grading import grade, grade_many
+from orchestrator.grading.isolated import Grader
 from orchestrator.records import Grade, Item
 
 SUM = Item("x", (), "x^2+1", "math")
@@ -100,3 +103,48 @@ def test_at_least_500_answers_a_second() -> None:
     grades = grade_many([FIVE] * count, texts, [False] * count)
     assert time.monotonic() - start < count / 500
     assert sum(bool(g.correct) for g in grades) == sum(i % 7 == 5 for i in range(count))
+
+
+@pytest.fixture
+def kept() -> Iterator[Grader]:
+    with Grader(2.0) as grader:
+        yield grader
+    assert graders() == []
+
+
+def graders() -> list[psutil.Process]:
+    children = psutil.Process().children()
+    return [p for p in children if "orchestrator.grading.worker" in " ".join(p.cmdline())]
+
+
+def test_a_grader_that_is_kept_stays_the_same_process(kept: Grader) -> None:
+    kept.prepare()
+    before = graders()
+    for _ in range(2):
+        assert grade_many([FIVE], ["\\boxed{5}"], [False], grader=kept) == [Grade("5", correct=True)]
+    assert len(before) == 1
+    assert graders() == before
+
+
+def test_a_kept_grader_that_died_meanwhile_is_replaced(kept: Grader) -> None:
+    kept.prepare()
+    (process,) = graders()
+    process.kill()
+    process.wait(5)
+    assert grade_many([FIVE], ["\\boxed{5}"], [False], grader=kept) == [Grade("5", correct=True)]
+
+
+def test_an_answer_is_not_wrong_because_somebody_ended_the_grader_under_it(kept: Grader) -> None:
+    assert kept.grade(FIVE, "\\boxed{5}") == Grade("5", correct=True)
+    (process,) = graders()
+    process.suspend()
+    threading.Timer(0.3, process.kill).start()
+    assert kept.grade(FIVE, "\\boxed{5}") == Grade("5", correct=True)
+    assert graders() != [process]
+
+
+def test_an_answer_that_runs_out_of_time_is_not_tried_twice(kept: Grader) -> None:
+    assert kept.grade(FIVE, "\\boxed{5}") == Grade("5", correct=True)
+    start = time.monotonic()
+    assert kept.grade(SUM, "\\boxed{9^{9^{9^{9}}}}") is None
+    assert time.monotonic() - start < 3.5
