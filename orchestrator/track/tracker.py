@@ -21,6 +21,7 @@ from orchestrator.config import TrackerConfig
 from orchestrator.store.read import read_cell, read_telemetry
 from orchestrator.store.schema import METRIC_COLUMNS
 
+INIT_S = 30.0  # how long the service may take to accept a run
 FINISH_S = 60.0  # how long the end of a sweep waits for the last runs to be written
 
 
@@ -97,7 +98,7 @@ def log_cell(study_dir: Path, cell_id: str, config: TrackerConfig) -> None:
         config=settings,
         tags=[row["status"], row["engine"], *row["opt"], *(["SIMULATED"] if simulated else [])],
         reinit="create_new",
-        settings=wandb.Settings(silent=True, console="off", init_timeout=30.0),
+        settings=wandb.Settings(silent=True, console="off", init_timeout=INIT_S),
     )
     try:
         for point in _history(study_dir, cell_id):
