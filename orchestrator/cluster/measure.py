@@ -16,8 +16,10 @@ from orchestrator.cluster.rows import cell_row
 from orchestrator.config import DatasetConfig, SweepConfig
 from orchestrator.errors import EngineError, MeasurementError
 from orchestrator.grading import grade_many
+from orchestrator.grading.isolated import Grader
 from orchestrator.load import lengths
 from orchestrator.load.arrivals import Closed, Schedule, draw
+from orchestrator.load.clients import Clients
 from orchestrator.load.driver import LoadJob, LoadProgress, LoadResult, run
 from orchestrator.load.render import render
 from orchestrator.metrics.requests import truncated
@@ -53,6 +55,7 @@ class Site:
     """What surrounds a measurement on its worker.
 
     ``metrics`` maps `Sample` fields to the engine's metric names; empty where there are none to ask.
+    ``clients`` and ``grader`` stay from cell to cell, so that none waits for a process to start.
     ``gpu_use`` is who was on the GPUs before the engine started and once it was ready.
     """
 
@@ -71,6 +74,8 @@ class Site:
     provenance: Mapping[str, Any]
     report: Callable[[str, int, LoadProgress | None], None]  # phase, requests in all, how far
     cancelled: Callable[[], bool]
+    clients: Clients
+    grader: Grader
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ def measure(cell: Cell, site: Site, attempt: int) -> CellOutcome:
         raise MeasurementError("cancelled")
     site.report("grade", len(measured.result.records), None)
     dummy = cell.config.weights == "dummy"  # its answers are noise: no accuracy, and nothing cut short
-    grades = None if dummy else _grade(measured.result.records, measured.items)
+    grades = None if dummy else _grade(measured.result.records, measured.items, site.grader)
     return _commit(cell, site, attempt, measured, grades)
 
 
@@ -256,6 +261,7 @@ def _send(
         job,
         on_progress=lambda progress: site.report(phase, len(requests), progress),
         should_stop=lambda: site.cancelled() or site.server.failure() is not None,
+        clients=site.clients,
     )
 
 
@@ -268,7 +274,7 @@ def _tokens_per_s(records: Sequence[Record]) -> float | None:
     return sum(record.output_tokens or 0 for record in records) / (max(last) - min(first))
 
 
-def _grade(records: Sequence[Record], items: Mapping[str, Item]) -> list[Grade]:
+def _grade(records: Sequence[Record], items: Mapping[str, Item], grader: Grader) -> list[Grade]:
     """Grades of the requests that ended well, in order; one that did not has none."""
     ok = [record for record in records if record.outcome == "ok"]
     graded = iter(
@@ -276,6 +282,7 @@ def _grade(records: Sequence[Record], items: Mapping[str, Item]) -> list[Grade]:
             [items[record.item_id] for record in ok],
             [record.response_text for record in ok],
             [truncated(record) for record in ok],
+            grader=grader,
         )
     )
     return [next(graded) if record.outcome == "ok" else Grade(None, None) for record in records]

@@ -24,6 +24,9 @@ from orchestrator.engines.prepared import Standby, started
 from orchestrator.engines.version import engine_version, interpreter
 from orchestrator.engines.weights import prepare, served
 from orchestrator.errors import EngineError, OrchestratorError
+from orchestrator.grading import LIMIT_S
+from orchestrator.grading.isolated import Grader
+from orchestrator.load.clients import Clients
 from orchestrator.load.driver import LoadProgress
 from orchestrator.records import Endpoint
 from orchestrator.telemetry.gpu import Gpus, GpuUse, open_gpus
@@ -91,6 +94,9 @@ class EngineWorker:
 
     def __init__(self) -> None:
         self._life = ExitStack()
+        self._tools = ExitStack()
+        self._clients = self._tools.enter_context(Clients())
+        self._grader = self._tools.enter_context(Grader(LIMIT_S))
         self._next: tuple[str, Standby] | None = None  # a deployment's id and what waits to serve it
         self._next_lock = threading.Lock()
         self._serving: _Serving | None = None
@@ -158,6 +164,9 @@ class EngineWorker:
             self._close()
             self._progress = WorkerProgress("starting", None, 0, 0, 0)
             began = time.perf_counter()
+            self._clients.prepare()
+            if spec.config.weights != "dummy":
+                self._grader.prepare()
             try:
                 serving = self._connected(spec) if spec.config.engine.name == "external" else self._live(spec)
             finally:
@@ -224,6 +233,8 @@ class EngineWorker:
             provenance=serving.provenance,
             report=report,
             cancelled=self._is_cancelled,
+            clients=self._clients,
+            grader=self._grader,
         )
         with self._working:
             try:
@@ -252,6 +263,8 @@ class EngineWorker:
         with self._next_lock:
             self._drop_standby()
         self.end()
+        with self._working:
+            self._tools.close()
 
     def _close(self) -> None:
         """Stops the engine, if there is one. Under the lock."""
