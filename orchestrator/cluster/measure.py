@@ -22,7 +22,7 @@ from orchestrator.load.arrivals import Closed, Schedule, draw
 from orchestrator.load.clients import Clients
 from orchestrator.load.driver import LoadJob, LoadProgress, LoadResult, run
 from orchestrator.load.render import render
-from orchestrator.metrics.requests import truncated
+from orchestrator.metrics.requests import tokens_seen, truncated
 from orchestrator.metrics.summary import summarize
 from orchestrator.metrics.validity import Conduct, flags, status
 from orchestrator.metrics.window import measured_window
@@ -150,6 +150,7 @@ def _load(cell: Cell, site: Site) -> _Measured:
     hz, gpu = config.load.telemetry_hz, site.gpus is not None
     with Sampler(server.endpoint, metrics, hz, zero, gpu, site.lazy) as sampler:
         result = _send(cell, site, "load", requests, schedule, zero, _tokens_per_s(warm.records))
+        sampler.expected_tokens = tokens_seen(result.records)
     return _Measured(
         zero=zero,
         started_at=started_at,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -100,3 +102,10 @@ def _phase_tpot(chunk_s: NDArray[np.float64], tokens: NDArray[np.int32]) -> floa
         return None
     times = chunk_s[tokens > 0]
     return float(times[-1] - times[0]) / (total - 1)
+
+
+def tokens_seen(records: Sequence[Record]) -> int | None:
+    """Output tokens that the engine must have counted; None where more may have been than were seen."""
+    if any(record.outcome != "ok" or record.output_tokens is None for record in records):
+        return None
+    return sum(record.output_tokens or 0 for record in records)

@@ -100,7 +100,11 @@ class Sampler:
     names; empty samples the GPUs alone. The counters of the fields ``lazy`` appear on the page with their
     first increment, so until then they are 0. ``zero`` is the cell's start on `time.perf_counter`. A page
     that cannot be read leaves None in the engine's fields; the first one must be readable (MeasurementError).
+
+    ``expected_tokens``: how many output tokens the clients have seen; set inside where it is known.
     """
+
+    expected_tokens: int | None = None
 
     def __init__(
         self,
@@ -144,12 +148,20 @@ class Sampler:
         self._take()
         for _ in range(SETTLE_READS):
             tokens = self.samples[-1].generation_tokens_total
-            if tokens is None:
+            if tokens is None or self._all_counted():
                 return
             sleep(SETTLE_S)
             self._take()
             if self.samples[-1].generation_tokens_total == tokens:
                 return
+
+    def _all_counted(self) -> bool:
+        """An engine without requests that has counted what the clients saw counts no more."""
+        first, last = self.samples[0].generation_tokens_total, self.samples[-1]
+        if first is None or last.generation_tokens_total is None or self.expected_tokens is None:
+            return False
+        counted = last.generation_tokens_total - first >= self.expected_tokens
+        return counted and last.running == last.waiting == 0
 
     def _run(self) -> None:
         due = perf_counter() + self._period_s

@@ -24,8 +24,12 @@ NAMES = {
 }
 
 
+WAITING = "vllm:num_requests_waiting"
+
+
 def page(running: float = 1.0, tokens: float = 5.0) -> str:
     return (
+        f'{WAITING}{{engine="0"}} 0.0\n'
         f'# TYPE vllm:kv_cache_usage_perc gauge\nvllm:kv_cache_usage_perc{{engine="0"}} 0.5\n'
         f'vllm:num_requests_running{{engine="0"}} {running}\n'
         f'vllm:generation_tokens_total{{engine="0"}} {tokens}\n'
@@ -231,6 +235,21 @@ def test_the_last_sample_waits_for_the_token_counter_to_rest(serve: Serve) -> No
     with Sampler(serve(answer).endpoint, NAMES, hz=1, zero=0.0) as sampler:
         ended.set()
     assert sampler.samples[-1].generation_tokens_total == 8.0
+
+
+@pytest.mark.parametrize(
+    ("running", "expected_tokens", "waits"), [(0, 3, False), (1, 3, True), (0, 4, True), (0, None, True)]
+)
+def test_an_idle_engine_that_has_counted_what_the_clients_saw_is_not_waited_for(
+    serve: Serve, running: float, expected_tokens: int | None, waits: bool
+) -> None:
+    ended = threading.Event()
+    server = serve(lambda path: page(running=running, tokens=8.0 if ended.is_set() else 5.0))
+    with Sampler(server.endpoint, NAMES | {"waiting": WAITING}, hz=1, zero=0.0) as sampler:
+        ended.set()
+        sampler.expected_tokens = expected_tokens
+    assert sampler.samples[-1].generation_tokens_total == 8.0
+    assert len(sampler.samples) == (3 if waits else 2)
 
 
 def test_without_names_no_page_is_asked_for() -> None:
