@@ -29,6 +29,7 @@ from orchestrator.grading.isolated import Grader
 from orchestrator.load.clients import Clients
 from orchestrator.load.driver import LoadProgress
 from orchestrator.records import Endpoint
+from orchestrator.store.write import prepare as prepare_storing
 from orchestrator.telemetry.gpu import Gpus, GpuUse, open_gpus
 from orchestrator.telemetry.host import host_provenance
 
@@ -164,9 +165,7 @@ class EngineWorker:
             self._close()
             self._progress = WorkerProgress("starting", None, 0, 0, 0)
             began = time.perf_counter()
-            self._clients.prepare()
-            if spec.config.weights != "dummy":
-                self._grader.prepare()
+            self._prepare_tools(spec)
             try:
                 serving = self._connected(spec) if spec.config.engine.name == "external" else self._live(spec)
             finally:
@@ -176,6 +175,13 @@ class EngineWorker:
             provenance = dict(serving.provenance) | ready
             self._serving = replace(serving, started=now, provenance=provenance)
             return now
+
+    def _prepare_tools(self, spec: WorkerSpec) -> None:
+        """What the first cell would wait for otherwise, beside the engine's start."""
+        self._clients.prepare()
+        if spec.config.weights != "dummy":
+            self._grader.prepare()
+        threading.Thread(target=prepare_storing, daemon=True).start()
 
     def _connected(self, spec: WorkerSpec) -> _Serving:
         server, metrics = connect(spec.config)

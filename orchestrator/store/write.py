@@ -71,6 +71,12 @@ def commit(
     return targets["cells"]
 
 
+def prepare() -> None:
+    """Does once what a process's first commit would wait a quarter of a second for: with its first array
+    pyarrow imports pandas, where that is installed."""
+    pa.array([None])
+
+
 def clean_partial(study_dir: Path) -> list[Path]:
     """Removes what commits that were killed left behind, and returns it. Files of a live process stay."""
     stale = [path for folder in FOLDERS for path in (study_dir / folder).glob(".*.tmp") if _is_stale(path)]

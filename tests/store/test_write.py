@@ -4,6 +4,9 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -210,3 +213,20 @@ def test_a_folder_that_cannot_be_written_is_a_configuration_error_in_one_line(tm
     with pytest.raises(ConfigError, match=r"results_dir=.*file.*Not a directory") as raised:
         check_writable(tmp_path / "file" / "results")
     assert "\n" not in str(raised.value)
+
+
+def test_a_prepared_process_imports_nothing_for_its_first_commit(tmp_path: Path) -> None:
+    code = f"""
+        import sys
+        from pathlib import Path
+        from orchestrator.store.write import prepare
+        from tests.store.test_write import store
+        prepare()
+        before = set(sys.modules)
+        store(Path({str(tmp_path)!r}))
+        print(*{{name.split(".")[0] for name in set(sys.modules) - before}} & {{"pandas", "scipy", "datasets"}})
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+    assert (tmp_path / "cells" / "c1.parquet").exists()
