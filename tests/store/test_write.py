@@ -224,7 +224,8 @@ def test_a_prepared_process_imports_nothing_for_its_first_commit(tmp_path: Path)
         prepare()
         before = set(sys.modules)
         store(Path({str(tmp_path)!r}))
-        print(*{{name.split(".")[0] for name in set(sys.modules) - before}} & {{"pandas", "scipy", "datasets"}})
+        new = {{name.split(".")[0] for name in set(sys.modules) - before}}
+        print(*new & {{"pandas", "scipy", "datasets"}})
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
