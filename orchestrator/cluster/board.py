@@ -11,7 +11,7 @@ from rich.live import Live
 from orchestrator.cell import Cell
 from orchestrator.cluster.display import Display
 from orchestrator.cluster.measure import CellOutcome
-from orchestrator.cluster.progress import WAITING, Node, Progress
+from orchestrator.cluster.progress import Node, Progress
 from orchestrator.cluster.worker import WorkerProgress
 from orchestrator.plan.plan import Deployment, Plan
 from orchestrator.track.ray_metrics import SweepMetrics
@@ -57,11 +57,11 @@ class Board:
         self._publish()
 
     def placed(
-        self, deployment: Deployment, nodes: Sequence[str], gpus_per_node: float, slot: Hashable = None
+        self, deployment: Deployment, nodes: Sequence[str], gpus_per_node: float, slot: Hashable
     ) -> None:
-        """The deployment is served on these nodes now; ``slot`` tells its places apart where it has several,
-        and stays the same when it serves one deployment after another."""
-        self.state.hold(deployment.deployment_id if slot is None else slot, deployment, nodes, gpus_per_node)
+        """An engine of the deployment is on these nodes from now on; ``slot`` tells it from others of it, and
+        stays the same when it serves one deployment after another."""
+        self.state.hold(slot, deployment, nodes, gpus_per_node)
         self._publish()
 
     def parked(self, slot: Hashable) -> None:
@@ -75,28 +75,27 @@ class Board:
         self.state.free(slot)
         self._publish()
 
-    def waiting(self, deployment: Deployment) -> None:
-        self.state.phase(deployment, WAITING)
+    def starting(self, deployment: Deployment, slot: Hashable) -> None:
+        self.state.start(slot)
         self._publish()
+        engines = sum(held.deployment is deployment for held in self.state.held.values())
+        which = "a further engine" if engines > 1 else "the engine"
+        self._say(f"{deployment.label}: starting {which} for {self.state.left(deployment)} cells")
 
-    def starting(self, deployment: Deployment) -> None:
-        self.state.start(deployment)
-        self._publish()
-        self._say(f"{deployment.label}: starting the engine for {len(deployment.cells)} cells")
-
-    def serving(self, deployment: Deployment, started_in_s: float) -> None:
-        self.state.serve(deployment, started_in_s)
+    def serving(self, deployment: Deployment, slot: Hashable, started_in_s: float) -> None:
+        self.state.serve(slot, deployment, started_in_s)
         self._publish()
         self._say(f"{deployment.label}: ready after {started_in_s:.1f} s")
 
-    def measuring(self, deployment: Deployment, cell: Cell) -> None:
-        self.state.measure(deployment, cell)
+    def measuring(self, deployment: Deployment, slot: Hashable, cell: Cell) -> None:
+        self.state.measure(slot, deployment, cell)
         self._publish()
 
     def progress(self, deployment: Deployment, load: WorkerProgress) -> None:
         if load.cell_id in self.state.runs:
             self.state.load(load)
-            self._metrics.set("cell_output_tokens", load.output_tokens, deployment=deployment.label)
+            tokens = self.state.running_tokens(deployment)
+            self._metrics.set("cell_output_tokens", tokens, deployment=deployment.label)
             if self.state.now() - self._published_s > PUBLISH_S:
                 self._publish()
 
@@ -110,7 +109,6 @@ class Board:
         self._committed(cell)
 
     def ended(self, deployment: Deployment) -> None:
-        self.state.end(deployment)
         self._metrics.set("cell_output_tokens", 0, deployment=deployment.label)
         self._publish()
 

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cluster.progress import MEASURING, WAITING, Progress, Run, shares
+from orchestrator.cluster.progress import STARTING, WAITING, Held, Progress, shares
 from orchestrator.plan.plan import Deployment
 
 NAMES = ascii_uppercase + digits + ascii_lowercase
@@ -100,35 +100,36 @@ class Display:
         return table if table.row_count else None
 
     def _lines(self) -> Iterator[tuple[Text | str, ...]]:
-        """One for each running cell, and one for each deployment between cells."""
+        """One for each engine."""
         progress, now_s = self._progress, self._progress.now()
-        by_id = {one.deployment_id: one for one in progress.plan.deployments}
-        runs: dict[str, list[Run]] = {}
-        for run in progress.runs.values():
-            runs.setdefault(run.deployment.deployment_id, []).append(run)
-        for key, (phase, since_s) in progress.phases.items():
-            if phase == WAITING:
+        runs = {run.slot: run for run in progress.runs.values()}
+        for slot, held in progress.held.items():
+            if (deployment := held.deployment) is None:
                 continue
-            deployment = by_id[key]
             mark, colour = self._mark(deployment)
             first = (
                 Text(mark, colour),
                 Text(deployment.label),
                 f"{deployment.gpus:g}" if deployment.gpus else "",
-                f"{progress.done[key]}/{len(deployment.cells)}",
+                f"{progress.done[deployment.deployment_id]}/{len(deployment.cells)}",
             )
-            for run in runs.get(key, ()):
-                load = None if run.phase == "grade" else run.load  # then nothing is sent any more
-                yield (
-                    *first,
-                    Text(f"{run.phase}: {progress.plan.label(run.cell)}"),
-                    f"{load.finished}/{load.requests}" if load else "",
-                    f"{load.output_tokens:,}" if load else "",
-                    duration(now_s - run.phase_since_s),
-                )
-            if phase != MEASURING:
-                doing = "starting the engine" if phase == "starting" else phase
-                yield (*first, doing, "", "", duration(now_s - since_s))
+            if (run := runs.get(slot)) is None:
+                yield (*first, self._between(held), "", "", duration(now_s - held.phase_since_s))
+                continue
+            load = None if run.phase == "grade" else run.load  # then nothing is sent any more
+            yield (
+                *first,
+                Text(f"{run.phase}: {progress.plan.label(run.cell)}"),
+                f"{load.finished}/{load.requests}" if load else "",
+                f"{load.output_tokens:,}" if load else "",
+                duration(now_s - run.phase_since_s),
+            )
+
+    def _between(self, held: Held) -> str:
+        """What an engine does that measures nothing."""
+        if held.deployment and not self._progress.left(held.deployment):
+            return "stopping the engine"
+        return "starting the engine" if held.phase == STARTING else held.phase
 
     def _failures(self) -> Table | None:
         failures = self._progress.failures
@@ -148,9 +149,7 @@ class Display:
     def _mark(self, deployment: Deployment) -> tuple[str, str]:
         """Its letter and colour: the first letter that no deployment shown has."""
         key = deployment.deployment_id
-        live = self._progress.phases.keys() | {
-            held.deployment.deployment_id for held in self._progress.held.values() if held.deployment
-        }
+        live = {held.deployment.deployment_id for held in self._progress.held.values() if held.deployment}
         if key not in self._marks:
             self._marks = {one: mark for one, mark in self._marks.items() if one in live}
             used = {mark for mark, _ in self._marks.values()}

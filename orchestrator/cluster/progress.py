@@ -32,13 +32,16 @@ class Node:
 
 @dataclass(frozen=True)
 class Held:
-    """GPUs that the sweep holds: ``gpus`` on each of ``nodes``, for a deployment or for none just now."""
+    """A slot that the sweep holds: ``gpus`` on each of ``nodes``, for an engine of a deployment that has been
+    in ``phase`` since ``phase_since_s``, or for none just now."""
 
     deployment: Deployment | None
     nodes: tuple[str, ...]
     gpus: float
     weight: float  # what it counts for in reserved seconds
     since_s: float
+    phase: str
+    phase_since_s: float
 
     @property
     def total(self) -> float:
@@ -47,8 +50,9 @@ class Held:
 
 @dataclass(frozen=True)
 class Run:
-    """A cell on an engine; ``load`` is what the worker said last, at ``at_s``."""
+    """A cell on a slot's engine; ``load`` is what the worker said last, at ``at_s``."""
 
+    slot: Hashable
     deployment: Deployment
     cell: Cell
     since_s: float
@@ -79,7 +83,6 @@ class Progress:
         self.runs: dict[str, Run] = {}
         self.held: dict[Hashable, Held] = {}
         self.nodes: dict[str, Node] = {}
-        self.phases: dict[str, tuple[str, float]] = {}
         self.done: Counter[str] = Counter()
         self.window_s = 0.0
         self._deployments = {one.deployment_id: one for one in plan.deployments}
@@ -94,28 +97,42 @@ class Progress:
         """What a second of it counts: its GPUs, or 1 in a sweep that uses none."""
         return float(deployment.gpus) if self._gpus else 1.0
 
-    def phase(self, deployment: Deployment, phase: str) -> None:
-        self.phases[deployment.deployment_id] = phase, self.now()
+    def hold(self, slot: Hashable, deployment: Deployment | None, nodes: Sequence[str], gpus: float) -> None:
+        """The slot is held from now on, or serves another deployment than before."""
+        before, now_s = self.held.get(slot), self.now()
+        weight = gpus * max(1, len(nodes)) if self._gpus else 1.0
+        since_s = now_s if before is None else before.since_s
+        self._idle(slot)
+        self.held[slot] = Held(deployment, tuple(nodes), gpus, weight, since_s, STARTING, now_s)
 
-    def start(self, deployment: Deployment) -> None:
-        """An engine of it starts; what its only engine did before is over."""
-        key = deployment.deployment_id
-        engines = [slot for slot, held in self.held.items() if held.deployment is deployment]
-        if not engines:  # nobody said where: it holds what it needs
-            self.hold(key, deployment, (), float(deployment.gpus))
-        if len(engines) <= 1:
-            self.runs = {cell: run for cell, run in self.runs.items() if run.deployment is not deployment}
-        self.phase(deployment, STARTING)
+    def free(self, slot: Hashable) -> None:
+        """The slot is given back. Nothing when it was not held."""
+        self._idle(slot)
+        if (held := self.held.pop(slot, None)) is not None:
+            self._given_back_s += held.weight * (self.now() - held.since_s)
 
-    def serve(self, deployment: Deployment, started_in_s: float) -> None:
+    def start(self, slot: Hashable) -> None:
+        """An engine starts there; what one did there before is over."""
+        self._idle(slot)
+        self._phase(slot, STARTING)
+
+    def serve(self, slot: Hashable, deployment: Deployment, started_in_s: float) -> None:
         estimated_s = cost.start_s(deployment.config, deployment.fit)
         self._starts.observe(kin_of(deployment.cells[0]), estimated_s, started_in_s)
-        self.phase(deployment, READY)
+        self._phase(slot, READY)
 
-    def measure(self, deployment: Deployment, cell: Cell) -> None:
+    def measure(self, slot: Hashable, deployment: Deployment, cell: Cell) -> None:
         now_s = self.now()
-        self.runs[cell.cell_id] = Run(deployment, cell, now_s, phase_since_s=now_s)
-        self.phase(deployment, MEASURING)
+        self.runs[cell.cell_id] = Run(slot, deployment, cell, now_s, phase_since_s=now_s)
+        self._phase(slot, MEASURING)
+
+    def _phase(self, slot: Hashable, phase: str) -> None:
+        if (held := self.held.get(slot)) is not None:
+            self.held[slot] = replace(held, phase=phase, phase_since_s=self.now())
+
+    def _idle(self, slot: Hashable) -> None:
+        """Nothing is measured there."""
+        self.runs = {cell: run for cell, run in self.runs.items() if run.slot != slot}
 
     def load(self, load: WorkerProgress) -> None:
         """What a worker said; nothing when it is about a cell that is over."""
@@ -146,27 +163,12 @@ class Progress:
         if outcome.status != "done":
             why = outcome.reason or ", ".join(outcome.flags)
             self.failures.append(Failure(self.plan.label(cell), outcome.status, why))
-        if self.phases.get(deployment.deployment_id, ("",))[0] == MEASURING and not self._runs_of(deployment):
-            self.phase(deployment, READY)
+        if run is not None:
+            self._phase(run.slot, READY)
 
-    def end(self, deployment: Deployment) -> None:
-        self.phases.pop(deployment.deployment_id, None)
-        self.runs = {cell: run for cell, run in self.runs.items() if run.deployment is not deployment}
-        self.free(deployment.deployment_id)
-
-    def hold(self, slot: Hashable, deployment: Deployment | None, nodes: Sequence[str], gpus: float) -> None:
-        """The slot is held from now on, or serves another deployment than before."""
-        if deployment is not None and slot != deployment.deployment_id:
-            self.free(deployment.deployment_id)
-        before, now_s = self.held.get(slot), self.now()
-        weight = gpus * max(1, len(nodes)) if self._gpus else 1.0
-        since_s = now_s if before is None else before.since_s
-        self.held[slot] = Held(deployment, tuple(nodes), gpus, weight, since_s)
-
-    def free(self, slot: Hashable) -> None:
-        """The slot is given back. Nothing when it was not held."""
-        if (held := self.held.pop(slot, None)) is not None:
-            self._given_back_s += held.weight * (self.now() - held.since_s)
+    def left(self, deployment: Deployment) -> int:
+        """Its cells that have not finished."""
+        return len(self._left[deployment.deployment_id])
 
     @property
     def finished(self) -> int:
@@ -178,19 +180,16 @@ class Progress:
         return dict(self.counts) | {"running": running, "waiting": self.total - self.finished - running}
 
     def deployments(self) -> dict[str, int]:
-        """Deployments by phase; those that ended are none of them."""
-        phases = Counter(phase for phase, _ in self.phases.values())
-        unseen = sum(bool(left) and key not in self.phases for key, left in self._left.items())
-        return {phase: phases[phase] + (unseen if phase == WAITING else 0) for phase in PHASES}
+        """Deployments with cells left by phase, that of the engine which is farthest."""
+        phases = Counter(
+            self._phase_of(self._deployments[key])[0] for key, left in self._left.items() if left
+        )
+        return {phase: phases[phase] for phase in PHASES}
 
     def gpus(self) -> dict[str, float]:
         """GPUs by state: measuring, reserved (held while nothing is measured), idle, others."""
-        measuring = {run.deployment.deployment_id for run in self.runs.values()}
-        busy = sum(
-            one.total
-            for one in self.held.values()
-            if one.deployment is not None and one.deployment.deployment_id in measuring
-        )
+        measuring = {run.slot for run in self.runs.values()}
+        busy = sum(one.total for slot, one in self.held.items() if slot in measuring)
         held = sum(one.total for one in self.held.values())
         total = sum(node.gpus for node in self.nodes.values())
         others = sum(node.others for node in self.nodes.values())
@@ -209,6 +208,11 @@ class Progress:
 
     def token_per_s(self) -> float:
         return sum(run.token_per_s for run in self.runs.values())
+
+    def running_tokens(self, deployment: Deployment) -> int:
+        """Output tokens of its running cells so far."""
+        loads = [run.load for run in self.runs.values() if run.deployment is deployment]
+        return sum(load.output_tokens for load in loads if load is not None)
 
     def left_s(self) -> float | None:
         """Seconds until the last cell is done: what is left, over the GPUs that there are, or the longest
@@ -247,15 +251,18 @@ class Progress:
         return max(0.0, expected_s - (now_s - run.since_s))
 
     def _start_left_s(self, deployment: Deployment, now_s: float) -> float:
-        phase, since_s = self.phases.get(deployment.deployment_id, (WAITING, now_s))
+        phase, since_s = self._phase_of(deployment)
         if phase not in (WAITING, STARTING):
             return 0.0
         estimated_s = cost.start_s(deployment.config, deployment.fit)
         expected_s = self._starts.expect_s(kin_of(deployment.cells[0]), estimated_s) or estimated_s
         return max(0.0, expected_s - (now_s - since_s)) if phase == STARTING else expected_s
 
-    def _runs_of(self, deployment: Deployment) -> list[Run]:
-        return [run for run in self.runs.values() if run.deployment is deployment]
+    def _phase_of(self, deployment: Deployment) -> tuple[str, float]:
+        """The phase of its engine that is farthest, and since when."""
+        engines = [one for one in self.held.values() if one.deployment is deployment]
+        farthest = max(engines, key=lambda one: PHASES.index(one.phase), default=None)
+        return (WAITING, self.now()) if farthest is None else (farthest.phase, farthest.phase_since_s)
 
 
 def shares(progress: Progress) -> Mapping[str, Sequence[tuple[Deployment | None, float]]]:

@@ -138,7 +138,6 @@ class Scheduler:
             self.parked.remove(slot)
         if key in self.waiting:
             self.waiting.remove(key)
-            self.sweep.board.waiting(work.deployment)
         slot.prepared, slot.until_s = None, time.monotonic() + self.sweep.start_s(work.deployment)
         slot.served.append(work.deployment)
         work.engines.add(slot)

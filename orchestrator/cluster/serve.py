@@ -172,7 +172,7 @@ async def serve(work: Work, slot: Slot, sweep: SweepRun, taken: Callable[[], Non
 
 async def _start(work: Work, slot: Slot, sweep: SweepRun) -> bool:
     deployment = work.deployment
-    sweep.board.starting(deployment)
+    sweep.board.starting(deployment, slot)
     slot.until_s = time.monotonic() + sweep.start_s(deployment)
     try:
         await slot.call("__ray_ready__", timeout_s=WORKER_S)
@@ -186,7 +186,7 @@ async def _start(work: Work, slot: Slot, sweep: SweepRun) -> bool:
         return False
     work.failed_starts.clear()
     sweep.started(deployment, started)
-    sweep.board.serving(deployment, started.seconds)
+    sweep.board.serving(deployment, slot, started.seconds)
     return True
 
 
@@ -210,7 +210,7 @@ async def _measure(work: Work, slot: Slot, sweep: SweepRun, taken: Callable[[], 
         work.attempts[cell.cell_id] += 1
         path = study_dir / "cells" / f"{cell.cell_id}.parquet"
         before = _version(path)
-        sweep.board.measuring(deployment, cell)
+        sweep.board.measuring(deployment, slot, cell)
         taken()
         try:
             outcome: CellOutcome = await slot.call(

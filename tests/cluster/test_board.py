@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Hashable
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,8 @@ def test_the_board_is_told_who_holds_which_gpus(tmp_path: Path) -> None:
     seen: list[tuple[dict[str, float], set[str]]] = []
 
     class Watched(Board):
-        def measuring(self, deployment: Deployment, cell: Cell) -> None:
-            super().measuring(deployment, cell)
+        def measuring(self, deployment: Deployment, slot: Hashable, cell: Cell) -> None:
+            super().measuring(deployment, slot, cell)
             seen.append((self.state.gpus(), {node for one in self.state.held.values() for node in one.nodes}))
 
     ray.init(address="local", num_cpus=8, num_gpus=4, include_dashboard=False, log_to_driver=False)

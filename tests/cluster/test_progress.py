@@ -58,33 +58,66 @@ def clock() -> Clock:
     return Clock()
 
 
+def started(progress: Progress, one: Deployment, slot: str = "slot", node: str = "a") -> None:
+    """An engine of it starts in a slot of its own."""
+    progress.hold(slot, one, [node], one.gpus)
+    progress.start(slot)
+
+
 def test_gpus_are_measuring_reserved_idle_or_others(clock: Clock) -> None:
     big, small = deployment("big", 4), deployment("small", 1)
     progress = Progress(plan_of(big, small), clock)
     progress.nodes = {"a": Node("a", 8, others=1), "b": Node("b", 8)}
-    progress.hold("x", big, ["a"], 4)
-    progress.hold("y", small, ["b"], 1)
-    progress.start(big)
-    progress.start(small)
-    progress.measure(big, big.cells[0])
+    started(progress, big, "x", "a")
+    started(progress, small, "y", "b")
+    progress.measure("x", big, big.cells[0])
     assert progress.gpus() == {"measuring": 4, "reserved": 1, "idle": 10, "others": 1}
     progress.finish(big, big.cells[0], outcome(big.cells[0]))
     progress.hold("x", None, ["a"], 4)
-    progress.end(big)
     assert progress.gpus() == {"measuring": 0, "reserved": 5, "idle": 10, "others": 1}
     progress.free("x")
     assert progress.gpus()["idle"] == 14
 
 
-def test_without_a_place_a_deployment_holds_what_it_needs_until_it_ends(clock: Clock) -> None:
-    one = deployment("one", 2)
+def test_a_further_engine_of_a_deployment_starts_beside_one_that_measures(clock: Clock) -> None:
+    one = deployment("one", 2, cells=3)
     progress = Progress(plan_of(one), clock)
-    progress.start(one)
-    assert progress.gpus() == {"measuring": 0, "reserved": 2}
-    clock.now_s = 10
-    progress.end(one)
-    assert progress.gpus() == {"measuring": 0, "reserved": 0}
-    assert progress.reserved_s() == 20
+    progress.nodes = {"a": Node("node-1", 2), "b": Node("node-2", 2)}
+    started(progress, one, "x", "a")
+    progress.serve("x", one, 5.0)
+    progress.measure("x", one, one.cells[0])
+    started(progress, one, "y", "b")
+    clock.now_s = 7
+    assert progress.gpus() == {"measuring": 2, "reserved": 2, "idle": 0, "others": 0}
+    assert progress.deployments() == {"waiting": 0, "starting": 0, "ready": 0, "measuring": 1}
+    first, second = engine_lines(progress)
+    assert "warm-up: seed=0" in first
+    assert "starting the engine" in second
+    assert second.split()[-2:] == ["7", "s"]
+    progress.finish(one, one.cells[0], outcome(one.cells[0]))
+    progress.measure("x", one, one.cells[1])
+    assert "starting the engine" in engine_lines(progress)[1], "the first one's next cell is not the second's"
+    progress.serve("y", one, 5.0)
+    progress.measure("y", one, one.cells[2])
+    assert [line.split("seed=")[1][0] for line in engine_lines(progress)] == ["1", "2"]
+    progress.free("y")
+    assert progress.cells() == {"done": 1, "invalid": 0, "failed": 0, "running": 1, "waiting": 1}
+    assert len(engine_lines(progress)) == 1
+
+
+def test_an_engine_without_cells_left_is_being_stopped(clock: Clock) -> None:
+    one = deployment("one", 1, cells=1)
+    progress = Progress(plan_of(one), clock)
+    started(progress, one)
+    progress.measure("slot", one, one.cells[0])
+    progress.finish(one, one.cells[0], outcome(one.cells[0]))
+    assert "stopping the engine" in engine_lines(progress)[0]
+    assert not any(progress.deployments().values())
+
+
+def engine_lines(progress: Progress) -> list[str]:
+    """The lines of the display that begin with a deployment's letter."""
+    return [line for line in rendered(Display(progress)).splitlines() if line.startswith("A ")]
 
 
 def test_efficiency_is_window_seconds_over_reserved_seconds(clock: Clock) -> None:
@@ -92,7 +125,7 @@ def test_efficiency_is_window_seconds_over_reserved_seconds(clock: Clock) -> Non
     progress = Progress(plan_of(one), clock)
     progress.hold("slot", one, ["a"], 4)
     assert progress.efficiency() is None
-    progress.measure(one, one.cells[0])
+    progress.measure("slot", one, one.cells[0])
     clock.now_s = 50
     progress.finish(one, one.cells[0], outcome(one.cells[0], window_s=20.0))
     assert progress.efficiency() == pytest.approx(4 * 20 / (4 * 50))
@@ -106,8 +139,8 @@ def test_efficiency_is_window_seconds_over_reserved_seconds(clock: Clock) -> Non
 def test_a_sweep_without_gpus_counts_its_engines_seconds(clock: Clock) -> None:
     one = deployment("one", 0)
     progress = Progress(plan_of(one), clock)
-    progress.start(one)
-    progress.measure(one, one.cells[0])
+    started(progress, one)
+    progress.measure("slot", one, one.cells[0])
     clock.now_s = 40
     progress.finish(one, one.cells[0], outcome(one.cells[0], window_s=30.0))
     assert progress.efficiency() == pytest.approx(0.75)
@@ -117,14 +150,14 @@ def test_the_time_left_is_the_estimates_corrected_by_what_finished_took(clock: C
     one = deployment("one", 1, cells=5)
     progress = Progress(plan_of(one, cell_s=60.0), clock)
     assert progress.left_s() == pytest.approx(START_S + 5 * 60)
-    progress.start(one)
-    progress.serve(one, START_S)
+    started(progress, one)
+    progress.serve("slot", one, START_S)
     for number in range(3):
-        progress.measure(one, one.cells[number])
+        progress.measure("slot", one, one.cells[number])
         clock.now_s += 30  # half of what was estimated
         progress.finish(one, one.cells[number], outcome(one.cells[number]))
     assert progress.left_s() == pytest.approx(2 * 30)
-    progress.measure(one, one.cells[3])
+    progress.measure("slot", one, one.cells[3])
     clock.now_s += 10
     assert progress.left_s() == pytest.approx(20 + 30)
 
@@ -143,20 +176,20 @@ def test_the_time_left_is_shared_by_the_gpus_and_at_least_the_longest_deployment
 def test_nobody_guesses_the_time_left_before_a_cell_without_estimate_has_finished(clock: Clock) -> None:
     one = deployment("one", 1, cells=3)
     progress = Progress(plan_of(one, cell_s=None), clock)
-    progress.start(one)
-    progress.measure(one, one.cells[0])
+    started(progress, one)
+    progress.measure("slot", one, one.cells[0])
     assert progress.left_s() is None
     clock.now_s = 100
     progress.finish(one, one.cells[0], outcome(one.cells[0]))
-    progress.serve(one, 5.0)
+    progress.serve("slot", one, 5.0)
     assert progress.left_s() == pytest.approx(200)
 
 
 def test_tokens_per_second_is_what_came_between_two_reports_of_a_phase(clock: Clock) -> None:
     one = deployment("one", 1)
     progress = Progress(plan_of(one), clock)
-    progress.start(one)
-    progress.measure(one, one.cells[0])
+    started(progress, one)
+    progress.measure("slot", one, one.cells[0])
     for at_s, phase, tokens in ((1, "warm-up", 90), (2, "load", 10), (3, "load", 60), (5, "load", 160)):
         clock.now_s = at_s
         progress.load(WorkerProgress(phase, one.cells[0].cell_id, 8, 1, tokens))
@@ -170,9 +203,9 @@ def test_tokens_per_second_is_what_came_between_two_reports_of_a_phase(clock: Cl
 def test_a_cell_that_lost_its_engine_no_longer_runs_and_still_waits(clock: Clock) -> None:
     one = deployment("one", 1)
     progress = Progress(plan_of(one), clock)
-    progress.start(one)
-    progress.measure(one, one.cells[0])
-    progress.start(one)
+    started(progress, one)
+    progress.measure("slot", one, one.cells[0])
+    started(progress, one)
     assert progress.cells() == {"done": 0, "invalid": 0, "failed": 0, "running": 0, "waiting": 2}
     assert progress.deployments() == {"waiting": 0, "starting": 1, "ready": 0, "measuring": 0}
 
@@ -187,11 +220,9 @@ def test_the_map_shows_who_holds_which_gpu_and_the_list_what_failed(clock: Clock
     big, small, late = deployment("big", 4), deployment("small", 1), deployment("late", 8)
     progress = Progress(plan_of(big, small, late), clock)
     progress.nodes = {"a": Node("node-1", 8, others=2), "b": Node("node-2", 2)}
-    progress.phase(late, "waiting")
     for one, slot in ((big, "x"), (small, "y")):
-        progress.hold(slot, one, ["a"], one.gpus)
-        progress.start(one)
-    progress.measure(big, big.cells[0])
+        started(progress, one, slot)
+    progress.measure("x", big, big.cells[0])
     progress.load(WorkerProgress("load", big.cells[0].cell_id, 128, 14, 5310))
     progress.finish(small, small.cells[0], outcome(small.cells[0], "failed", reason="out of memory\nmore"))
     text = rendered(Display(progress))
@@ -209,8 +240,7 @@ def test_many_nodes_deployments_and_failures_are_cut_to_what_a_terminal_holds(cl
     progress = Progress(plan_of(*many), clock)
     progress.nodes = {f"n{number}": Node(f"n{number:02d}", 8) for number in range(40)}
     for number, one in enumerate(many[:200]):
-        progress.hold(number, one, [f"n{number // 8}"], 1)
-        progress.start(one)
+        started(progress, one, str(number), f"n{number // 8}")
     for one in many[:20]:
         progress.finish(one, one.cells[0], outcome(one.cells[0], "invalid", flags=("send_lag",)))
     text = rendered(Display(progress))
@@ -229,14 +259,10 @@ def test_a_deployment_keeps_its_letter_while_others_come_and_go(clock: Clock) ->
         return next(line.rstrip() for line in rendered(display).splitlines() if line.startswith("node"))
 
     for one, slot in ((first, "x"), (second, "y")):
-        progress.hold(slot, one, ["a"], 1)
-        progress.start(one)
+        started(progress, one, slot)
     assert line() == "node A B"
-    progress.hold("x", third, ["a"], 1)
-    progress.end(first)
-    progress.start(third)
+    started(progress, third, "x")
     assert line() == "node A B"
-    progress.end(second)
     progress.free("y")
     assert line() == "node A ·"
 
@@ -280,11 +306,10 @@ def test_every_metric_of_the_table_is_published_while_a_sweep_runs() -> None:
     committed: list[Cell] = []
     with Board(plan_of(one), Console(file=file), metrics, committed.append) as board:
         board.nodes({"a": Node("a", 8)})
-        board.waiting(one)
         board.placed(one, ["a"], 2, slot="slot")
-        board.starting(one)
-        board.serving(one, 3.0)
-        board.measuring(one, one.cells[0])
+        board.starting(one, "slot")
+        board.serving(one, "slot", 3.0)
+        board.measuring(one, "slot", one.cells[0])
         board.progress(one, WorkerProgress("load", one.cells[0].cell_id, 8, 1, 50))
         assert metrics.values["cell_output_tokens", "one/vllm/none"] == 50
         board.finished(one, one.cells[0], outcome(one.cells[0]))
@@ -306,7 +331,7 @@ def test_a_sweep_says_at_its_end_how_much_of_what_it_reserved_was_measured(clock
     with Board(plan_of(one), Console(file=file, width=100), Recorded(), lambda cell: None) as board:
         board.state.now, board.state.began_s = clock, 0.0
         board.placed(one, ["a"], 2, slot="slot")
-        board.measuring(one, one.cells[0])
+        board.measuring(one, "slot", one.cells[0])
         clock.now_s = 25
         board.finished(one, one.cells[0], outcome(one.cells[0], window_s=5.0))
     assert file.getvalue().splitlines()[-1] == "   25.0 s  measured 10.0 of 50.0 reserved GPU-seconds: 20 %"
