@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -70,7 +70,8 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class Deployment:
-    """One engine process group and the cells that will share it, in the order they run."""
+    """One engine process group and the cells that will share it, in the order they run. ``apart`` is what
+    sets it apart from others of the same model, engine and optimizations, in the user's own words."""
 
     deployment_id: str
     cells: tuple[Cell, ...]
@@ -78,6 +79,7 @@ class Deployment:
     hardware: HardwareConfig
     command: tuple[str, ...]
     estimated_s: float | None = None
+    apart: str = ""
 
     @property
     def config(self) -> SweepConfig:
@@ -106,7 +108,7 @@ class Deployment:
     @property
     def label(self) -> str:
         engine = "SIMULATED" if self.simulated else self.config.engine.name
-        return f"{self.config.model.name}/{engine}/{'+'.join(self.cells[0].opts)}"
+        return f"{self.config.model.name}/{engine}/{'+'.join(self.cells[0].opts)} {self.apart}".rstrip()
 
     @property
     def simulated(self) -> bool:
@@ -285,7 +287,26 @@ def _deployments(found: Sequence[_Found]) -> tuple[Deployment, ...]:
             )
         )
     deployments.sort(key=lambda one: (-math.inf if one.estimated_s is None else -one.estimated_s, -one.gpus))
-    return tuple(deployments)
+    return _told_apart(deployments)
+
+
+def _told_apart(deployments: Sequence[Deployment]) -> tuple[Deployment, ...]:
+    """Where several have one label, each says the overrides that all its cells share and not all of them."""
+    alike: dict[str, list[dict[str, str]]] = {}
+    shared = {one.deployment_id: _shared_overrides(one) for one in deployments}
+    for one in deployments:
+        alike.setdefault(one.label, []).append(shared[one.deployment_id])
+
+    def apart(one: Deployment) -> str:
+        own, others = shared[one.deployment_id], alike[one.label]
+        return " ".join(f"{key}={own[key]}" for key in own if any(o.get(key) != own[key] for o in others))
+
+    return tuple(replace(one, apart=apart(one)) for one in deployments)
+
+
+def _shared_overrides(deployment: Deployment) -> dict[str, str]:
+    first, *others = (overrides_of(cell) for cell in deployment.cells)
+    return {key: value for key, value in first.items() if all(o.get(key) == value for o in others)}
 
 
 def _cheapest_first(members: Sequence[_Found]) -> list[_Found]:

@@ -1,4 +1,4 @@
-"""In which order a plan's cells and deployments come, and what stored cells teach its estimates."""
+"""How a plan orders and names its cells and deployments, and what stored cells teach its estimates."""
 
 from __future__ import annotations
 
@@ -76,3 +76,13 @@ def test_estimates_are_corrected_by_what_stored_cells_of_the_study_took(tmp_path
     last = before.cells[3].estimated_s
     assert last is not None
     assert left.estimated_s == pytest.approx(20.0 + 4 * last)
+
+
+def test_deployments_that_look_alike_are_told_apart_in_the_users_words(tmp_path: Path) -> None:
+    swept = [f"tensor_parallel_size={size} seed={seed}" for size in (1, 2) for seed in (1, 2)]
+    labels = {one.label for one in plan_of(tmp_path, *swept, "opt=fp8 seed=1").deployments}
+    assert labels == {
+        "smollm2-135m/SIMULATED/none tensor_parallel_size=1",
+        "smollm2-135m/SIMULATED/none tensor_parallel_size=2",
+        "smollm2-135m/SIMULATED/fp8",
+    }
