@@ -50,15 +50,8 @@ def test_flags_that_differ_are_left_to_each_engine_and_those_only_one_has_too() 
 
 
 def test_the_peers_client_sends_what_ours_would(tmp_path: Path) -> None:
-    overrides = (
-        "model=r1-7b",
-        "weights=dummy",
-        "dataset=random",
-        "limit=3",
-        "max_tokens=128",
-        "engine=simulated",
-    )
-    one = planned([*overrides, "hardware=h200", f"results_dir={tmp_path}", "load=closed"])
+    what = ("model=r1-7b", "weights=dummy", "dataset=random", "limit=3", "max_tokens=128", "load=closed")
+    one = planned([*what, "engine=simulated", "hardware=h200", f"results_dir={tmp_path}"])
     flags = " ".join(to_flags(bench_options(one, one.launch, tmp_path / "questions.jsonl")))
     for words in (
         "--model r1-7b --tokenizer",

@@ -59,7 +59,7 @@ class Points:
         ]
 
     def alone_cells(self) -> list[tuple[str, ...]]:
-        """Those that the second way runs: as many of each optimization, and of each seed."""
+        """Those that the second way runs."""
         cells = self.cells()
         chosen = [round((index + 0.5) * len(cells) / self.alone - 0.5) for index in range(self.alone)]
         return [cells[index] for index in chosen]
@@ -185,8 +185,11 @@ def main() -> None:
             peer.check(first)
         print(f"{platform.platform()}, {len(os.sched_getaffinity(0))} cores: {first.described}", flush=True)
         for way in ways:
+            if (own := folder / way).exists():
+                parser.error(f"--out: {own} is there already, and would be counted again")
+            own.mkdir()
             print(f"\n{way}", flush=True)
-            rows.append(WAYS[way](points, folder).row(way))
+            rows.append(WAYS[way](points, own).row(way))
             print(rows[-1], flush=True)
     print("", HEADER, *rows, sep="\n")
 
