@@ -115,7 +115,6 @@ class Scheduler:
         """Takes note of what has ended."""
         for slot in [slot for slot, task in self.closing.items() if task.done()]:
             del self.closing[slot]
-            self.sweep.board.freed(slot)
         for task in [task for task in self.leases if task.done()]:
             work, slot = self.leases.pop(task)
             work.engines.discard(slot)
@@ -213,6 +212,7 @@ class Scheduler:
 
     async def _give_back(self, slot: Slot) -> None:
         await slot.close()
+        self.sweep.board.freed(slot)
         if (reservation := slot.reservation()) is not None:
             with contextlib.suppress(OSError):  # results that cannot be written are noticed where cells are
                 record(self.sweep.plan.study_dir, reservation)

@@ -175,6 +175,21 @@ def test_a_start_that_fails_is_tried_again_where_that_can_help(
     assert outcomes(tmp_path) == {f"{model}-0-0": status, f"{model}-0-1": status, "d-1-0": "done"}
 
 
+def test_the_board_is_told_of_every_slot_that_was_given_back(cluster: Cluster, tmp_path: Path) -> None:
+    held: list[object] = []
+
+    class Held(SilentBoard):
+        def placed(self, deployment: Deployment, nodes: object, gpus: float, slot: object) -> None:
+            held.append(slot)
+
+        def freed(self, slot: object) -> None:
+            held.remove(slot)
+
+    plan = plan_of(tmp_path, deployment(8, name="d-0"), deployment(2, name="d-1"))
+    asyncio.run(run_deployments(plan, cast(Board, Held()), FakeWorker, LIMITS))
+    assert not held
+
+
 def test_a_start_that_failed_is_tried_on_another_node(cluster: Cluster, tmp_path: Path) -> None:
     run(tmp_path, deployment(2, name="once:crash-0"))
     assert len({event["node"] for event in events(tmp_path, "start")}) == 2
