@@ -31,7 +31,7 @@ def test_windows_reach_from_a_cells_first_request_to_its_last_end(tmp_path: Path
     assert (found.cells, found.engines, found.output_tokens) == ({"done": 1, "invalid": 1}, 2, 12)
     assert found.window_s == pytest.approx(2 * 3.0)
     assert found.held_s == 20.0
-    assert found.row("x") == "| x | 1 done, 1 invalid | 2 | 12 | 6.0 | 20.0 | 30.0 % | 30 |"
+    assert found.row("x") == "| x | 1 done, 1 invalid | 2 | 12 | 6.0 | 20.0 | 30.0 % | 7.0 | 30 |"
 
 
 def test_the_cells_that_run_alone_are_spread_over_the_sweep() -> None:

@@ -82,16 +82,24 @@ class Outcome:
     wall_s: float
 
     def row(self, way: str) -> str:
-        counts = ", ".join(f"{count} {status}" for status, count in self.cells.items())
-        seconds = f"{self.window_s:.1f} | {self.held_s:.1f} | {100 * self.window_s / self.held_s:.1f} %"
-        return (
-            f"| {way} | {counts} | {self.engines} | {self.output_tokens:,} | {seconds} | {self.wall_s:.0f} |"
+        beside_s = (self.held_s - self.window_s) / self.cells.total()
+        columns = (
+            way,
+            ", ".join(f"{count} {status}" for status, count in self.cells.items()),
+            f"{self.engines}",
+            f"{self.output_tokens:,}",
+            f"{self.window_s:.1f}",
+            f"{self.held_s:.1f}",
+            f"{100 * self.window_s / self.held_s:.1f} %",
+            f"{beside_s:.1f}",
+            f"{self.wall_s:.0f}",
         )
+        return f"| {' | '.join(columns)} |"
 
 
 HEADER = """\
-| way | cells | engines started | output tokens | in windows s | held s | efficiency | commands took s |
-|---|---|---|---|---|---|---|---|"""
+| way | cells | engines | output tokens | in windows s | held s | efficiency | beside s a cell | commands took s |
+|---|---|---|---|---|---|---|---|---|"""
 
 
 def one_sweep(points: Points, folder: Path) -> Outcome:

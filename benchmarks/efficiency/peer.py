@@ -122,7 +122,7 @@ def bench_options(planned: Planned, launch: Launch, questions: Path) -> dict[str
 def _environment(launch: Launch) -> dict[str, str]:
     """That of our engines, without a key: the peer's client sends none."""
     environment = clean_environment(ADAPTERS["vllm"], launch, os.environ)
-    return {name: value for name, value in environment.items() if name != "VLLM_API_KEY"}
+    return {name: value for name, value in environment.items() if name != "ENGINE_API_KEY"}
 
 
 def _seconds_with_servers(command: Sequence[str], environment: Mapping[str, str], log: Path) -> float:
