@@ -5,6 +5,8 @@
 Each part's study goes to ``OUT/results``, what it printed to ``OUT/PART.log``, and both, packed and cut into
 pieces, to ``OUT/PART.tar.xz.0`` and on. ``OUT/table.md`` is written anew after every part. ``--rehearse``
 runs the same sweeps on this machine's CPU with a small model and a few short requests.
+
+Time on the machine is dear: a simulated cell goes first, and a part without a single good cell is the last.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.h200 import table
+from orchestrator.store.read import read_cells
 
 ROOT = Path(__file__).parents[2]
 CONF = Path(__file__).with_name("conf")
@@ -135,10 +138,23 @@ def pack(name: str, out: Path) -> None:
     tar.wait()
 
 
+def preflight(out: Path) -> bool:
+    """Whether this checkout measures at all: one simulated cell, in seconds."""
+    cell = ("engine=simulated", "+engine.args.speed=20", "dataset=random", "limit=8", "max_tokens=16")
+    where = (
+        "study_name=preflight",
+        f"results_dir={out / 'preflight'}",
+        "tracker=none",
+        "ray.dashboard=false",
+    )
+    words = [sys.executable, "-m", "orchestrator.sweep", "model=r1-7b", "weights=dummy", *cell, *where]
+    return subprocess.run(words, cwd=ROOT, check=False).returncode == 0
+
+
 def run(
     names: Sequence[str], out: Path, pythons: Mapping[str, str], rehearse: bool, more: Sequence[str]
-) -> None:
-    """Runs the parts one after another; one that fails does not keep the next from running."""
+) -> bool:
+    """Runs the parts one after another, as long as each has a cell that is done; whether all had."""
     out.mkdir(parents=True, exist_ok=True)
     for name in names:
         part, began_s = PARTS[name], time.monotonic()
@@ -149,8 +165,12 @@ def run(
             done = subprocess.run(words, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False)
         took_s = time.monotonic() - began_s
         print(f"part {name}: exit code {done.returncode} after {took_s:.0f} s", flush=True)
-        (out / "table.md").write_text(table.markdown(out / "results"))
         pack(name, out)
+        (out / "table.md").write_text(table.markdown(out / "results"))
+        if "done" not in read_cells(out / f"results/h200-{name}")["status"].to_pylist():
+            print(f"part {name}: no cell is done; see {out / name}.log", flush=True)
+            return False
+    return True
 
 
 def main() -> None:
@@ -170,10 +190,14 @@ def main() -> None:
         if chosen.gsm8k is None:
             parser.error("--gsm8k: part d needs it")
         os.environ["GSM8K_FILE"] = str(chosen.gsm8k.absolute())
+    out = chosen.out.absolute()
+    if not preflight(out):
+        raise SystemExit("the simulated cell failed: nothing was started on the GPU")
     if not chosen.rehearse:
         print(f"about {sum(PARTS[name].estimated_s for name in names) / 60:.0f} minutes", flush=True)
     pythons = {"vllm": chosen.vllm, "sglang": chosen.sglang}
-    run(names, chosen.out.absolute(), pythons, chosen.rehearse, chosen.overrides)
+    if not run(names, out, pythons, chosen.rehearse, chosen.overrides):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

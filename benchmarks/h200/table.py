@@ -94,7 +94,8 @@ def _gpu_util(study_dir: Path, cell_id: str) -> float | None:
         samples = read_telemetry(study_dir, cell_id)["gpu_util"].to_pylist()
     except FileNotFoundError:
         return None
-    values = [value for sample in samples if sample for value in sample]
+    of_each = [sample if isinstance(sample, list) else [sample] for sample in samples]
+    values = [value for sample in of_each for value in sample if value is not None]
     return float(np.mean(values)) if values else None
 
 

@@ -125,6 +125,18 @@ def merge_args(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return {flag: value for flag, value in merged.items() if value is not None}
 
 
+def run_with_key(module: str) -> list[str]:
+    """The interpreter's words that run ``module`` with the key of the environment's ``ENGINE_API_KEY`` as its
+    ``--api-key``: in the command line ``ps`` would show it, and left in the environment every process of the
+    engine would have it."""
+    code = (
+        "import os, runpy, sys; key = os.environ.pop('ENGINE_API_KEY', None); "
+        "sys.argv += ['--api-key', key] if key else []; "
+        f"sys.modules.pop({module!r}, None); runpy.run_module({module!r}, run_name='__main__')"
+    )
+    return ["-c", code]
+
+
 def to_flags(args: Mapping[str, Any]) -> list[str]:
     """``args`` as a command line's words.
 

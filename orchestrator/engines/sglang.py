@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.engines.adapter import Adapter, CacheReset, Launch, to_flags
+from orchestrator.engines.adapter import Adapter, CacheReset, Launch, run_with_key, to_flags
 
 CPU_KV_CACHE_TOKENS = 32768
-
-# The key comes from the environment, since the engine takes it only as a flag, which ``ps`` would show.
-_MAIN = (
-    "import os, runpy, sys; sys.argv += ['--api-key', os.environ.pop('ENGINE_API_KEY')]; "
-    "runpy.run_module('sglang.launch_server', run_name='__main__')"
-)
 
 
 def base_args(launch: Launch) -> dict[str, Any]:
@@ -59,7 +53,7 @@ def command(launch: Launch) -> list[str]:
             "node-rank": launch.node_rank,
             "dist-init-addr": launch.master or "$MASTER_ADDR:$MASTER_PORT",
         }
-    return [launch.python, "-c", _MAIN, *to_flags(own), *to_flags(launch.args)]
+    return [launch.python, *run_with_key("sglang.launch_server"), *to_flags(own), *to_flags(launch.args)]
 
 
 def environment(launch: Launch) -> dict[str, str]:

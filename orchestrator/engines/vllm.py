@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from orchestrator.engines.adapter import Adapter, CacheReset, Launch, to_flags
+from orchestrator.engines.adapter import Adapter, CacheReset, Launch, run_with_key, to_flags
 
 CPU_KV_CACHE_BYTES = 2 << 30
 _NEEDS_SERVE = ("api-server-count", "headless", "data-parallel-size")
@@ -60,15 +60,17 @@ def command(launch: Launch) -> list[str]:
     # `vllm serve` needs a distribution of that very name, which the CPU build is not; the server module runs
     # one API server on one node, whatever it is told.
     if launch.nodes > 1 or any(name in launch.args for name in _NEEDS_SERVE):
-        serve = ["vllm.entrypoints.cli.main", "serve", launch.model]
+        serve = [*run_with_key("vllm.entrypoints.cli.main"), "serve", launch.model]
     else:
-        serve = ["vllm.entrypoints.openai.api_server", "--model", launch.model]
-    return [launch.python, "-m", *serve, *to_flags(own), *to_flags(launch.args)]
+        serve = [*run_with_key("vllm.entrypoints.openai.api_server"), "--model", launch.model]
+    return [launch.python, *serve, *to_flags(own), *to_flags(launch.args)]
 
 
 def environment(launch: Launch) -> dict[str, str]:
     env = {
-        "VLLM_API_KEY": launch.api_key,
+        # Not VLLM_API_KEY: that is part of vLLM's key for what it has compiled, so that a key drawn for each
+        # start would have it compile everything anew (18 s and its kernels' 16 on an H200).
+        "ENGINE_API_KEY": launch.api_key,
         "VLLM_SERVER_DEV_MODE": "1",  # opens /reset_prefix_cache
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.config import EngineOptConfig, ModelConfig, OptConfig, SweepConfig
 from orchestrator.engines import ADAPTERS, vllm
-from orchestrator.engines.adapter import Launch, metrics_of
+from orchestrator.engines.adapter import Launch, metrics_of, run_with_key
 from orchestrator.engines.launch import build_launch
 from orchestrator.errors import ConfigError
 
@@ -42,7 +42,7 @@ def on_gpu(made: SweepConfig, **options: Any) -> Launch:
 def test_the_command_on_a_gpu() -> None:
     launch = on_gpu(config(), tensor_parallel_size=4, engine_version="0.32.0")
     assert vllm.command(launch) == [
-        *("/env/bin/python", "-m", "vllm.entrypoints.openai.api_server"),
+        *("/env/bin/python", *run_with_key("vllm.entrypoints.openai.api_server")),
         *("--model", "org/m", "--revision", "abc", "--served-model-name", "m"),
         *("--host", "127.0.0.1", "--port", "0", "--tensor-parallel-size", "4"),
         *("--dtype", "bfloat16", "--max-model-len", "2048", "--seed", "0", "--generation-config", "vllm"),
@@ -76,8 +76,14 @@ def test_the_hub_is_not_shut_off_for_a_model_from_the_hub() -> None:
 
 def test_the_key_travels_in_the_environment_alone() -> None:
     launch = replace(on_gpu(config()), api_key="s3cret")
-    assert vllm.environment(launch)["VLLM_API_KEY"] == "s3cret"
+    assert vllm.environment(launch)["ENGINE_API_KEY"] == "s3cret"
     assert not any("s3cret" in word for word in vllm.command(launch))
+
+
+def test_the_key_is_not_where_vllm_would_compile_anew_for_each() -> None:
+    drawn = [vllm.environment(replace(on_gpu(config()), api_key=key)) for key in ("one", "other")]
+    vllms = [{name: value for name, value in env.items() if name.startswith("VLLM_")} for env in drawn]
+    assert vllms[0] == vllms[1]
 
 
 def test_users_win_over_optimizations_and_those_over_the_base() -> None:
@@ -144,10 +150,10 @@ def test_an_older_engine_is_not_given_flags_it_does_not_know() -> None:
 @pytest.mark.parametrize("args", [{"api-server-count": 4}, {"data_parallel_size": 2}])
 def test_several_api_servers_take_the_command_that_starts_them(args: dict[str, Any]) -> None:
     made = config()
-    assert vllm.command(on_gpu(made))[1:3] == ["-m", "vllm.entrypoints.openai.api_server"]
+    assert vllm.command(on_gpu(made))[1:3] == run_with_key("vllm.entrypoints.openai.api_server")
     made.engine.args = args
     words = vllm.command(on_gpu(made))
-    assert words[1:5] == ["-m", "vllm.entrypoints.cli.main", "serve", "org/m"]
+    assert words[1:5] == [*run_with_key("vllm.entrypoints.cli.main"), "serve", "org/m"]
     assert "--model" not in words
 
 
