@@ -188,6 +188,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="open: 20, soak: 600")
     parser.add_argument("--url", help="usage: http://HOST:PORT of the server")
     parser.add_argument("--model", help="usage: the model's name there")
+    parser.add_argument("--server-pid", type=int, help="usage: its process, to tell its CPU per token")
     parser.add_argument("--key-env", help="usage: the environment variable that holds its key")
     arguments = parser.parse_args()
     arguments.requests = arguments.requests or arguments.streams

@@ -8,6 +8,7 @@ from time import perf_counter
 from urllib.parse import urlsplit
 
 import numpy as np
+import psutil
 
 from orchestrator.config import SamplingConfig
 from orchestrator.load.arrivals import Closed
@@ -16,31 +17,49 @@ from orchestrator.load.render import render
 from orchestrator.records import Endpoint, Item, Request
 
 _MODES = ("continuous", "final")
+_COLUMNS = ("output tokens/s", "TPOT, ms", "server's CPU µs/token")
 
 
 def measure(arguments: argparse.Namespace) -> None:
     """``requests`` requests of exactly ``tokens`` tokens, ``streams`` at a time, ``rounds`` times in each
-    mode after one round in each that does not count. Prints the medians over the rounds with their range."""
+    mode after one round in each that does not count. Prints the medians over the rounds with their range;
+    with ``server_pid`` also the CPU that this process took per token, without its children: vLLM's API
+    server, whose engine core is a process of its own."""
     parts = urlsplit(arguments.url or "")
     if parts.scheme != "http" or not parts.hostname or not arguments.model:
         raise SystemExit("usage needs --url http://HOST:PORT and --model NAME")
     key = os.environ[arguments.key_env] if arguments.key_env else None
     endpoint = Endpoint(parts.hostname, parts.port or 80, arguments.model, key, parts.path.rstrip("/"))
-    found: dict[str, list[tuple[float, float]]] = {mode: [] for mode in _MODES}
+    server = psutil.Process(arguments.server_pid) if arguments.server_pid else None
+    found: dict[str, list[tuple[float, ...]]] = {mode: [] for mode in _MODES}
     for round_ in range(arguments.rounds + 1):
         # Whoever goes second finds the prompts of this round cached, so each goes first as often.
         for mode in _MODES if round_ % 2 else _MODES[::-1]:
-            one = _run(endpoint, mode, arguments)
+            before_s = _cpu_s(server)
+            one: tuple[float, ...] = _run(endpoint, mode, arguments)
+            if server is not None:
+                spent_s = _cpu_s(server) - before_s
+                one += (1e6 * spent_s / (arguments.requests * arguments.tokens),)
             if round_:
                 found[mode].append(one)
-                print(f"round {round_} {mode}: {one[0]:.1f} tokens/s, TPOT {one[1]:.2f} ms", flush=True)
-    print("\n| usage | output tokens/s | TPOT, ms |\n|---|---|---|")
+                shown = (f"{what} {value:.2f}" for what, value in zip(_COLUMNS, one, strict=False))
+                print(f"round {round_} {mode}: {', '.join(shown)}", flush=True)
+    columns = _COLUMNS[: 2 if server is None else 3]
+    print(f"\n| usage | {' | '.join(columns)} |\n{'|---' * (1 + len(columns))}|")
     for mode, values in found.items():
         cells = (
             f"{np.median(each):.2f} ({min(each):.2f} to {max(each):.2f})"
             for each in zip(*values, strict=True)
         )
         print(f"| {mode} | " + " | ".join(cells) + " |")
+
+
+def _cpu_s(process: psutil.Process | None) -> float:
+    """User and system time so far, of this process alone."""
+    if process is None:
+        return 0.0
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def _run(endpoint: Endpoint, mode: str, arguments: argparse.Namespace) -> tuple[float, float]:
