@@ -5,7 +5,7 @@ SETUP := .venv/.ready-$(shell cat requirements/orchestrator.txt requirements/dev
 
 .PHONY: demo setup engine engines test test-fast check clean
 
-demo: setup engine
+demo: setup engines
 	$(BIN)/python -m orchestrator.sweep -m +study=demo
 
 setup: $(SETUP)

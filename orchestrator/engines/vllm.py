@@ -34,6 +34,7 @@ def base_args(launch: Launch) -> dict[str, Any]:
     if launch.hardware == "cpu":
         args["enforce-eager"] = True  # compiling for the CPU takes longer than a cell
         args["kv-cache-memory-bytes"] = CPU_KV_CACHE_BYTES
+        args["block-size"] = 32  # only whole blocks are cached, and the CPU's default has 128 tokens
     else:
         args["gpu-memory-utilization"] = launch.gpu_memory_utilization
     return args

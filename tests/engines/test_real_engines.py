@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 REAL = ("vllm", "sglang")
 
-# Over 128 tokens, the size of a block on vLLM's CPU back end; the ends differ.
+# Several blocks of the cache; the ends differ.
 SHARED = "You are given a long list of rules. " + " ".join(
     f"Rule {n}: add {n} and {n + 1}." for n in range(30)
 )

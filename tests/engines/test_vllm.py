@@ -65,6 +65,7 @@ def test_the_command_on_a_cpu() -> None:
     found = flags(launch)
     assert "--enforce-eager" in found
     assert found["--kv-cache-memory-bytes"] == str(2 << 30)
+    assert found["--block-size"] == "32"
     assert "--gpu-memory-utilization" not in found
     assert "--revision" not in found  # a folder has none
     assert vllm.environment(launch)["HF_HUB_OFFLINE"] == "1"
