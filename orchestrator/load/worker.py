@@ -112,9 +112,6 @@ class Worker:
 
     async def run(self) -> None:
         await self.client.warm(self.connections)
-        gc.collect()
-        gc.freeze()
-        gc.disable()
         self._loop.add_reader(0, self._told)
         _say("ready")
         await self._over.wait()
@@ -255,15 +252,16 @@ def main(parent: int) -> None:
     exact_timers()
     go_first()
     allow_many_sockets()
+    gc.collect()
+    gc.freeze()
+    gc.disable()  # a collection would hold up every stream
     wire = socket.socket(fileno=0)
     while (given := _next_task(wire)) is not None:
         task, files = given
         uvloop.run(_work(task, files))
         files.close()
         del task, given
-        gc.unfreeze()
-        gc.enable()
-        gc.collect()
+        gc.collect()  # what this task has left: all before it is frozen
 
 
 if __name__ == "__main__":
