@@ -33,6 +33,7 @@ COMMON = (
     *("tracker=none", "ray.dashboard=false", "timeout.engine_start_s=400", "tensor_parallel_size=1"),
     *SLO,
 )
+FIVE = "opt=none,fp8,kv-fp8,prefix-cache,spec-ngram"
 ALL_LOADS = "load=closed-64,closed-256,gamma-16"
 # What the host lacks: FlashInfer, and for SGLang its FA3 kernels.
 ON_HOST = {
@@ -63,9 +64,9 @@ PARTS = {
         "r1-7b on vLLM, optimizations",
         "vllm",
         680,
-        (*RANDOM, "model=r1-7b", "opt=none,fp8,kv-fp8,prefix-cache,spec-ngram", ALL_LOADS),
+        (*RANDOM, "model=r1-7b", FIVE, ALL_LOADS),
     ),
-    "b": Part("r1-7b on SGLang", "sglang", 310, (*RANDOM, "model=r1-7b", "opt=none,fp8", ALL_LOADS)),
+    "b": Part("r1-7b on SGLang, the same", "sglang", 600, (*RANDOM, "model=r1-7b", FIVE, ALL_LOADS)),
     "c": Part(
         "r1-32b on vLLM",
         "vllm",
