@@ -31,6 +31,7 @@ from orchestrator.store.read import statuses
 
 ROOT = Path(__file__).parents[2]
 NODES, GPUS, CPUS = 8, 8, 6.0  # CPUs of a deployment
+START_S = 3.0  # of an engine
 LIMIT_S = 0.05
 STUDY = "cluster"
 FIXED = (
@@ -45,8 +46,6 @@ FIXED = (
     "limit=8",
     "load.concurrency=4",
     "max_tokens=48",
-    "engine.args.speed=0.04",
-    "engine.args.start-seconds=0.15",
 )
 
 
@@ -54,24 +53,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--slots", type=int, help="engines at once, one a node; without it all that fit")
     parser.add_argument("--seeds", type=int, default=10, help="cells of each deployment")
+    parser.add_argument("--speed", type=float, default=0.04, help="of the engines' clock")
     chosen = parser.parse_args()
     console = Console(width=140, highlight=False)
     with tempfile.TemporaryDirectory() as folder:
-        arguments = ["-m", *FIXED, f"seed=range(0,{chosen.seeds})", f"results_dir={folder}"]
+        swept = f"seed=range(0,{chosen.seeds})", f"results_dir={folder}"
+        clock = f"engine.args.speed={chosen.speed}", f"engine.args.start-seconds={START_S * chosen.speed}"
+        arguments = ["-m", *FIXED, *clock, *swept]
         plan = json.loads(_sweep(*arguments, "dry_run=json").stdout)
         nodes = chosen.slots or NODES
         with virtual_cluster(nodes, GPUS, CPUS * (1 if chosen.slots else GPUS), "H200") as cluster:
             before, began_s = psutil.getloadavg()[0], time.monotonic()
             psutil.cpu_percent()
             with Watch(cluster.metrics, cluster.dashboard) as watch:
-                swept = _sweep(*arguments, f"ray.address={cluster.address}")
+                ended = _sweep(*arguments, f"ray.address={cluster.address}")
             busy, wall_s = psutil.cpu_percent(), time.monotonic() - began_s
             watch.read_the_end(cells=len(plan["cells"]))
         study = Path(folder) / STUDY
         done = sum(status.status == "done" for status in statuses(study).values())
-        if swept.returncode or done < len(plan["cells"]):
+        if ended.returncode or done < len(plan["cells"]):
             print(
-                f"{done} of {len(plan['cells'])} cells are done\n{swept.stdout[-3000:]}{swept.stderr[-3000:]}"
+                f"{done} of {len(plan['cells'])} cells are done\n{ended.stdout[-3000:]}{ended.stderr[-3000:]}"
             )
             return 1
         cells = overhead.read(study)

@@ -27,35 +27,47 @@ class Virtual:
 
 @contextmanager
 def virtual_cluster(nodes: int, gpus: int, cpus: float, gpu_type: str) -> Iterator[Virtual]:
-    """A head that offers nothing, and ``nodes`` of ``gpus`` GPUs."""
+    """A head that offers nothing, and ``nodes`` of ``gpus`` GPUs. Meanwhile the environment is that of the
+    cluster, for the sweep to inherit."""
+    with _environment():
+        from ray.cluster_utils import Cluster  # reads it
+
+        cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 0,
+                "num_gpus": 0,
+                "include_dashboard": True,
+                "dashboard_port": _free_port(),  # Ray's own choice may be another cluster's
+                "object_store_memory": STORE_BYTES,
+            },
+        )
+        try:
+            for _ in range(nodes):
+                cluster.add_node(
+                    num_cpus=cpus,
+                    num_gpus=gpus,
+                    resources={f"accelerator_type:{gpu_type}": 1.0},
+                    object_store_memory=STORE_BYTES,
+                )
+            head: Any = cluster.head_node  # whose class Ray does not declare
+            metrics = f"http://{head.node_ip_address}:{head.metrics_export_port}/metrics"
+            yield Virtual(cluster.address, f"http://{head.webui_url}", metrics)
+        finally:
+            cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    before = dict(os.environ)
     set_ray_environment("")  # as the sweep will: the same token, if any
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # for workers, which start elsewhere
-    from ray.cluster_utils import Cluster
-
-    head = {
-        "num_cpus": 0,
-        "num_gpus": 0,
-        "include_dashboard": True,
-        "dashboard_port": _free_port(),  # Ray's own choice may be another cluster's
-        "object_store_memory": STORE_BYTES,
-    }
-    cluster = Cluster(initialize_head=True, head_node_args=head)
+    os.environ.setdefault("RAY_metrics_report_interval_ms", "2000")  # what lasts some seconds is to be seen
     try:
-        for _ in range(nodes):
-            cluster.add_node(
-                num_cpus=cpus,
-                num_gpus=gpus,
-                resources={f"accelerator_type:{gpu_type}": 1.0},
-                object_store_memory=STORE_BYTES,
-            )
-        node: Any = cluster.head_node  # whose class Ray does not declare
-        yield Virtual(
-            cluster.address,
-            f"http://{node.webui_url}",
-            f"http://{node.node_ip_address}:{node.metrics_export_port}/metrics",
-        )
+        yield
     finally:
-        cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _free_port() -> int:
