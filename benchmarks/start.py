@@ -26,7 +26,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from orchestrator.cluster.worker import EngineWorker, WorkerSpec
+from orchestrator.cluster.spec import WorkerSpec
+from orchestrator.cluster.worker import EngineWorker
 from orchestrator.compose import to_config
 from orchestrator.config import SweepConfig
 from orchestrator.errors import OrchestratorError

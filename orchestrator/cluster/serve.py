@@ -14,7 +14,8 @@ from orchestrator.cluster.board import Board
 from orchestrator.cluster.measure import CellOutcome
 from orchestrator.cluster.rows import cell_row
 from orchestrator.cluster.slot import STOP_S, Slot, SlotLost
-from orchestrator.cluster.worker import Started, WorkerSpec
+from orchestrator.cluster.spec import WorkerSpec
+from orchestrator.cluster.worker import Started
 from orchestrator.config import TimeoutConfig
 from orchestrator.errors import ConfigError, EngineError, StorageError
 from orchestrator.plan import cost

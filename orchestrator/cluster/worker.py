@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -15,14 +14,11 @@ from typing import Any
 
 from orchestrator.cell import Cell
 from orchestrator.cluster.measure import CellOutcome, LiveServer, Site, measure
-from orchestrator.config import SweepConfig
+from orchestrator.cluster.spec import WorkerSpec, check_sees_results, launch_of, log_path
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.adapter import metrics_of
 from orchestrator.engines.external import connect
-from orchestrator.engines.launch import Launch, build_launch
 from orchestrator.engines.prepared import Standby, started
-from orchestrator.engines.version import engine_version, interpreter
-from orchestrator.engines.weights import prepare, served
 from orchestrator.errors import EngineError, OrchestratorError
 from orchestrator.grading import LIMIT_S
 from orchestrator.grading.isolated import Grader
@@ -32,21 +28,6 @@ from orchestrator.records import Endpoint
 from orchestrator.store.write import prepare as prepare_storing
 from orchestrator.telemetry.gpu import Gpus, GpuUse, open_gpus
 from orchestrator.telemetry.host import host_provenance
-
-
-@dataclass(frozen=True)
-class WorkerSpec:
-    """What a worker must know of its deployment. ``study_dir`` is absolute and on a file system that the
-    driver sees too."""
-
-    deployment_id: str
-    label: str
-    study: str
-    study_dir: Path
-    config: SweepConfig
-    tensor_parallel_size: int
-    nodes: int
-    gpus: int
 
 
 @dataclass(frozen=True)
@@ -121,7 +102,7 @@ class EngineWorker:
 
     def _begin_standby(self, spec: WorkerSpec) -> Standby | None:
         """The one that waits for the deployment, begun unless it is there; None after `stop`."""
-        config, launch = spec.config, _launch(spec)
+        config, launch = spec.config, launch_of(spec)
         with self._next_lock:
             if self._next and self._next[0] == spec.deployment_id and self._next[1].alive:
                 return self._next[1]
@@ -131,7 +112,7 @@ class EngineWorker:
             standby = Standby(
                 ADAPTERS[config.engine.name],
                 launch,
-                _log_path(spec),
+                log_path(spec),
                 stop_timeout_s=config.timeout.engine_stop_s,
             )
             self._next = (spec.deployment_id, standby)
@@ -153,12 +134,7 @@ class EngineWorker:
     def start(self, spec: WorkerSpec) -> Started:
         """Starts the deployment's engine, after ending one that is still there. Raises EngineError with the
         log's tail when it did not become healthy, and when this node does not see the results."""
-        if not spec.study_dir.is_dir():
-            raise EngineError(
-                f"results_dir: {spec.study_dir} is not there on node {socket.gethostname()}; "
-                "name a folder on a file system that every node sees",
-                "no_results_dir",
-            )
+        check_sees_results(spec)
         with self._working:
             if self._stopped:
                 raise EngineError("cancelled before the engine was started", "cancelled")
@@ -188,7 +164,7 @@ class EngineWorker:
         return _Serving(spec, server, metrics, host_provenance())
 
     def _live(self, spec: WorkerSpec) -> _Serving:
-        config, launch, waiting = spec.config, _launch(spec), self._take_standby(spec)
+        config, launch, waiting = spec.config, launch_of(spec), self._take_standby(spec)
         adapter = ADAPTERS[config.engine.name]
         gpus = open_gpus() if spec.gpus and not config.engine.simulated else None
         before = gpus.use() if gpus else None
@@ -196,7 +172,7 @@ class EngineWorker:
             started(
                 adapter,
                 launch,
-                _log_path(spec),
+                log_path(spec),
                 waiting=waiting,
                 start_timeout_s=config.timeout.engine_start_s,
                 stop_timeout_s=config.timeout.engine_stop_s,
@@ -284,18 +260,6 @@ class EngineWorker:
         return self._stopped or self._cancelled.is_set()
 
 
-def _launch(spec: WorkerSpec) -> Launch:
-    config = spec.config
-    return build_launch(
-        config,
-        hardware="gpu" if spec.gpus else "cpu",
-        tensor_parallel_size=spec.tensor_parallel_size,
-        nodes=spec.nodes,
-        model=None if config.engine.simulated else prepare(served(config), interpreter(config.engine)),
-        engine_version=engine_version(config.engine),
-    )
-
-
 def _worth_preparing(spec: WorkerSpec) -> bool:
     """Whether a start's imports may run beside a measurement. ``prepare=auto``: where a GPU would idle for
     them, and the node has CPUs enough that nobody is kept waiting."""
@@ -307,10 +271,3 @@ def _worth_preparing(spec: WorkerSpec) -> bool:
         return False
     slots = max(1, len(list(Path("/dev").glob("nvidia[0-9]*"))) // spec.gpus)
     return len(os.sched_getaffinity(0)) >= CPUS_PER_SLOT * slots
-
-
-def _log_path(spec: WorkerSpec) -> Path:
-    folder = spec.study_dir / "logs" / spec.deployment_id
-    folder.mkdir(parents=True, exist_ok=True)
-    taken = len(list(folder.glob("engine*.log")))
-    return folder / (f"engine.{taken}.log" if taken else "engine.log")

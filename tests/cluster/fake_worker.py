@@ -14,7 +14,8 @@ import ray
 from orchestrator.cell import Cell
 from orchestrator.cluster.measure import CellOutcome
 from orchestrator.cluster.rows import cell_row
-from orchestrator.cluster.worker import IDLE, Started, WorkerProgress, WorkerSpec
+from orchestrator.cluster.spec import WorkerSpec
+from orchestrator.cluster.worker import IDLE, Started, WorkerProgress
 from orchestrator.errors import EngineError, MeasurementError
 from orchestrator.store.write import commit
 

@@ -9,7 +9,8 @@ import pytest
 import ray
 
 from orchestrator.cluster.session import ray_session
-from orchestrator.cluster.worker import EngineWorker, WorkerSpec
+from orchestrator.cluster.spec import WorkerSpec
+from orchestrator.cluster.worker import EngineWorker
 from orchestrator.config import RayConfig, SweepConfig
 from orchestrator.errors import ConfigError, EngineError
 from orchestrator.track.metric_names import METRICS, exported

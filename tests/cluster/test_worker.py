@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cluster.worker import EngineWorker, WorkerSpec
+from orchestrator.cluster.spec import WorkerSpec
+from orchestrator.cluster.worker import EngineWorker
 from orchestrator.config import EngineConfig, ModelConfig, SweepConfig
 from orchestrator.engines import ADAPTERS
 from orchestrator.errors import EngineError
