@@ -46,7 +46,8 @@ class ModelConfig:
     tied_embeddings: bool = False
     dtype: str = "bfloat16"
     context: int = 4096  # the longest prompt plus output, tokens
-    reasoning_parser: dict[str, str] = field(default_factory=dict)  # engine -> its parser's name
+    reasoning_parser: dict[str, str | None] = field(default_factory=dict)  # engine -> its parser's name
+    think_opened: bool = False  # its chat template puts <think> into the prompt, the answer only closes it
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     checkpoints: dict[str, str] = field(default_factory=dict)  # quantization -> hub id
@@ -222,3 +223,11 @@ class SweepConfig:
     prepare: str = "auto"  # the next engine's start beside a measurement: auto (where it pays) | on | off
     ray: RayConfig = field(default_factory=RayConfig)
     timeout: TimeoutConfig = field(default_factory=TimeoutConfig)
+
+    @property
+    def reasoning_inline(self) -> bool:
+        """Whether the answer's text begins with its reasoning, as no parser on the server splits it off. A
+        server that is not started here is taken to have one where the catalogue names one."""
+        parsers, engine = self.model.reasoning_parser, self.engine.name
+        splits = parsers.get(engine) if engine in ("vllm", "sglang") else any(parsers.values())
+        return self.model.kind == "reasoning" and not splits

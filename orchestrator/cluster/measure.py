@@ -256,7 +256,8 @@ def _send(
         processes=config.load.processes,
         expected_tokens_per_s=expected_tokens_per_s,
         zero=zero,
-        reasoning_inline=config.model.kind == "reasoning" and not config.model.reasoning_parser,
+        reasoning_inline=config.reasoning_inline,
+        think_opened=config.model.think_opened,
     )
     return run(
         job,
