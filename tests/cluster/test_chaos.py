@@ -168,7 +168,6 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
     shared_before = set(guard._names())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MARK, uuid4().hex)
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # of the cluster, and so of its drivers
         cluster, after = None, None
         try:
             cluster = Cluster(initialize_head=True, head_node_args=HEAD)
