@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cell import Cell
+from orchestrator.cluster.follower import spanning
 from orchestrator.cluster.measure import CellOutcome, LiveServer, Site, measure
 from orchestrator.cluster.spec import WorkerSpec, check_sees_results, launch_of, log_path
 from orchestrator.engines import ADAPTERS
-from orchestrator.engines.adapter import metrics_of
+from orchestrator.engines.adapter import Adapter, Launch, metrics_of
 from orchestrator.engines.external import connect
 from orchestrator.engines.prepared import Standby, started
 from orchestrator.errors import EngineError, OrchestratorError
@@ -166,6 +167,11 @@ class EngineWorker:
     def _live(self, spec: WorkerSpec) -> _Serving:
         config, launch, waiting = spec.config, launch_of(spec), self._take_standby(spec)
         adapter = ADAPTERS[config.engine.name]
+        if spec.nodes > 1 and not config.engine.simulated:
+            # No GPU counters: the other nodes' are out of reach, and a part would pass for the whole.
+            engine = self._life.enter_context(spanning(spec, launch, log_path(spec), self._is_cancelled))
+            provenance = _provenance(adapter, engine.server.launch) | {"followers": engine.provenance}
+            return _Serving(spec, engine, metrics_of(adapter, launch.args), provenance, lazy=adapter.lazy)
         gpus = open_gpus() if spec.gpus and not config.engine.simulated else None
         before = gpus.use() if gpus else None
         server, prepared = self._life.enter_context(
@@ -183,7 +189,7 @@ class EngineWorker:
             spec,
             server,
             metrics_of(adapter, launch.args),
-            host_provenance() | {"command": adapter.command(launch)},
+            _provenance(adapter, launch),
             lazy=adapter.lazy,
             gpus=gpus,
             gpu_use=(before, gpus.use()) if gpus and before else None,
@@ -258,6 +264,10 @@ class EngineWorker:
 
     def _is_cancelled(self) -> bool:
         return self._stopped or self._cancelled.is_set()
+
+
+def _provenance(adapter: Adapter, launch: Launch) -> dict[str, Any]:
+    return host_provenance() | {"command": adapter.command(launch)}
 
 
 def _worth_preparing(spec: WorkerSpec) -> bool:

@@ -19,7 +19,8 @@ class Launch:
     ``gpu_memory_utilization`` a share in (0, 1], ``version`` the engine's own (None: unknown, taken to be
     the newest that the adapter knows). ``args`` are the merged engine flags, ``env`` what the optimizations
     and the user add. ``host``, ``port`` and ``api_key`` are placeholders until `server.running` draws them.
-    With ``nodes`` above 1, ``node_rank`` and ``master`` (``host:port`` of rank 0) say which of them this is.
+    With ``nodes`` above 1, ``node_rank`` and ``master`` (``host:port`` of rank 0) say which of them this is,
+    ``address`` where the others reach this node.
     """
 
     engine: str
@@ -45,6 +46,7 @@ class Launch:
     api_key: str = field(default="$API_KEY", repr=False)
     node_rank: int = 0
     master: str | None = None
+    address: str | None = None
 
     @property
     def local(self) -> bool:

@@ -80,6 +80,7 @@ class Server:
         self.started_in_s: float | None = None
         self._stop_timeout_s = stop_timeout_s
         self._failure: EngineError | None = None
+        self._is_serving = False
         self._stopping = threading.Event()
         self._tree: dict[int, psutil.Process] = {}
         self._oom_kills = _oom_kills()
@@ -181,7 +182,7 @@ class Server:
 
     def wait_until_ready(self, timeout_s: float, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Raises EngineError when the engine ends first, is not ready in ``timeout_s``, or is not wanted any
-        more."""
+        more; ``cancelled`` may raise one of its own."""
         began_s = time.perf_counter()
         deadline = began_s + timeout_s
         while not self._ready():
@@ -193,9 +194,15 @@ class Server:
                 raise self.error("start_timeout", f"not ready after {timeout_s:.0f} s")
             time.sleep(POLL_S)
         self.started_in_s = time.perf_counter() - began_s
+        self.serves()
+        threading.Thread(target=self._watch, name="engine-health", daemon=True).start()
+
+    def serves(self) -> None:
+        """Takes note that the engine is ready (where this is a rank beyond the first, rank 0 sees that): an
+        end from now on is one while serving."""
+        self._is_serving = True
         self._mask_key()
         self._serving_from = self.log_path.stat().st_size
-        threading.Thread(target=self._watch, name="engine-health", daemon=True).start()
 
     def _ready(self) -> bool:
         """Ready, and ours: the listening socket belongs to our process tree, and the key is in force."""
@@ -226,7 +233,7 @@ class Server:
                 return
 
     def _crashed(self) -> EngineError:
-        serving = self.started_in_s is not None
+        serving = self._is_serving
         said = self._log(self._serving_from)  # complaints that did not keep it from starting are no cause
         found = failures.classify(said, serving=serving, oom_killed=_oom_kills() > self._oom_kills)
         phase = "while serving" if serving else "while starting"
@@ -268,7 +275,7 @@ def running(
 ) -> Iterator[Server]:
     """The engine of ``launch``, ready to serve on a port and with an API key drawn here; gone on leaving.
 
-    Of a launch over several nodes only rank 0 serves; the others count as ready when they have started.
+    Of a launch over several nodes only rank 0 serves; of the others nothing is waited for.
     The engine's output is appended to ``log_path``. Raises EngineError when it does not become ready.
     """
     with drawn(launch) as own:
@@ -284,12 +291,12 @@ def running(
 @contextmanager
 def drawn(launch: Launch) -> Iterator[Launch]:
     """``launch`` with a port, held while the block lasts, and an API key of its own."""
-    with _held_port(launch.host) as port:
+    with held_port(launch.host) as port:
         yield replace(launch, port=port, api_key=secrets.token_urlsafe(24))
 
 
 @contextmanager
-def _held_port(host: str) -> Iterator[int]:
+def held_port(host: str) -> Iterator[int]:
     """A free port, held by a socket that is bound but never listens: nobody is given it, and the engine,
     which sets SO_REUSEADDR as servers do, can still bind it."""
     with socket.socket() as held:

@@ -64,6 +64,8 @@ def environment(launch: Launch) -> dict[str, str]:
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as NVML counts, which telemetry goes by
     if launch.local:
         env["HF_HUB_OFFLINE"] = "1"
+    if launch.address:
+        env["SGLANG_HOST_IP"] = launch.address
     return env
 
 
@@ -104,6 +106,7 @@ ADAPTER = Adapter(
         "tensor-parallel-size": "tensor_parallel_size",
         "nnodes": "tensor_parallel_size",
         "node-rank": "tensor_parallel_size",
+        "dist-init-addr": "nothing: the nodes meet at a port that is drawn",
         "load-format": "weights",
         "random-seed": "seed",
         "context-length": "model.context",

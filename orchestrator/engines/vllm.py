@@ -10,6 +10,14 @@ from orchestrator.engines.adapter import Adapter, CacheReset, Launch, run_with_k
 CPU_KV_CACHE_BYTES = 2 << 30
 _NEEDS_SERVE = ("api-server-count", "headless", "data-parallel-size")
 
+# `vllm serve` less its `--version`, which needs a distribution of that very name: the CPU build is not one.
+_SERVE = (
+    "import os; os.environ.setdefault('VLLM_WORKER_MULTIPROC_METHOD', 'spawn'); "
+    "from vllm.entrypoints.cli.serve import ServeSubcommand; "
+    "from vllm.utils.argparse_utils import FlexibleArgumentParser; parser = FlexibleArgumentParser(); "
+    "ServeSubcommand().subparser_init(parser.add_subparsers()); ServeSubcommand.cmd(parser.parse_args())"
+)
+
 
 def base_args(launch: Launch) -> dict[str, Any]:
     """Nothing that could change a number is left to a default: prefix caching is off, and the model's
@@ -58,9 +66,10 @@ def command(launch: Launch) -> list[str]:
             "master-port": port,
             "headless": True if launch.node_rank else None,
         }
-    # `vllm serve` needs a distribution of that very name, which the CPU build is not; the server module runs
-    # one API server on one node, whatever it is told.
-    if launch.nodes > 1 or any(name in launch.args for name in _NEEDS_SERVE):
+    # The server module runs one API server, whatever it is told: rank 0's, where there are several nodes.
+    if launch.node_rank:
+        serve = ["-c", _SERVE, "serve", launch.model]
+    elif any(name in launch.args for name in _NEEDS_SERVE):
         serve = [*run_with_key("vllm.entrypoints.cli.main"), "serve", launch.model]
     else:
         serve = [*run_with_key("vllm.entrypoints.openai.api_server"), "--model", launch.model]
@@ -80,6 +89,8 @@ def environment(launch: Launch) -> dict[str, str]:
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as NVML counts, which telemetry goes by
     if launch.local:
         env["HF_HUB_OFFLINE"] = "1"
+    if launch.address:
+        env["VLLM_HOST_IP"] = launch.address
     return env
 
 
@@ -129,6 +140,8 @@ ADAPTER = Adapter(
         "tensor-parallel-size": "tensor_parallel_size",
         "nnodes": "tensor_parallel_size",
         "node-rank": "tensor_parallel_size",
+        "master-addr": "nothing: the nodes meet at a port that is drawn",
+        "master-port": "nothing: the nodes meet at a port that is drawn",
         "load-format": "weights",
         "seed": "seed",
         "max-model-len": "model.context",

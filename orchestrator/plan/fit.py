@@ -15,6 +15,7 @@ from orchestrator.config import HardwareConfig, ModelConfig, OptConfig, SweepCon
 
 GIB = 2.0**30
 OVERHEAD_GIB = 2.0
+NODES = (2, 4, 8)  # of one deployment, where tensor_parallel_size=auto
 PROMPT_TOKENS = 512  # assumed length of a question with its instructions, where room for requests is reckoned
 DTYPE_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0}
 
@@ -67,8 +68,9 @@ def request_tokens(config: SweepConfig) -> int:
 def fit(config: SweepConfig, hardware: HardwareConfig) -> Fit:
     """Chooses the tensor-parallel size, or says why none works.
 
-    ``auto``: the smallest size with room for the asked requests in flight; else the smallest that holds the
-    weights and one request. On a CPU the size is 1 and only the weights are checked.
+    ``auto``: the smallest size within a node with room for the asked requests in flight; else the smallest
+    that holds the weights and one request, over several nodes of a cluster (``ray.address``) where no single
+    one does. On a CPU the size is 1 and only the weights are checked.
     """
     opts = list(config.opt.values())
     weights = weights_gib(config.model, opts)
@@ -76,18 +78,18 @@ def fit(config: SweepConfig, hardware: HardwareConfig) -> Fit:
     asked = config.tensor_parallel_size
     if hardware.kind == "cpu":
         return _fit_cpu(weights, asked, hardware)
-    sizes = _sizes(config.model, hardware) if asked == "auto" else [int(asked)]
-    if sizes[-1] > hardware.gpus_per_node:
-        # The workers start engines within one node; beyond it a placement group of several bundles is needed.
-        reason = f"tensor_parallel_size={asked}: more than the {hardware.gpus_per_node} GPUs of a node"
-        return Fit(int(asked), weights, None, reason)
+    sizes = _sizes(config, hardware) if asked == "auto" else [int(asked)]
+    if reason := _indivisible(sizes[-1], config.model, hardware):
+        return Fit(sizes[-1], weights, None, reason)
     if weights is None or per_token is None or hardware.memory_gib is None:
         return Fit(1 if asked == "auto" else int(asked), weights, None)
     usable = hardware.memory_gib * hardware.gpu_memory_utilization
     fallback: Fit | None = None
     for size in sizes:
+        if fallback is not None and size > hardware.gpus_per_node:
+            break  # what a node can hold is not spread over a network
         kv = (usable - OVERHEAD_GIB) * size - weights
-        tokens = kv * GIB / per_token
+        tokens = kv * GIB / (per_token * copies(config.model, size))
         if tokens >= tokens_wanted(config):
             return Fit(size, weights, kv)
         if tokens >= request_tokens(config) and fallback is None:
@@ -95,14 +97,33 @@ def fit(config: SweepConfig, hardware: HardwareConfig) -> Fit:
     if fallback is not None:
         return fallback
     size = sizes[-1]
+    kv_gib = request_tokens(config) * per_token * copies(config.model, size) / GIB
+    nodes = nodes_of(size, hardware)
+    over = f", {nodes} nodes of {size // nodes}" if nodes > 1 else ""
     return Fit(
         size,
         weights,
         None,
         f"does not fit: weights {weights:.1f} GiB + {request_tokens(config)} tokens of KV cache "
-        f"{request_tokens(config) * per_token / GIB:.1f} GiB + overhead {OVERHEAD_GIB * size:.1f} GiB "
-        f"> {size} x {usable:.1f} GiB usable of {hardware.name}",
+        f"{kv_gib:.1f} GiB + overhead {OVERHEAD_GIB * size:.1f} GiB "
+        f"> {size} x {usable:.1f} GiB usable of {hardware.name}{over}",
     )
+
+
+def copies(model: ModelConfig, size: int) -> float:
+    """How often the KV cache is stored over all GPUs: a key-value head is not divided."""
+    return max(1.0, size / (model.kv_heads or size))
+
+
+def _indivisible(size: int, model: ModelConfig, hardware: HardwareConfig) -> str | None:
+    nodes = nodes_of(size, hardware)
+    if size % nodes:
+        return f"tensor_parallel_size={size}: is not divided evenly by the {nodes} nodes it takes"
+    if nodes > 1 and (model.heads or size) % size:
+        return (
+            f"tensor_parallel_size={size}: does not divide the {model.heads} attention heads of {model.name}"
+        )
+    return None
 
 
 def _fit_cpu(weights: float | None, asked: object, hardware: HardwareConfig) -> Fit:
@@ -114,10 +135,13 @@ def _fit_cpu(weights: float | None, asked: object, hardware: HardwareConfig) -> 
     return Fit(1, weights, None)
 
 
-def _sizes(model: ModelConfig, hardware: HardwareConfig) -> list[int]:
-    """Powers of two that divide the attention heads, within a node."""
-    heads = model.heads or 8
-    return [size for size in (1, 2, 4, 8) if heads % size == 0 and size <= hardware.gpus_per_node]
+def _sizes(config: SweepConfig, hardware: HardwareConfig) -> list[int]:
+    """Powers of two that divide the attention heads; beyond a node, of whole nodes."""
+    heads, node = config.model.heads or 8, hardware.gpus_per_node
+    within = [size for size in (1, 2, 4, 8) if heads % size == 0 and size <= node]
+    if config.ray.address is None:
+        return within
+    return within + [nodes * node for nodes in NODES if heads % (nodes * node) == 0]
 
 
 def nodes_of(tensor_parallel_size: int, hardware: HardwareConfig) -> int:

@@ -92,7 +92,7 @@ class Deployment:
 
     @property
     def nodes(self) -> int:
-        return nodes_of(self.fit.tensor_parallel_size, self.hardware)
+        return nodes_of(self.fit.tensor_parallel_size, self.hardware) if self.needs_gpu else 1
 
     @property
     def needs_gpu(self) -> bool:

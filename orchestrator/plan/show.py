@@ -44,12 +44,18 @@ def _table(deployments: Sequence[Deployment], title: str) -> Table:
             one.config.engine.name,
             "+".join(one.cells[0].opts),
             str(len(one.cells)),
-            f"{one.gpus}" if one.needs_gpu else f"{one.hardware.cpus:g} CPUs",
+            _reserved(one),
             _number(one.fit.weights_gib),
             _number(one.fit.kv_gib),
             _number(one.estimated_gpu_hours),
         )
     return table
+
+
+def _reserved(one: Deployment) -> str:
+    if not one.needs_gpu:
+        return f"{one.hardware.cpus:g} CPUs"
+    return f"{one.gpus}" if one.nodes == 1 else f"{one.nodes} x {one.gpus // one.nodes}"
 
 
 def _number(value: float | None) -> str:

@@ -186,7 +186,7 @@ def test_an_engine_that_ignores_its_key_is_refused(log: Path) -> None:
 
 
 def test_the_port_is_not_given_to_anybody_else_while_the_engine_starts() -> None:
-    with server_module._held_port("127.0.0.1") as port, socket.socket() as other:
+    with server_module.held_port("127.0.0.1") as port, socket.socket() as other:
         with pytest.raises(OSError, match="in use"):
             other.bind(("127.0.0.1", port))
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.config import HardwareConfig, LoadConfig, ModelConfig, OptConfig, SweepConfig
-from orchestrator.plan.fit import GIB, fit, kv_bytes_per_token, weights_gib
+from orchestrator.config import HardwareConfig, LoadConfig, ModelConfig, OptConfig, RayConfig, SweepConfig
+from orchestrator.plan.fit import GIB, copies, fit, kv_bytes_per_token, nodes_of, weights_gib
 
 H200 = HardwareConfig(name="h200", kind="gpu", memory_gib=143771 / 1024, bandwidth_gb_s=4800)
 R1_7B = ModelConfig(
@@ -65,9 +65,45 @@ def test_what_cannot_fit_says_so_with_the_arithmetic() -> None:
     assert "1 x 71.6 GiB" in fitted.reason
 
 
-def test_a_size_beyond_one_node_is_refused_before_anything_starts() -> None:
-    fitted = fit(job(R1_70B, tensor_parallel_size=16), H200)
-    assert fitted.reason == "tensor_parallel_size=16: more than the 8 GPUs of a node"
+CLUSTER = RayConfig(address="10.0.0.1:6379")
+H100 = replace(H200, name="h100", memory_gib=79.6)
+HUGE = replace(R1_70B, name="huge", parameters_b=405.0, layers=126, hidden_size=16384, heads=128)
+
+
+@pytest.mark.parametrize(("size", "gpus_per_node", "nodes"), [(16, 8, 2), (32, 8, 4), (2, 1, 2), (16, 4, 4)])
+def test_a_size_beyond_one_node_takes_whole_nodes(size: int, gpus_per_node: int, nodes: int) -> None:
+    hardware = replace(H200, gpus_per_node=gpus_per_node)
+    fitted = fit(job(R1_70B, tensor_parallel_size=size), hardware)
+    assert (fitted.tensor_parallel_size, fitted.reason) == (size, None)
+    assert nodes_of(size, hardware) == nodes
+
+
+def test_a_size_that_no_nodes_can_share_is_refused_with_why() -> None:
+    odd = fit(job(R1_70B, tensor_parallel_size=11), H200)
+    assert odd.reason == "tensor_parallel_size=11: is not divided evenly by the 2 nodes it takes"
+    heads = fit(job(R1_7B, tensor_parallel_size=16), H200)
+    assert heads.reason == "tensor_parallel_size=16: does not divide the 28 attention heads of r1-7b"
+
+
+def test_what_no_node_holds_goes_over_several_of_a_cluster_by_itself_and_nothing_else_does() -> None:
+    over = fit(job(HUGE, ray=CLUSTER), H100)
+    assert (over.tensor_parallel_size, over.reason) == (16, None)
+    alone = fit(job(HUGE), H100)
+    assert alone.reason is not None
+    assert "> 8 x 71.6 GiB usable of h100" in alone.reason
+    many = LoadConfig(kind="closed", concurrency=4096)
+    assert fit(job(R1_70B, ray=CLUSTER, load=many), H100).tensor_parallel_size == 2
+
+
+def test_what_not_even_several_nodes_hold_says_so_with_the_arithmetic() -> None:
+    endless = fit(job(replace(HUGE, parameters_b=4050.0), tensor_parallel_size=16), H100)
+    assert endless.reason is not None
+    assert "weights 7543.7 GiB" in endless.reason
+    assert endless.reason.endswith("> 16 x 71.6 GiB usable of h100, 2 nodes of 8")
+
+
+def test_key_value_heads_that_are_fewer_than_the_gpus_are_stored_more_than_once() -> None:
+    assert [copies(R1_70B, size) for size in (1, 8, 16)] == [1.0, 1.0, 2.0]
 
 
 def test_without_the_catalogues_numbers_nothing_is_claimed() -> None:
