@@ -32,7 +32,7 @@ def rows(results: Path, folder: str = "cells", study: str = "default") -> list[d
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One real sweep of eight cells on four engines, with W&B on; what the tests below look at."""
     folder = tmp_path_factory.mktemp("results")
-    done = sweep(*SWEEP, f"results_dir={folder}")
+    done = sweep(*SWEEP, f"results_dir={folder}", timeout_s=550)  # four engines, on a busy machine too
     assert done.returncode == 0, done.stdout + done.stderr
     assert "results: " in done.stdout
     return folder
