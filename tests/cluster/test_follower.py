@@ -110,6 +110,12 @@ def ranks(number: int | None = None) -> list[int]:
     return found
 
 
+def both_begun() -> None:
+    deadline = time.monotonic() + GONE_S
+    while len(ranks()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
 def follower_worker() -> int:
     (pid,) = (
         process.pid
@@ -205,8 +211,7 @@ def test_a_start_can_be_stopped(cluster: Cluster, spec: WorkerSpec) -> None:
 
     async def act(slot: Slot) -> None:
         starting = asyncio.create_task(slot.call("start", spec, timeout_s=60.0))
-        while len(ranks()) < 2:
-            await asyncio.sleep(0.1)
+        await asyncio.to_thread(both_begun)
         await slot.call("end", timeout_s=30.0)
         with pytest.raises(EngineError) as caught:
             await starting

@@ -53,6 +53,7 @@ def test_several_nodes_meet_at_the_first() -> None:
     words = sglang.command(replace(launch(nodes=2), master="10.0.0.1:2345", node_rank=1))
     assert words[words.index("--dist-init-addr") + 1] == "10.0.0.1:2345"
     assert words[words.index("--node-rank") + 1] == "1"
+    assert sglang.environment(replace(launch(nodes=2), address="10.0.0.2"))["SGLANG_HOST_IP"] == "10.0.0.2"
 
 
 def test_the_key_reaches_the_engine_without_standing_on_its_command_line(tmp_path: Path) -> None:

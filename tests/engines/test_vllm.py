@@ -172,6 +172,7 @@ def test_nodes_beyond_the_first_serve_no_requests() -> None:
     assert "--headless" not in first
     assert second["--node-rank"] == "1"
     assert "--headless" in second
+    assert vllm.environment(replace(launch, address="10.0.0.2"))["VLLM_HOST_IP"] == "10.0.0.2"
 
 
 @pytest.mark.parametrize(
