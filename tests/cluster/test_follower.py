@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -27,12 +28,13 @@ from orchestrator.config import EngineConfig, ModelConfig, SweepConfig
 from orchestrator.engines.adapter import Launch
 from orchestrator.errors import EngineError
 from tests.engines.fake import all_gone
+from tests.support.cli import ROOT, environment
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
 RANK = Path(__file__).with_name("fake_rank.py")
 STORE = 80 * 2**20
-GONE_S = 20.0
+GONE_S = 30.0
 
 
 class Worker(EngineWorker):
@@ -219,6 +221,28 @@ def test_a_start_can_be_stopped(cluster: Cluster, spec: WorkerSpec) -> None:
         assert all_gone(ranks(), GONE_S)
 
     on_two_nodes(act)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_ended_driver_leaves_no_rank(cluster: Cluster, spec: WorkerSpec, number: signal.Signals) -> None:
+    command = (
+        *(sys.executable, "-m", "orchestrator.sweep", f"ray.address={cluster.address}", "tracker=none"),
+        *("hardware=h200", "hardware.gpus_per_node=1", "hardware.ray_accelerator_type=null"),
+        *("hardware.cpus=1", "tensor_parallel_size=2", "model=smollm2-135m", "model.heads=8", "limit=2"),
+        *("engine=vllm", f"engine.python={spec.config.engine.python}", "engine.version=0.32.0"),
+        *("engine.args.disable-log-stats=true", "weights=dummy", "dataset=random"),  # rank 1 never comes
+        f"results_dir={spec.study_dir / 'results'}",
+    )
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL) as driver:
+        try:
+            both_begun()
+            pids = ranks()
+            assert len(pids) == 2
+            driver.send_signal(number)
+            assert all_gone(pids, 60.0)
+            assert driver.wait(60.0) == (130 if number == signal.SIGINT else -signal.SIGKILL)
+        finally:
+            driver.kill()
 
 
 def test_a_lost_node_is_noticed_and_the_slot_can_start_nothing_more(
