@@ -137,6 +137,7 @@ class Aftermath:
     undisturbed: Path
     monkey: Monkey
     ledger: Ledger
+    undisturbed_s: float
     codes: list[int] = field(default_factory=list)
     said: str = ""
     left: list[str] = field(default_factory=list)
@@ -144,7 +145,6 @@ class Aftermath:
     listening: list[int] = field(default_factory=list)
     groups: set[str] = field(default_factory=set)
     shared_memory: set[str] = field(default_factory=set)
-    undisturbed_s: float = 0.0
     took_s: float = 0.0
 
     @property
@@ -175,9 +175,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
                 join(cluster)
             began_s = time.monotonic()
             assert run(cluster, folder / "undisturbed").wait() == 0, said(folder / "undisturbed")
-            undisturbed_s = time.monotonic() - began_s
-            after = disturbed(cluster, folder)
-            after.undisturbed_s = undisturbed_s
+            after = disturbed(cluster, folder, time.monotonic() - began_s)
             after.left = describe(one for one in marked() if kind_of(one) is not None)
             after.groups = groups_held(cluster)
         finally:
@@ -218,7 +216,7 @@ def said(results: Path) -> str:
     return (results / "driver.log").read_text()
 
 
-def disturbed(cluster: Cluster, folder: Path) -> Aftermath:
+def disturbed(cluster: Cluster, folder: Path, undisturbed_s: float) -> Aftermath:
     """Runs the sweep again and again while the monkey visits it, then once more undisturbed."""
     began_s, results = time.monotonic(), folder / "disturbed"
     study = results / "default"
@@ -226,7 +224,7 @@ def disturbed(cluster: Cluster, folder: Path) -> Aftermath:
     ledger.start()
     due = draw_kills(SEED, dict.fromkeys(KINDS, LEAST), KILLS, CELLS * 3 // 4)
     monkey = Monkey(SEED, due, cluster, lambda: join(cluster), lambda: len(ledger.versions))
-    after = Aftermath(study, folder / "undisturbed" / "default", monkey, ledger)
+    after = Aftermath(study, folder / "undisturbed" / "default", monkey, ledger, undisturbed_s)
     try:
         while due or after.codes[-1] != 0:
             assert len(after.codes) < RUNS, after.story
