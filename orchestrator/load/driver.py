@@ -37,7 +37,7 @@ and 256 up to 18; four sent 256 within 1.2 ms (p99)."""
 
 _POLL_S = 0.1
 _PROGRESS_S = 0.5
-_START_AFTER_S = 0.005  # for the word to reach every process; what is later shows as send lag
+_START_AFTER_S = 0.003  # for the word to reach every process; what is later shows as send lag
 
 
 @dataclass(frozen=True, slots=True, eq=False)
