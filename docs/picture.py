@@ -1,4 +1,4 @@
-"""Draws a study's requests over time, one panel per cell.
+"""Draws a study's requests over time, one panel per cell, one row per engine.
 
 ``python docs/picture.py results/demo docs/demo.svg``
 """
@@ -23,21 +23,26 @@ INK, WAIT, THINK, ANSWER = "#24292f", "#d0d7de", "#8250df", "#1f6feb"
 def draw(study_dir: Path, out: Path) -> None:
     """Writes the picture. Cells that are not done are left out."""
     cells = [row for row in read_cells(study_dir).to_pylist() if row["status"] == "done"]
-    cells.sort(key=lambda row: (row["opt"], row["max_tokens"]))
+    cells.sort(key=lambda row: (row["engine"] != "vllm", row["engine"], row["opt"], row["max_tokens"]))
+    rows = len({row["engine"] for row in cells})
+    columns = -(-len(cells) // rows)
     requests: dict[str, list[dict[str, Any]]] = {row["cell_id"]: [] for row in cells}
     for request in read_requests(study_dir, list(requests)).to_pylist():
         requests[request["cell_id"]].append(request)
     plt.rcParams |= {"font.family": "sans-serif", "text.color": INK, "svg.fonttype": "none"}
-    figure, axes = plt.subplots(1, len(cells), figsize=(3.0 * len(cells), 3.6), sharey=True, sharex=True)
-    for axis, cell in zip(axes, cells, strict=True):
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(3.0 * columns, 3.0 * rows + 0.6), sharey=True, sharex=True, squeeze=False
+    )
+    for axis, cell in zip(axes.flat, cells, strict=True):
         _panel(axis, cell, requests[cell["cell_id"]])
-    axes[0].set_ylabel("requests, in the order sent")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("requests, in the order sent")
     shown = [("waiting for the first token", WAIT), ("answering", ANSWER)]
     if any(request["thinking_s"] for group in requests.values() for request in group):
         shown.insert(1, ("thinking", THINK))
     handles = [Line2D([], [], color=color, linewidth=6, label=name) for name, color in shown]
     figure.legend(handles=handles, loc="lower center", ncols=len(shown), frameon=False)
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    figure.tight_layout(rect=(0, 0.05, 1, 1))
     figure.savefig(out, metadata={"Date": None})
 
 
@@ -56,13 +61,13 @@ def _panel(axis: Any, cell: dict[str, Any], requests: list[dict[str, Any]]) -> N
     for color, bars in phases.items():
         if bars:
             axis.hlines(*zip(*bars, strict=True), colors=color, linewidth=3.2)
-    name = "+".join(cell["opt"])
+    name = f"{cell['engine']}, {'+'.join(cell['opt'])}"
     axis.set_title(f"{name}, {cell['max_tokens']} tokens", fontsize=10, loc="left")
     figures = f"TTFT {1000 * cell['ttft_s_p50']:.0f} ms, {cell['output_token_per_s']:.0f} tokens/s"
     axis.set_xlabel(f"seconds\n{figures}", fontsize=9)
     axis.set_ylim(len(requests), -1)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=8)
+    axis.tick_params(labelsize=8, labelbottom=True)
 
 
 if __name__ == "__main__":
