@@ -52,8 +52,15 @@ def check_sees_results(spec: WorkerSpec) -> None:
 
 
 def log_path(spec: WorkerSpec) -> Path:
-    """``engine.log``, and ``engine.N.log`` for restart N."""
+    """Claims ``engine.log``, or ``engine.N.log`` for restart N, by making it: two engines of one deployment
+    may start at the same moment."""
     folder = spec.study_dir / "logs" / spec.deployment_id
     folder.mkdir(parents=True, exist_ok=True)
-    taken = len(list(folder.glob("engine*.log")))
-    return folder / (f"engine.{taken}.log" if taken else "engine.log")
+    taken = 0
+    while True:
+        path = folder / (f"engine.{taken}.log" if taken else "engine.log")
+        try:
+            path.touch(exist_ok=False)
+            return path
+        except FileExistsError:
+            taken += 1

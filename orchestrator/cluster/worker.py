@@ -178,7 +178,7 @@ class EngineWorker:
             started(
                 adapter,
                 launch,
-                log_path(spec),
+                waiting.server.log_path if waiting else log_path(spec),
                 waiting=waiting,
                 start_timeout_s=config.timeout.engine_start_s,
                 stop_timeout_s=config.timeout.engine_stop_s,

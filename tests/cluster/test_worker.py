@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cluster.spec import WorkerSpec
+from orchestrator.cluster.spec import WorkerSpec, log_path
 from orchestrator.cluster.worker import EngineWorker
 from orchestrator.config import EngineConfig, ModelConfig, SweepConfig
 from orchestrator.engines import ADAPTERS
@@ -112,3 +112,18 @@ def test_what_cannot_be_prepared_is_no_error(worker: EngineWorker, spec: WorkerS
 
 def test_by_itself_only_an_engine_with_a_gpu_is_prepared(worker: EngineWorker, spec: WorkerSpec) -> None:
     assert not worker.prepare(replace(spec, config=replace(spec.config, prepare="auto")))
+
+
+def test_two_engines_of_a_deployment_that_start_together_have_a_log_each(spec: WorkerSpec) -> None:
+    assert [log_path(spec).name for _ in range(3)] == ["engine.log", "engine.1.log", "engine.2.log"]
+
+
+def test_no_log_is_empty(worker: EngineWorker, spec: WorkerSpec) -> None:
+    worker.start(spec)
+    following = replace(spec, deployment_id="second")
+    assert worker.prepare(following)
+    worker.end()
+    assert worker.start(following).prepared
+    logs = list(spec.study_dir.glob("logs/*/*.log"))
+    assert len(logs) == 2
+    assert all(log.stat().st_size for log in logs)
