@@ -26,4 +26,4 @@ def test_the_command_works_from_an_installed_wheel(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "4 cells to run on 2 deployments" in done.stdout
+    assert "8 cells to run on 4 deployments" in done.stdout
