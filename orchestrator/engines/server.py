@@ -292,7 +292,8 @@ def running(
 def drawn(launch: Launch) -> Iterator[Launch]:
     """``launch`` with a port, held while the block lasts, and an API key of its own."""
     with held_port(launch.host) as port:
-        yield replace(launch, port=port, api_key=secrets.token_urlsafe(24))
+        # In hex: a key that began with a dash would be taken for a flag.
+        yield replace(launch, port=port, api_key=secrets.token_hex(24))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import pytest
 from orchestrator.engines import server as server_module
 from orchestrator.engines.adapter import Adapter, Launch
 from orchestrator.engines.http import ask
-from orchestrator.engines.server import Server, by_hand, clean_environment, running
+from orchestrator.engines.server import Server, by_hand, clean_environment, drawn, running
 from orchestrator.errors import EngineError
 from tests.engines.fake import LAUNCH, all_gone, fake_adapter, is_alive, tree
 
@@ -45,6 +45,15 @@ def failure_within(server: Server, seconds: float) -> EngineError | None:
     while (found := server.failure()) is None and time.monotonic() < deadline:
         time.sleep(0.02)
     return found
+
+
+def test_no_drawn_key_can_be_taken_for_a_flag() -> None:
+    keys = set()
+    for _ in range(300):  # one in 64 would begin with a dash if the alphabet had one
+        with drawn(LAUNCH) as own:
+            keys.add(own.api_key)
+    assert len(keys) == 300
+    assert all(len(key) == 48 and key.isalnum() for key in keys)
 
 
 def test_a_started_server_is_ready_and_gone_when_the_block_ends(log: Path) -> None:
