@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from time import perf_counter
@@ -141,3 +144,14 @@ def test_a_wall_clock_that_is_set_is_noticed_at_the_next_look(monkeypatch: pytes
     later = clock.offset_ns()
     assert later is not None
     assert abs(later - first - 3_600_000_000_000) < 100_000
+
+
+def test_a_client_has_room_for_its_sockets_before_it_begins() -> None:
+    """The kernel would enlarge the table of descriptors while requests are due."""
+    code = (
+        "from orchestrator.load.linux import allow_many_sockets\n"
+        "allow_many_sockets()\n"
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('FDSize')))"
+    )
+    room = int(subprocess.check_output([sys.executable, "-c", code], text=True))
+    assert room >= min(16_384, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
