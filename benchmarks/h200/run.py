@@ -3,8 +3,9 @@
     python -m benchmarks.h200.run OUT --parts a,b,c,d,e,f,g --vllm PYTHON --sglang PYTHON --gsm8k FILE
 
 Each part's study goes to ``OUT/results``, what it printed to ``OUT/PART.log``, and both, packed and cut into
-pieces, to ``OUT/PART.tar.xz.0`` and on. ``OUT/table.md`` is written anew after every part. ``--rehearse``
-runs the same sweeps on this machine's CPU with a small model and a few short requests.
+pieces, to ``OUT/PART.tar.xz.0`` and on. ``OUT/table.md``, the cells and the switches between deployments, is
+written anew after every part. ``--rehearse`` runs the same sweeps on this machine's CPU with a small model
+and a few short requests.
 
 Time on the machine is dear: a simulated cell goes first, and a part without a single good cell is the last.
 """
@@ -20,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.h200 import table
+from benchmarks.h200 import switches, table
 from orchestrator.store.read import read_cells
 
 ROOT = Path(__file__).parents[2]
@@ -167,7 +168,8 @@ def run(
         took_s = time.monotonic() - began_s
         print(f"part {name}: exit code {done.returncode} after {took_s:.0f} s", flush=True)
         pack(name, out)
-        (out / "table.md").write_text(table.markdown(out / "results"))
+        results = out / "results"
+        (out / "table.md").write_text(f"{table.markdown(results)}\n{switches.markdown(results)}")
         if "done" not in read_cells(out / f"results/h200-{name}")["status"].to_pylist():
             print(f"part {name}: no cell is done; see {out / name}.log", flush=True)
             return False
