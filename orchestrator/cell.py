@@ -70,6 +70,17 @@ class Cell:
         return " ".join(self.overrides) or self.config.model.name
 
 
+def sampling(config: SweepConfig) -> SamplingConfig:
+    """What is sent: the job's own values, else the model card's."""
+    card, own = config.model.sampling, config.sampling
+    return SamplingConfig(
+        temperature=card.temperature if own.temperature is None else own.temperature,
+        top_p=card.top_p if own.top_p is None else own.top_p,
+        top_k=card.top_k if own.top_k is None else own.top_k,
+        seeded=bool(card.seeded if own.seeded is None else own.seeded),
+    )
+
+
 def opt_names(config: SweepConfig) -> tuple[str, ...]:
     """The optimizations in force, sorted; ``("none",)`` when there are none."""
     return tuple(sorted(name for name in config.opt if name != "none")) or ("none",)

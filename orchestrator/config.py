@@ -15,11 +15,16 @@ from omegaconf import MISSING
 
 @dataclass
 class SamplingConfig:
-    """Sampling parameters. At the top level, None means what the model's card recommends."""
+    """Sampling parameters. At the top level, None means what the model's card recommends.
+
+    ``seeded``: each request carries a seed of its own. Not unless asked for: vLLM then samples request by
+    request, past its fast kernels, and what users would wait for is no longer what is measured.
+    """
 
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
+    seeded: bool | None = None
 
 
 @dataclass

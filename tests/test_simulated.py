@@ -46,6 +46,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         "repeats=2",
         "max_tokens=3000",
         "load.concurrency=8",
+        "sampling.seeded=true",
         "engine.args.speed=50",
         "tracker=wandb",
         f"results_dir={folder}",

@@ -63,6 +63,7 @@ def cell_row(
         "temperature": facts.sampling.temperature,
         "top_p": facts.sampling.top_p,
         "top_k": facts.sampling.top_k,
+        "seeded": facts.sampling.seeded,
         "slo_ttft_s": config.slo.ttft_s,
         "slo_ttfvt_s": config.slo.ttfvt_s,
         "slo_tpot_s": config.slo.tpot_s,

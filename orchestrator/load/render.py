@@ -28,6 +28,7 @@ def render(
 
     ``usage`` is ``continuous`` (cumulative counts on every chunk) or ``final``. What of ``sampling`` is None
     is left to the server; everything else is explicit, so that no ``generation_config.json`` decides.
+    ``seed`` is the cell's, from which a seeded request's own follows.
     ``extra`` is merged last (``chat_template_kwargs``, ``ignore_eos``, ``min_tokens``).
     """
     stream_options = {"include_usage": True}
@@ -39,8 +40,9 @@ def render(
         "max_tokens": max_tokens,
         "stream": True,
         "stream_options": stream_options,
-        "seed": request_seed(seed, item.item_id, repeat),
     }
+    if sampling.seeded:
+        body["seed"] = request_seed(seed, item.item_id, repeat)
     for name in ("temperature", "top_p", "top_k"):
         value = getattr(sampling, name)
         if value is not None:

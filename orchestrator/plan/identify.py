@@ -7,8 +7,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from orchestrator import datasets
-from orchestrator.cell import Cell, Facts, make_cell
-from orchestrator.config import HardwareConfig, SamplingConfig, SweepConfig
+from orchestrator.cell import Cell, Facts, make_cell, sampling
+from orchestrator.config import HardwareConfig, SweepConfig
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.launch import Launch, build_launch
 from orchestrator.engines.version import engine_version
@@ -58,16 +58,6 @@ def _launch(config: SweepConfig, hardware: HardwareConfig, fitted: Fit) -> Launc
         tensor_parallel_size=fitted.tensor_parallel_size,
         nodes=nodes_of(fitted.tensor_parallel_size, hardware),
         engine_version=engine_version(config.engine),
-    )
-
-
-def sampling(config: SweepConfig) -> SamplingConfig:
-    """What is sent: the job's own values, else the model card's."""
-    card, own = config.model.sampling, config.sampling
-    return SamplingConfig(
-        temperature=card.temperature if own.temperature is None else own.temperature,
-        top_p=card.top_p if own.top_p is None else own.top_p,
-        top_k=card.top_k if own.top_k is None else own.top_k,
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from orchestrator.cell import opt_names
+from orchestrator.cell import opt_names, sampling
 from orchestrator.config import EngineOptConfig, HardwareConfig, OptConfig, SweepConfig
+from orchestrator.engines.adapter import flag_name
 from orchestrator.engines.simulated.describe import lacking
 
 
@@ -21,10 +22,20 @@ def skip_reason(config: SweepConfig, hardware: HardwareConfig) -> str | None:
             return f"opt={one} excludes opt={other}"
     if config.engine.simulated and (reason := lacking(config)) is not None:
         return reason
+    if config.engine.name == "sglang" and sampling(config).seeded and not _deterministic(config):
+        return (
+            "sampling.seeded=true: SGLang draws by a request's seed only with "
+            "+engine.args.enable-deterministic-inference=true"
+        )
     if config.max_tokens >= config.model.context:
         context = f"{config.model.name}'s {config.model.context}"
         return f"max_tokens={config.max_tokens} leaves no room for a prompt in {context}"
     return None
+
+
+def _deterministic(config: SweepConfig) -> bool:
+    args = {flag_name(name): value for name, value in config.engine.args.items()}
+    return args.get("enable-deterministic-inference") is True
 
 
 def _opt_reason(name: str, opt: OptConfig, config: SweepConfig, hardware: HardwareConfig) -> str | None:

@@ -109,6 +109,7 @@ CELLS = pa.schema(
         "temperature": pa.float64(),
         "top_p": pa.float64(),
         "top_k": pa.int64(),
+        "seeded": pa.bool_(),
         "slo_ttft_s": pa.float64(),
         "slo_ttfvt_s": pa.float64(),
         "slo_tpot_s": pa.float64(),

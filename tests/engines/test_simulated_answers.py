@@ -12,6 +12,8 @@ from orchestrator.grading import grade_many
 from orchestrator.records import Item
 from tests.engines.test_simulated_batching import SETTINGS
 
+ID = "cell-00001-0"
+
 
 def items(prompt: str = "boxed") -> tuple[Item, ...]:
     return tuple(datasets.load(DatasetConfig(name="arithmetic", prompt=prompt), None).items)
@@ -26,7 +28,7 @@ def graded(asked: tuple[Item, ...], accuracy: float) -> list[bool | None]:
     texts = []
     for item in asked:
         document = body(item)
-        given = answer(settings, document, prompt_of(document), 2000)
+        given = answer(settings, document, ID, prompt_of(document), 2000)
         assert not given.truncated
         texts.append(given.text(0, len(given.words)))
     return [grade.correct for grade in grade_many(asked, texts, [False] * len(asked))]
@@ -46,9 +48,18 @@ def test_accuracy_is_the_share_that_was_asked_for() -> None:
 def test_an_answer_depends_on_its_request_alone() -> None:
     document = body(items()[0])
     prompt = prompt_of(document)
-    assert answer(SETTINGS, document, prompt, 500) == answer(SETTINGS, dict(document), prompt, 500)
-    other = [answer(SETTINGS, document | {"seed": seed}, prompt, 500) for seed in range(5)]
+    given = answer(SETTINGS, document, ID, prompt, 500)
+    assert given == answer(SETTINGS, dict(document), "another", prompt, 500)
+    other = [answer(SETTINGS, document | {"seed": seed}, ID, prompt, 500) for seed in range(5)]
     assert len({one.words for one in other}) > 1
+
+
+def test_without_a_seed_an_answer_goes_by_the_request_s_id() -> None:
+    document = body(items()[0])
+    del document["seed"]
+    given = [answer(SETTINGS, document, name, prompt_of(document), 500) for name in ("a", "b", "c", "d", "a")]
+    assert given[0] == given[-1]
+    assert len({one.words for one in given}) > 1
 
 
 def test_lengths_are_what_the_request_demands() -> None:
@@ -56,7 +67,7 @@ def test_lengths_are_what_the_request_demands() -> None:
     prompt = prompt_of(document)
 
     def given(max_tokens: int, **others: Any) -> tuple[int, bool]:
-        one = answer(SETTINGS, document | others, prompt, max_tokens)
+        one = answer(SETTINGS, document | others, ID, prompt, max_tokens)
         return len(one.words), one.truncated
 
     assert given(5) == (5, True)
@@ -68,8 +79,8 @@ def test_lengths_are_what_the_request_demands() -> None:
 def test_only_a_reasoning_model_thinks_and_it_answers_in_the_open() -> None:
     document = body(items()[0])
     prompt = prompt_of(document)
-    assert answer(SETTINGS, document, prompt, 2000).reasoning == 0
-    thought = answer(replace(SETTINGS, reasoning=True), document, prompt, 5000)
+    assert answer(SETTINGS, document, ID, prompt, 2000).reasoning == 0
+    thought = answer(replace(SETTINGS, reasoning=True), document, ID, prompt, 5000)
     assert 0 < thought.reasoning < len(thought.words)
     assert "answer" in thought.text(thought.reasoning, len(thought.words))
     assert "answer" not in thought.text(0, thought.reasoning)

@@ -30,8 +30,6 @@ def rendered(**changes: Any) -> Request:
 
 def test_the_body_says_everything_that_the_server_could_otherwise_choose() -> None:
     body = orjson.loads(rendered().body)
-    seed = body.pop("seed")
-    assert 0 <= seed < 2**31
     assert body == {
         "model": "m",
         "messages": [{"role": "user", "content": "2 + 2 = “vier”?"}],
@@ -63,12 +61,21 @@ def test_extra_is_merged_last() -> None:
     assert body["max_tokens"] == 5
 
 
-def test_each_item_and_repeat_has_a_seed_of_its_own_that_no_order_changes() -> None:
+def test_asked_for_each_item_and_repeat_has_a_seed_of_its_own_that_no_order_changes() -> None:
+    def seeded(**changes: Any) -> int:
+        sampling = SamplingConfig(temperature=0.6, seeded=True)
+        return int(orjson.loads(rendered(sampling=sampling, **changes).body)["seed"])
+
     other = Item("q2", ITEM.messages, "4", "math")
-    seeds = {orjson.loads(r.body)["seed"] for r in (rendered(), rendered(repeat=1), rendered(item=other))}
-    assert len(seeds) == 3
-    assert rendered().body == rendered().body
-    assert rendered(seed=8).body != rendered().body
+    seeds = {seeded(), seeded(repeat=1), seeded(item=other), seeded(seed=8)}
+    assert len(seeds) == 4
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert seeded() == seeded()
+
+
+def test_no_request_carries_a_seed_that_nobody_asked_for() -> None:
+    assert "seed" not in orjson.loads(rendered().body)
+    assert rendered(seed=8).body == rendered().body
 
 
 def test_the_prompt_hash_is_of_the_messages_alone_in_canonical_json() -> None:

@@ -13,7 +13,7 @@ from orchestrator.engines.adapter import Adapter, CacheReset, Launch
 from orchestrator.engines.simulated.settings import Place, flags
 from orchestrator.engines.vllm import cache_was_reset
 
-VERSION = "1"  # raise it when the same flags give other times or other answers
+VERSION = "2"  # raise it when the same flags give other times or other answers
 
 # Isolated from site-packages, which it does not need and whose search would be most of its start.
 _MAIN = (

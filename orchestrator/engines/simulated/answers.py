@@ -66,9 +66,10 @@ def prompt_blocks(prompt: str) -> list[int]:
     return blocks
 
 
-def answer(settings: Settings, body: dict[str, Any], prompt: str, max_tokens: int) -> Answer:
-    """The answer to one request, at most ``max_tokens`` long; exactly so long with ``ignore_eos``."""
-    draw = random.Random(f"{body.get('seed', 0)}\0{prompt}")
+def answer(settings: Settings, body: dict[str, Any], request_id: str, prompt: str, max_tokens: int) -> Answer:
+    """The answer to one request, at most ``max_tokens`` long; exactly so long with ``ignore_eos``. It follows
+    from the prompt and the request's seed, or its id where it has none."""
+    draw = random.Random(f"{body.get('seed', request_id)}\0{prompt}")
     right = draw.random() < settings.accuracy
     mean = settings.mean_output_tokens or (MEAN_REASONING_TOKENS if settings.reasoning else MEAN_TOKENS)
     length = round(math.exp(draw.gauss(math.log(mean) - SPREAD**2 / 2, SPREAD)))

@@ -220,7 +220,7 @@ class Handler:
         if not engine.batch.fits(tokens + asked):
             raise Refused(400, f"{tokens + asked} tokens do not fit into the KV cache")
         engine.count_request()
-        given = answer(settings, body, prompt, asked)
+        given = answer(settings, body, request_id, prompt, asked)
         blocks = prompt_blocks(prompt) if settings.enable_prefix_caching else ()
         options, streams = body.get("stream_options") or {}, bool(body.get("stream"))
         call = Call(
