@@ -46,6 +46,7 @@ class Switch:
     ``beside`` are the output tokens per second of one stream on the first engine, without and with the
     preparation of the next."""
 
+    to: str
     prepared: bool
     gap_s: float
     stop_s: float
@@ -61,14 +62,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", default="vllm")
     parser.add_argument("--times", type=int, default=3, help="switches of each kind")
+    parser.add_argument("--other", default="", help="an override that every second engine of a kind has")
     parser.add_argument("--logs", type=Path, help="where the engines' logs are kept")
     parser.add_argument("overrides", nargs="*", help="as of a sweep")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        spec = _spec(arguments.engine, arguments.overrides, (arguments.logs or Path(scratch)).absolute())
+        folder = (arguments.logs or Path(scratch)).absolute()
+        spec = _spec(arguments.engine, arguments.overrides, folder)
+        more = [arguments.other] if arguments.other else []
+        other = _spec(arguments.engine, [*arguments.overrides, *more], folder)
         where = f"{spec.gpus} GPUs" if spec.gpus else "CPU"
         print(f"{platform.platform()}, {len(os.sched_getaffinity(0))} cores, {where}: {spec.label}")
-        _table(list(_switches(spec, arguments.times)))
+        _table(list(_switches(spec, other, arguments.times)))
 
 
 def _spec(engine: str, overrides: list[str], folder: Path) -> WorkerSpec:
@@ -94,13 +99,15 @@ def _spec(engine: str, overrides: list[str], folder: Path) -> WorkerSpec:
     )
 
 
-def _switches(spec: WorkerSpec, times: int) -> Iterator[Switch]:
+def _switches(spec: WorkerSpec, other: WorkerSpec, times: int) -> Iterator[Switch]:
+    """One to ``other``, two to ``spec``, two to ``other`` and so on, by turns prepared and plain."""
     worker = EngineWorker()
     try:
         first = worker.start(replace(spec, deployment_id="engine-0"))
         print(f"first start {first.seconds:.1f} s (not counted: its caches may be cold)", flush=True)
         for number in range(2 * times):
-            following = replace(spec, deployment_id=f"engine-{number + 1}")
+            next_one = other if (number + 1) // 2 % 2 == 0 else spec
+            following = replace(next_one, deployment_id=f"engine-{number + 1}")
             done = _switch(worker, following, prepared=number % 2 == 0)
             print(done, flush=True)
             yield done
@@ -131,6 +138,7 @@ def _switch(worker: EngineWorker, following: WorkerSpec, *, prepared: bool) -> S
     healthy, cpu_s = time.perf_counter(), _cpu_s() - cpu_s
     first_token, _ = _stream(worker.endpoint())
     return Switch(
+        to=following.label,
         prepared=started.prepared,
         gap_s=first_token - last_token,
         stop_s=ended - last_token,

@@ -100,7 +100,9 @@ class Grade:
 class Sample:
     """The engine's and the GPUs' counters at one moment; None where the source does not have the counter.
 
-    Gauges in [0, 1]: ``kv_usage``. Counters are cumulative since the engine's start. GPU tuples have one
+    Gauges in [0, 1]: ``kv_usage``. Counters are cumulative since the engine's start. ``engine_cpus`` are
+    the CPUs that the engine's processes used since the sample before, ``engine_cpu_busiest`` those of the one
+    that used most. GPU tuples have one
     entry per GPU of the deployment: utilisation in [0, 1], memory in bytes, power in W, energy in J since
     the driver was loaded.
     """
@@ -117,6 +119,8 @@ class Sample:
     spec_accepted_total: float | None = None
     prompt_tokens_total: float | None = None
     generation_tokens_total: float | None = None
+    engine_cpus: float | None = None
+    engine_cpu_busiest: float | None = None
     gpu_util: tuple[float, ...] | None = None
     gpu_memory_bytes: tuple[int, ...] | None = None
     gpu_power_w: tuple[float, ...] | None = None

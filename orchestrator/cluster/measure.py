@@ -71,6 +71,7 @@ class Site:
     gpu_count: int  # reserved; 0 on a CPU
     gpus: Gpus | None
     gpu_use: tuple[GpuUse, GpuUse] | None
+    engine_pid: int | None  # the root of its processes, where all of them are on this node and measured
     provenance: Mapping[str, Any]
     report: Callable[[str, int, LoadProgress | None], None]  # phase, requests in all, how far
     cancelled: Callable[[], bool]
@@ -108,6 +109,7 @@ class _Measured:
     result: LoadResult
     samples: tuple[Sample, ...]
     dead: EngineError | None
+    cpu_seconds: Mapping[str, float]
 
 
 def measure(cell: Cell, site: Site, attempt: int) -> CellOutcome:
@@ -148,7 +150,7 @@ def _load(cell: Cell, site: Site) -> _Measured:
         assert_present(server.endpoint, site.metrics, site.lazy)
     metrics = site.metrics if alive else {}
     hz, gpu = config.load.telemetry_hz, site.gpus is not None
-    with Sampler(server.endpoint, metrics, hz, zero, gpu, site.lazy) as sampler:
+    with Sampler(server.endpoint, metrics, hz, zero, gpu, site.lazy, site.engine_pid) as sampler:
         result = _send(cell, site, "load", requests, schedule, zero, _tokens_per_s(warm.records))
         sampler.expected_tokens = tokens_seen(result.records)
     return _Measured(
@@ -162,6 +164,7 @@ def _load(cell: Cell, site: Site) -> _Measured:
         result=result,
         samples=tuple(sampler.samples),
         dead=_died(server) if any(r.outcome == "error" for r in result.records) else server.failure(),
+        cpu_seconds=sampler.cpu_seconds,
     )
 
 
@@ -332,6 +335,7 @@ def _commit(
         | {
             "client_processes": measured.result.processes,
             "client_cpu_s": measured.result.cpu_s,
+            "engine_cpu_s": dict(measured.cpu_seconds),
             "warmup_requests": len(measured.warmup),
             "warmup_window_s": None if warmed is None else [warmed.start_s, warmed.end_s],
             "warmup_max_tokens": min(cell.config.max_tokens, WARMUP_TOKENS),

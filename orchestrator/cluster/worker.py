@@ -66,6 +66,7 @@ class _Serving:
     lazy: frozenset[str] = frozenset()
     gpus: Gpus | None = None
     gpu_use: tuple[GpuUse, GpuUse] | None = None
+    pid: int | None = None
     started: Started = Started(0.0, False)
 
 
@@ -193,6 +194,7 @@ class EngineWorker:
             lazy=adapter.lazy,
             gpus=gpus,
             gpu_use=(before, gpus.use()) if gpus and before else None,
+            pid=None if config.engine.simulated else server.pid,
             started=Started(0.0, prepared),
         )
 
@@ -218,6 +220,7 @@ class EngineWorker:
             gpu_count=serving.spec.gpus,
             gpus=serving.gpus,
             gpu_use=serving.gpu_use,
+            engine_pid=serving.pid,
             provenance=serving.provenance,
             report=report,
             cancelled=self._is_cancelled,

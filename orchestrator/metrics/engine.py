@@ -20,9 +20,10 @@ def times_s(samples: Sequence[Sample], field: str) -> NDArray[np.float64]:
 
 
 def series(samples: Sequence[Sample], field: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Times and values of the samples that have this field, in order of time."""
+    """Times and values of the samples that have this field, in order of time; of several GPUs the mean."""
     get = attrgetter(field)
-    known = sorted((sample.t_s, get(sample)) for sample in samples if get(sample) is not None)
+    found = ((sample.t_s, get(sample)) for sample in samples)
+    known = sorted((t_s, float(np.mean(value))) for t_s, value in found if value is not None)
     pairs = np.array(known, np.float64).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
 
@@ -66,9 +67,10 @@ def batch_limit(samples: Sequence[Sample]) -> float | None:
 
 
 def engine_metrics(samples: Sequence[Sample], window: Window | None) -> dict[str, float | int | None]:
-    """kv_usage_*, running_mean, waiting_mean: over the window. prefix_hit_rate = Δhits / Δqueries, in tokens.
-    spec_acceptance_rate = Δaccepted / Δdrafted; spec_tokens_per_step = 1 + Δaccepted / Δdrafts. None where
-    the engine has no such counter or it did not move."""
+    """kv_usage_*, running_mean, waiting_mean, engine_cpu*_mean, gpu_util_mean: over the window.
+    prefix_hit_rate = Δhits / Δqueries, in tokens. spec_acceptance_rate = Δaccepted / Δdrafted;
+    spec_tokens_per_step = 1 + Δaccepted / Δdrafts. None where the engine has no such counter or it did not
+    move."""
 
     def delta(field: str) -> float | None:
         return counter_delta(samples, field, window)
@@ -80,6 +82,9 @@ def engine_metrics(samples: Sequence[Sample], window: Window | None) -> dict[str
         "kv_usage_max": gauge_max(samples, "kv_usage", window),
         "running_mean": gauge_mean(samples, "running", window),
         "waiting_mean": gauge_mean(samples, "waiting", window),
+        "engine_cpus_mean": gauge_mean(samples, "engine_cpus", window),
+        "engine_cpu_busiest_mean": gauge_mean(samples, "engine_cpu_busiest", window),
+        "gpu_util_mean": gauge_mean(samples, "gpu_util", window),
         "preemptions": None if preemptions is None else round(preemptions),
         "prefix_hit_rate": ratio(delta("prefix_hits_tokens_total"), delta("prefix_queries_tokens_total")),
         "spec_acceptance_rate": ratio(delta("spec_accepted_total"), delta("spec_drafted_total")),

@@ -65,12 +65,18 @@ def request_tokens(config: SweepConfig) -> int:
     return min(config.model.context, PROMPT_TOKENS + config.max_tokens)
 
 
+def least_tokens(config: SweepConfig) -> int:
+    """Tokens of KV cache without which there is no engine: one request's. vLLM does not start where one of
+    the whole context would not fit, however short those are that it will get."""
+    return config.model.context if config.engine.name == "vllm" else request_tokens(config)
+
+
 def fit(config: SweepConfig, hardware: HardwareConfig) -> Fit:
     """Chooses the tensor-parallel size, or says why none works.
 
     ``auto``: the smallest size within a node with room for the asked requests in flight; else the smallest
-    that holds the weights and one request, over several nodes of a cluster (``ray.address``) where no single
-    one does. On a CPU the size is 1 and only the weights are checked.
+    that holds the weights and what the engine needs at least, over several nodes of a cluster
+    (``ray.address``) where no single one does. On a CPU the size is 1 and only the weights are checked.
     """
     opts = list(config.opt.values())
     weights = weights_gib(config.model, opts)
@@ -90,21 +96,22 @@ def fit(config: SweepConfig, hardware: HardwareConfig) -> Fit:
             break  # what a node can hold is not spread over a network
         kv = (usable - OVERHEAD_GIB) * size - weights
         tokens = kv * GIB / (per_token * copies(config.model, size))
-        if tokens >= tokens_wanted(config):
+        if tokens >= max(tokens_wanted(config), least_tokens(config)):
             return Fit(size, weights, kv)
-        if tokens >= request_tokens(config) and fallback is None:
+        if tokens >= least_tokens(config) and fallback is None:
             fallback = Fit(size, weights, kv)
     if fallback is not None:
         return fallback
     size = sizes[-1]
-    kv_gib = request_tokens(config) * per_token * copies(config.model, size) / GIB
+    least = least_tokens(config)
+    kv_gib = least * per_token * copies(config.model, size) / GIB
     nodes = nodes_of(size, hardware)
     over = f", {nodes} nodes of {size // nodes}" if nodes > 1 else ""
     return Fit(
         size,
         weights,
         None,
-        f"does not fit: weights {weights:.1f} GiB + {request_tokens(config)} tokens of KV cache "
+        f"does not fit: weights {weights:.1f} GiB + {least} tokens of KV cache "
         f"{kv_gib:.1f} GiB + overhead {OVERHEAD_GIB * size:.1f} GiB "
         f"> {size} x {usable:.1f} GiB usable of {hardware.name}{over}",
     )

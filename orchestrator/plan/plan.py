@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +40,8 @@ _HOUSEKEEPING = (
     "hydra",
     "study",
 )
+
+_SAME = "the same measurement as"
 
 
 @dataclass(frozen=True)
@@ -224,12 +226,18 @@ def make_plan(jobs: Sequence[Job]) -> Plan:
     for job in jobs:
         one = _plan_job(job, hardware[repr(job.config.hardware)], study_dir)
         if one.planned.cell.cell_id in found:
-            same = found[one.planned.cell.cell_id].planned.cell.label
-            planned.append(PlannedCell(one.planned.cell, "skipped", f"the same measurement as: {same}"))
+            planned.append(PlannedCell(one.planned.cell, "skipped", _SAME))
             continue
         found[one.planned.cell.cell_id] = one
         planned.append(one.planned)
-    return Plan(first.study_name, study_dir, tuple(planned), _deployments(list(found.values())))
+    plan = Plan(first.study_name, study_dir, tuple(planned), _deployments(list(found.values())))
+    return replace(plan, cells=tuple(_naming_the_same(one, plan, found) for one in planned))
+
+
+def _naming_the_same(one: PlannedCell, plan: Plan, found: Mapping[str, _Found]) -> PlannedCell:
+    if one.reason != _SAME:
+        return one
+    return replace(one, reason=f"{_SAME} {plan.label(found[one.cell.cell_id].planned.cell)}")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping
 from contextlib import closing
+from dataclasses import replace
 from difflib import get_close_matches
 from http.client import HTTPConnection, HTTPException
 from time import perf_counter, sleep
@@ -14,6 +15,7 @@ from urllib.parse import urlencode
 
 from orchestrator.errors import MeasurementError
 from orchestrator.records import Endpoint, Sample
+from orchestrator.telemetry.cpu import EngineCpus
 from orchestrator.telemetry.gpu import Gpus, open_gpus
 from orchestrator.telemetry.prometheus import metric_names, values
 
@@ -101,6 +103,7 @@ class Sampler:
     first increment, so until then they are 0. ``zero`` is the cell's start on `time.perf_counter`. A page
     that cannot be read leaves None in the engine's fields; the first one must be readable (MeasurementError).
 
+    ``pid`` is the root of the engine's processes, whose CPU time is sampled too; None: not.
     ``expected_tokens``: how many output tokens the clients have seen; set inside where it is known.
     """
 
@@ -114,6 +117,7 @@ class Sampler:
         zero: float,
         gpu: bool = False,
         lazy: Collection[str] = (),
+        pid: int | None = None,
     ) -> None:
         self.samples: list[Sample] = []
         self.failures = 0
@@ -122,6 +126,7 @@ class Sampler:
         self._period_s = 1.0 / hz
         self._zero = zero
         self._gpus = open_gpus() if gpu else None
+        self._cpus = None if pid is None else EngineCpus(pid)
         self._scraper = Scraper(endpoint) if names else None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
@@ -130,7 +135,7 @@ class Sampler:
         if self._scraper:
             lazy_names = [name for field, name in self._names.items() if field in self._lazy]
             self._scraper.narrow(self._names.values(), lazy_names)
-        self.samples.append(_sample(self._scraper, self._names, self._zero, self._gpus, self._lazy))
+        self.samples.append(self._sample())
         self._thread.start()
         return self
 
@@ -171,10 +176,22 @@ class Sampler:
 
     def _take(self) -> None:
         try:
-            self.samples.append(_sample(self._scraper, self._names, self._zero, self._gpus, self._lazy))
+            self.samples.append(self._sample())
         except MeasurementError:
             self.failures += 1
             self.samples.append(_sample(None, {}, self._zero, self._gpus))
+
+    def _sample(self) -> Sample:
+        sample = _sample(self._scraper, self._names, self._zero, self._gpus, self._lazy)
+        if self._cpus is None:
+            return sample
+        every, busiest = self._cpus.read()
+        return replace(sample, engine_cpus=every, engine_cpu_busiest=busiest)
+
+    @property
+    def cpu_seconds(self) -> dict[str, float]:
+        """What each of the engine's processes used, by its title; empty where they were not looked at."""
+        return dict(self._cpus.seconds) if self._cpus else {}
 
 
 def _sample(

@@ -45,7 +45,16 @@ BEFORE = Sample(
     spec_accepted_total=5.0,
     gpu_energy_j=(1000.0, 500.0),
 )
-DURING = Sample(5.0, kv_usage=0.6, running=2.0, waiting=0.0, gpu_energy_j=(1600.0, 800.0))
+DURING = Sample(
+    5.0,
+    kv_usage=0.6,
+    running=2.0,
+    waiting=0.0,
+    engine_cpus=1.5,
+    engine_cpu_busiest=0.9,
+    gpu_util=(0.5, 0.7),
+    gpu_energy_j=(1600.0, 800.0),
+)
 AFTER = Sample(
     11.0,
     kv_usage=0.0,
@@ -107,6 +116,7 @@ EXPECTED: dict[str, float | int | None] = {
     "kv_usage_mean": 0.35, "kv_usage_max": 0.6,
     # 1/3 at 0, 2 at 5, 1/3 at 10
     "running_mean": 7 / 6, "waiting_mean": 0.0,
+    "engine_cpus_mean": 1.5, "engine_cpu_busiest_mean": 0.9, "gpu_util_mean": 0.6,
     "preemptions": 2, "prefix_hit_rate": 0.25, "spec_acceptance_rate": 0.5, "spec_tokens_per_step": 2.5,
     # 100 J/s and 50 J/s throughout, for 10 s
     "energy_j": 1500.0, "joule_per_output_token": 150.0,

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.config import HardwareConfig, LoadConfig, ModelConfig, OptConfig, RayConfig, SweepConfig
+from orchestrator.config import (
+    EngineConfig,
+    HardwareConfig,
+    LoadConfig,
+    ModelConfig,
+    OptConfig,
+    RayConfig,
+    SweepConfig,
+)
 from orchestrator.plan.fit import GIB, copies, fit, kv_bytes_per_token, nodes_of, weights_gib
 
 H200 = HardwareConfig(name="h200", kind="gpu", memory_gib=143771 / 1024, bandwidth_gb_s=4800)
@@ -130,3 +138,14 @@ def test_smaller_weights_never_need_more_gpus(weight_bytes: float) -> None:
     full = fit(job(R1_70B), H200)
     small = fit(job(R1_70B, opt={"q": OptConfig(weight_bytes=weight_bytes)}), H200)
     assert small.tensor_parallel_size <= full.tensor_parallel_size
+
+
+def test_vllm_needs_room_for_its_whole_context_and_other_engines_for_one_request() -> None:
+    """70.6 GB in fp8 leave some 10,000 tokens of KV cache on an H100."""
+    asked = job(R1_70B, opt=FP8, tensor_parallel_size=1, load=LoadConfig(kind="closed", concurrency=8))
+    assert fit(replace(asked, engine=EngineConfig(name="sglang")), H100).reason is None
+    refused = fit(replace(asked, engine=EngineConfig(name="vllm")), H100)
+    assert refused.reason is not None
+    assert "34816 tokens of KV cache" in refused.reason
+    short = replace(asked, engine=EngineConfig(name="vllm"), model=replace(R1_70B, context=4096))
+    assert fit(short, H100).reason is None

@@ -1,4 +1,4 @@
-"""The table of docs/h200.md, from what the sweeps stored:  python -m benchmarks.h200.table RESULTS"""
+"""The table of docs/h200.md, from what the sweeps stored:  python -m benchmarks.gpu.table RESULTS"""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from orchestrator.store.read import read_cells, read_telemetry
+from orchestrator.store.read import read_cells
 
 Row = Mapping[str, Any]
 
@@ -41,6 +39,7 @@ COLUMNS: Mapping[str, Callable[[Row], str]] = {
     "model": lambda row: row["model"],
     "engine": lambda row: f"{row['engine']} {row['engine_version']}",
     "opt": lambda row: "+".join(row["opt"]),
+    "TP": lambda row: "" if row["tensor_parallel_size"] in (None, 1) else f"{row['tensor_parallel_size']}",
     "dataset": lambda row: row["dataset"],
     "load": _load,
     "usage": lambda row: "" if row["usage"] == "continuous" else row["usage"],
@@ -59,7 +58,9 @@ COLUMNS: Mapping[str, Callable[[Row], str]] = {
     "KV max": lambda row: _percent(row, "kv_usage_max"),
     "hits": lambda row: _percent(row, "prefix_hit_rate"),
     "accepted": lambda row: _percent(row, "spec_acceptance_rate"),
-    "GPU busy": lambda row: _percent(row, "gpu_util"),
+    "GPU busy": lambda row: _percent(row, "gpu_util_mean"),
+    "busiest process": lambda row: _percent(row, "engine_cpu_busiest_mean"),
+    "engine's CPUs": lambda row: f"{row['engine_cpus_mean']:.1f}" if row["engine_cpus_mean"] else "",
     "J/token": lambda row: f"{row['joule_per_output_token']:.2f}" if row["joule_per_output_token"] else "",
     "accuracy": _accuracy,
     "clients": lambda row: str(json.loads(row["provenance"]).get("client_processes", "")),
@@ -81,22 +82,10 @@ def markdown(results: Path) -> str:
 
 
 def _rows(study_dir: Path) -> Sequence[Row]:
-    found = []
-    for row in read_cells(study_dir).to_pylist():
-        found.append(row | {"gpu_util": _gpu_util(study_dir, row["cell_id"])})
-    order = ("model", "engine", "dataset", "load", "concurrency", "opt")
-    return sorted(found, key=lambda row: [str(row[key] or "").rjust(8) for key in order])
-
-
-def _gpu_util(study_dir: Path, cell_id: str) -> float | None:
-    """Mean over the samples and GPUs of the share of time in which a kernel ran; None without a GPU."""
-    try:
-        samples = read_telemetry(study_dir, cell_id)["gpu_util"].to_pylist()
-    except FileNotFoundError:
-        return None
-    of_each = [sample if isinstance(sample, list) else [sample] for sample in samples]
-    values = [value for sample in of_each for value in sample if value is not None]
-    return float(np.mean(values)) if values else None
+    order = ("model", "engine", "dataset", "load", "concurrency", "opt", "tensor_parallel_size")
+    return sorted(
+        read_cells(study_dir).to_pylist(), key=lambda row: [str(row[key] or "").rjust(8) for key in order]
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long GPUs idled between two deployments of one sweep, from what it stored:
 
-python -m benchmarks.h200.switches RESULTS
+python -m benchmarks.gpu.switches RESULTS
 """
 
 from __future__ import annotations

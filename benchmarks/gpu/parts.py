@@ -1,0 +1,183 @@
+"""The parts of the measurements on GPUs: each an ordinary command, `orchestrator.sweep` or a benchmark."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+CONF = Path(__file__).with_name("conf")
+SWEEP = "orchestrator.sweep"
+
+RANDOM = (
+    *("weights=dummy", "dataset=random", "dataset.prompt_tokens=256", "max_tokens=512", "repeats=2"),
+    "model.context=8192",
+)
+SLO = ("slo.ttft_s=1", "slo.tpot_s=0.025")
+COMMON = ("tracker=none", "ray.dashboard=false", "timeout.engine_start_s=240", *SLO)
+ONE = "tensor_parallel_size=1"
+FIVE = "opt=none,fp8,kv-fp8,prefix-cache,spec-ngram"
+ALL_LOADS = "load=closed-64,closed-256,gamma-16"
+# What the host lacks: FlashInfer, and for SGLang its FA3 kernels; and NVLink multicast, which is left off.
+NO_MULTICAST = ("+engine.env.NCCL_NVLS_ENABLE=0", "+engine.env.TORCH_SYMM_MEM_DISABLE_MULTICAST=1")
+ON_HOST = {
+    "vllm": (
+        "+engine.env.VLLM_USE_FLASHINFER_SAMPLER=0",
+        "+engine.env.VLLM_ALLREDUCE_USE_SYMM_MEM=0",
+        *NO_MULTICAST,
+    ),
+    "sglang": (
+        "+engine.args.attention-backend=triton",
+        "+engine.args.sampling-backend=pytorch",
+        "+engine.args.cuda-graph-backend-prefill=disabled",
+        *NO_MULTICAST,
+    ),
+}
+SMALL = {"model": "smollm2-135m", "max_tokens": "16", "limit": "8", "dataset.prompt_tokens": "64"}
+SMALL_LOAD = {"gamma-16": "tiny-gamma", "closed": "closed"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Sweeps of one ``study`` share their cells: what one has measured the other takes as done. ``options``
+    come before the ``overrides`` on the command line of ``module``; OUT in them is the folder of all results.
+    ``estimated_s`` is on one GPU where ``gpus`` is 1, on a host with two where it is 2."""
+
+    what: str
+    engine: str
+    estimated_s: float
+    overrides: tuple[str, ...]
+    study: str = ""
+    gpus: int = 1
+    module: str = SWEEP
+    options: tuple[str, ...] = ()
+
+
+EFFICIENCY = ("--concurrency", "32,64,128", "--limit", "128", "--alone", "2")
+ONE_7B = (
+    *("model=r1-7b", "model.context=8192", "weights=dummy", "dataset=random", "dataset.prompt_tokens=256"),
+    *(ONE, "ray.dashboard=false", "timeout.engine_start_s=240"),
+)
+
+PARTS = {
+    "a": Part(
+        "r1-7b on vLLM, optimizations",
+        "vllm",
+        600,
+        (*RANDOM, ONE, "model=r1-7b", f"{FIVE},awq", ALL_LOADS),
+        study="r1-vllm",
+    ),
+    "b": Part(
+        "r1-7b on SGLang",
+        "sglang",
+        550,
+        (*RANDOM, ONE, "model=r1-7b", FIVE, ALL_LOADS),
+        study="r1-sglang",
+    ),
+    "c": Part(
+        "r1-32b on vLLM",
+        "vllm",
+        360,
+        (*RANDOM, ONE, "model=r1-32b", "opt=none,fp8", "load=closed-64,short-256"),
+        study="r1-vllm",
+    ),
+    "d": Part(
+        "SmolLM2 with its own weights and real questions",
+        "vllm",
+        110,
+        (
+            *("model=smollm2-135m", "dataset=gsm8k-file,arithmetic", "dataset.prompt=plain", ONE),
+            *("load=closed", "load.concurrency=16", "limit=256", "max_tokens=256"),
+        ),
+    ),
+    "f": Part(
+        "four API servers",
+        "vllm",
+        180,
+        (
+            *(*RANDOM, ONE, "model=r1-7b", "opt=none,fp8", "load=closed-256"),
+            *("+engine.args.api-server-count=4", "load.processes=4"),
+        ),
+    ),
+    "g": Part(
+        "what bounds 256 streams: usage on every chunk, top-p sampling",
+        "vllm",
+        150,
+        (
+            *(*RANDOM, ONE, "model=r1-7b", "opt=none", "load=closed-256"),
+            *("repeats=1", "load.usage=continuous,final", "sampling.top_p=0.95,1"),
+        ),
+    ),
+    "m": Part(
+        "tensor parallelism: 7B to 70B over the GPUs there are",
+        "vllm",
+        540,
+        (
+            *(*RANDOM, "model=r1-7b,r1-32b,r1-70b", "opt=none,fp8", "tensor_parallel_size=auto,1,2"),
+            "load=closed-64",
+        ),
+        study="r1-vllm",
+        gpus=2,
+    ),
+    "s": Part(
+        "switches between two 7B deployments, plain and prepared",
+        "vllm",
+        480,
+        (*ONE_7B, "max_tokens=512"),
+        module="benchmarks.start",
+        options=("--engine", "vllm", "--times", "5", "--logs", "OUT/s", "--other", "opt=fp8"),
+    ),
+    "x": Part(
+        "efficiency: a sweep, and an engine per cell",
+        "vllm",
+        310,
+        (*ONE_7B, "max_tokens=256"),
+        module="benchmarks.efficiency",
+        options=("--way", "sweep", "--way", "engine-per-cell", *EFFICIENCY, "--out", "OUT/x"),
+    ),
+    "y": Part(
+        "efficiency: vllm bench sweep serve",
+        "vllm",
+        300,
+        (*ONE_7B, "max_tokens=256"),
+        module="benchmarks.efficiency",
+        options=("--way", "vllm-bench-sweep", *EFFICIENCY, "--out", "OUT/y"),
+    ),
+}
+
+
+def study_of(name: str) -> str:
+    return PARTS[name].study or f"part-{name}"
+
+
+def command(name: str, out: Path, python: str, rehearse: bool, more: Sequence[str] = ()) -> list[str]:
+    """The part's command line; ``more`` are further overrides, which win."""
+    part = PARTS[name]
+    words = list(part.overrides)
+    if part.module == SWEEP:
+        words = [*COMMON, f"study_name={study_of(name)}", f"results_dir={out / 'results'}", *words]
+    if part.module != "benchmarks.start":
+        words.append(f"engine={part.engine}")
+    words += [f"engine.python={python}"] if python else []
+    words = _rehearsed(part, words) if rehearse else [*words, *ON_HOST[part.engine], "hardware=auto"]
+    options = [word.replace("OUT", str(out)) for word in part.options]
+    if rehearse:
+        options = [{"opt=fp8": "opt=prefix-cache", "32,64,128": "1,2,4"}.get(word, word) for word in options]
+    sweep = ["--config-dir", str(CONF), "-m"] if part.module == SWEEP else []
+    return [sys.executable, "-m", part.module, *options, *sweep, *words, *more]
+
+
+def _rehearsed(part: Part, words: Sequence[str]) -> list[str]:
+    """The same with a small model, few requests, and without what the CPU's engines lack."""
+    made = ["hardware=cpu"]
+    for key, value in (word.split("=", 1) for word in words if "api-server-count" not in word):
+        if key == "load":
+            named = [SMALL_LOAD.get(one, "tiny-4") for one in value.split(",")]
+            value = ",".join(dict.fromkeys(named))
+        if key == "tensor_parallel_size":
+            value = "1"
+        made.append(f"{key}={SMALL.get(key, value)}")
+    if "weights=dummy" in words:  # as the models that it stands in for
+        made += ["+model.reasoning_parser.vllm=deepseek_r1", "+model.reasoning_parser.sglang=deepseek-r1"]
+    return made

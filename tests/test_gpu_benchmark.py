@@ -1,0 +1,179 @@
+"""The parts of benchmarks/gpu: every cell of each can be planned, and what they come to is counted right."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.gpu import outcome, run, switches, table
+from benchmarks.gpu.parts import PARTS, SWEEP, command
+from benchmarks.gpu.watch import Engine, wrong
+from orchestrator.store.ledger import Reservation, record
+from orchestrator.store.read import read_cells
+from orchestrator.store.write import commit
+from tests.support import timelines
+from tests.support.cli import ROOT, environment
+
+
+def plan_of(name: str, tmp_path: Path, *more: str) -> dict[str, Any]:
+    questions = tmp_path / "gsm8k.jsonl"
+    questions.write_text('{"question": "1 + 1?", "answer": "#### 2"}\n')
+    done = subprocess.run(
+        command(name, tmp_path, "", False, (*more, "dry_run=json")),
+        cwd=ROOT,
+        env=environment() | {"GSM8K_FILE": str(questions)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    plan: dict[str, Any] = json.loads(done.stdout)
+    return plan
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, part in PARTS.items() if part.module == SWEEP and part.gpus == 1]
+)
+def test_no_cell_of_a_part_is_skipped_on_one_h200(name: str, tmp_path: Path) -> None:
+    plan = plan_of(name, tmp_path, "hardware=h200", "hardware.gpus_per_node=1")
+    assert {cell["status"] for cell in plan["cells"]} == {"planned"}
+    assert {deployment["gpus"] for deployment in plan["deployments"]} == {1}
+
+
+def test_on_two_h100s_each_model_is_planned_on_what_holds_it(tmp_path: Path) -> None:
+    plan = plan_of("m", tmp_path, "hardware=h100", "hardware.gpus_per_node=2")
+    sizes: dict[tuple[str, str], set[int]] = {}
+    for one in plan["deployments"]:
+        sizes.setdefault((one["model"], one["opt"][0]), set()).add(one["gpus"])
+    assert sizes == {
+        ("r1-7b", "none"): {1, 2},
+        ("r1-7b", "fp8"): {1, 2},
+        ("r1-32b", "none"): {1, 2},
+        ("r1-32b", "fp8"): {1, 2},
+        ("r1-70b", "none"): {2},
+        ("r1-70b", "fp8"): {2},
+    }
+    reasons = [cell["reason"] for cell in plan["cells"] if cell["status"] == "skipped"]
+    assert "the same measurement as model=r1-7b opt=none tensor_parallel_size=auto" in reasons
+    assert any("does not fit: weights 131.4 GiB" in reason for reason in reasons)
+    one_gpu = plan_of("a", tmp_path, "hardware=h100", "hardware.gpus_per_node=2")
+    shared = {one["cell_id"] for one in one_gpu["cells"]} & {one["cell_id"] for one in plan["cells"]}
+    assert len(shared) == 2  # what part a has measured of a 7B model on one GPU
+
+
+def test_without_results_there_is_no_table(tmp_path: Path) -> None:
+    assert table.markdown(tmp_path) == "no cell is stored\n"
+
+
+def test_the_table_tells_how_busy_gpus_and_engine_were(tmp_path: Path) -> None:
+    row = {"status": "done", "model": "m", "load": "closed", "concurrency": 1, "opt": ["none"]}
+    row |= {"attempts": 1, "flags": [], "gpus": 1, "provenance": "{}", "engine_args": "{}"}
+    row |= {"gpu_util_mean": 0.6, "engine_cpu_busiest_mean": 0.97, "engine_cpus_mean": 2.25}
+    commit(tmp_path / "study", "a", row, [], None, [])
+    assert "| 60 % | 97 % | 2.2 |" in table.markdown(tmp_path)
+
+
+def test_the_first_group_of_which_nothing_came_is_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = 'import os; print(os.environ["CUDA_VISIBLE_DEVICES"])'
+    programs = {"a": said, "b": f"{said}; raise SystemExit(1)", "c": "raise SystemExit(1)", "f": said}
+    monkeypatch.setattr(run, "command", lambda name, *_: [sys.executable, "-c", programs[name]])
+    groups = [["a", "b"], ["c"], ["f"]]
+    assert not run.run(groups, tmp_path, {"vllm": "", "sglang": ""}, True)
+    assert [(tmp_path / f"{name}.log").read_text() for name in "ab"] == ["0\n", "1\n"]
+    assert (tmp_path / "c.log").exists()
+    assert not (tmp_path / "f.log").exists()
+
+
+def engine(pid: int, *given: int) -> Engine:
+    return Engine(pid, worker=1, label=f"engine {pid}", given=frozenset(given))
+
+
+def test_two_engines_on_a_gpu_and_one_on_a_gpu_of_others_are_seen() -> None:
+    assert wrong({0: [engine(7, 0)], 1: [engine(8, 1)]}) == []
+    assert wrong({0: [engine(7, 0, 1)], 1: [engine(7, 0, 1)]}) == []
+    assert wrong({0: [engine(7, 0), engine(8, 0)]}) == ["GPU 0 is shared: engine 7, engine 8"]
+    assert wrong({0: [engine(7, 1)]}) == ["GPU 0 was not given to engine 7, which has [1]"]
+
+
+def measured(study: Path, deployment: str, gpus: int, *, start_s: float, cells_s: float, rate: float) -> None:
+    row: dict[str, Any] = {
+        "study": "s",
+        "status": "done",
+        "model": "m",
+        "opt": [deployment.split("-")[0]],
+        "load": "closed",
+        "concurrency": 8,
+        "attempts": 1,
+        "flags": [],
+        "gpus": gpus,
+        "tensor_parallel_size": gpus,
+        "provenance": "{}",
+        "engine_args": "{}",
+    }
+    row |= {"deployment_id": deployment, "deployment_start_s": start_s, "duration_s": cells_s}
+    row |= {"output_token_per_s": rate, "ttft_s_p50": 0.1, "tpot_s_p50": 0.01}
+    commit(study, deployment, row, [], None, [])
+
+
+def test_the_schedule_is_held_against_its_bound_and_each_size_against_one_gpu(tmp_path: Path) -> None:
+    """Two deployments of one GPU side by side (40 and 20 s), then one of two (30 s): 60 GPU-seconds and twice
+    30 over two GPUs are 60 s at least; it took 75."""
+    study = tmp_path / "s"
+    measured(study, "a-1", 1, start_s=30.0, cells_s=10.0, rate=100.0)
+    measured(study, "b-1", 1, start_s=15.0, cells_s=5.0, rate=10.0)
+    measured(study, "a-2", 2, start_s=25.0, cells_s=5.0, rate=150.0)
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    for at_s, took_s, gpus, served in ((0, 42, 1, "a-1"), (0, 21, 1, "b-1"), (43, 32, 2, "a-2")):
+        held = Reservation(noon + timedelta(seconds=at_s), took_s, gpus, 1.0, ("node",), (served,), False)
+        record(study, held)
+    found = outcome.outcome(study)
+    assert found is not None
+    assert (found.gpus, found.deployments, found.again) == (2, 3, 0)
+    assert (found.makespan_s, found.bound_s) == pytest.approx((75.0, 60.0))
+    shares = [share for _, share in outcome.scaling(read_cells(study).to_pylist())]
+    assert shares == pytest.approx([1.0, 0.75, 1.0])
+    assert "| s | 2 | 3 | 3 | 0 | 75 | 60 | 1.25 |" in outcome.markdown(tmp_path)
+
+
+def store(study: Path, opt: str, began: datetime, *, last_token_s: float, ready_s: float) -> None:
+    """One cell of deployment ``opt``, whose engine was ready ``ready_s`` before it began."""
+    ready = (began - timedelta(seconds=ready_s)).isoformat()
+    about = {"engine_ready_at": ready, "prepared": opt == "b", "warmup_window_s": [0.25, 1.0]}
+    row: dict[str, Any] = {
+        "study": "s",
+        "status": "done",
+        "model": "m",
+        "engine": "vllm",
+        "opt": [opt],
+        "attempts": 1,
+    }
+    row |= {"flags": [], "gpus": 1, "provenance": json.dumps(about), "engine_args": "{}"}
+    row |= {"deployment_id": opt, "started_at": began}
+    records = [timelines.record(0.0, [(last_token_s - number, 1, 0)]) for number in range(2)]
+    commit(study, f"{opt}-{began:%S}", row, records, None, [])
+
+
+def test_a_switch_is_what_lay_between_two_deployments(tmp_path: Path) -> None:
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    for opt, at_s, ready_s in (("a", 0, 0.0), ("a", 20, 20.0), ("b", 50, 0.5), ("c", 58, 0.5)):
+        store(tmp_path / "s", opt, noon + timedelta(seconds=at_s), last_token_s=5.0, ready_s=ready_s)
+    held = Reservation(noon, 70.0, 1.0, 1.0, ("node",), ("a", "b", "c"), False)
+    record(tmp_path / "s", held)
+    first, second = switches.switches(tmp_path / "s")
+    assert (first.before, first.after, first.prepared) == ("m vllm a", "m vllm b", True)
+    assert (first.ready_s, first.request_s) == pytest.approx((24.5, 25.25))
+    assert (second.ready_s, second.request_s) == pytest.approx((2.5, 3.25))
+    assert not second.prepared
+    assert switches.markdown(tmp_path).splitlines()[2] == "| s | m vllm a | m vllm b | yes | 24.5 | 25.2 |"
+
+    record(tmp_path / "s", replace(held, deployments=("b",)))  # a second engine helped the second one
+    assert not list(switches.switches(tmp_path / "s"))
