@@ -7,7 +7,7 @@ side, each with a GPU of its own. What a sweep measures goes to ``OUT/results``,
 ``OUT/PART.log``, and both, packed and cut into pieces, to ``OUT/PART.tar.xz.0`` and on. ``OUT/table.md`` is
 written anew after every part: the cells, the switches between deployments, how a sweep's schedule came out.
 
-Beside all of it a watcher (`watch.py`) looks who is on which GPU, and during part a kills a worker.
+Beside all of it a watcher (`watch.py`) looks who is on which GPU, and during part m kills a worker.
 ``--rehearse`` runs the same on this machine's CPU with a small model and a few short requests.
 
 Time on such a machine is dear: a simulated cell goes first, and a group of which nothing came is the last.
@@ -31,7 +31,7 @@ from orchestrator.store.read import read_cells
 
 ROOT = Path(__file__).parents[2]
 PIECE_BYTES = 15_000_000
-KILLED_IN = "a"
+KILLED_IN = "m"
 
 
 def pack(name: str, out: Path) -> None:

@@ -27,7 +27,7 @@ from orchestrator.load.clients import Clients
 from orchestrator.load.driver import LoadProgress
 from orchestrator.records import Endpoint
 from orchestrator.store.write import prepare as prepare_storing
-from orchestrator.telemetry.gpu import Gpus, GpuUse, open_gpus
+from orchestrator.telemetry.gpu import Gpus, GpuUse, once_idle, open_gpus
 from orchestrator.telemetry.host import host_provenance
 
 
@@ -43,6 +43,7 @@ class WorkerProgress:
 
 
 CPUS_PER_SLOT = 4  # an engine's two busy processes, the client, and the imports of the next engine
+GPU_IDLE_S = 20.0  # what a killed worker's engine needs at most; others' GPUs do not get idle by waiting
 IDLE = WorkerProgress("idle", None, 0, 0, 0)
 
 
@@ -174,7 +175,7 @@ class EngineWorker:
             provenance = _provenance(adapter, engine.server.launch) | {"followers": engine.provenance}
             return _Serving(spec, engine, metrics_of(adapter, launch.args), provenance, lazy=adapter.lazy)
         gpus = open_gpus() if spec.gpus and not config.engine.simulated else None
-        before = gpus.use() if gpus else None
+        before = once_idle(gpus, GPU_IDLE_S, self._is_cancelled) if gpus else None
         server, prepared = self._life.enter_context(
             started(
                 adapter,

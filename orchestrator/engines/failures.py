@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 Cause = Literal[
-    "oom", "oom_serving", "unsupported", "bad_flag", "model_missing", "crash", "hang", "start_timeout"
+    "oom",
+    "oom_serving",
+    "gpu_busy",
+    "unsupported",
+    "bad_flag",
+    "model_missing",
+    "crash",
+    "hang",
+    "start_timeout",
 ]
 
 TRY: dict[Cause, str] = {
     "oom": "a larger tensor_parallel_size, a smaller model.context, or a quantized checkpoint",
     "oom_serving": "a smaller hardware.gpu_memory_utilization, engine.args.max-num-seqs or load",
+    "gpu_busy": "nvidia-smi tells who else is on the GPU",
     "unsupported": "another engine, another optimization, or a newer engine (engine.python)",
     "bad_flag": "correct engine.args; the engine's own --help lists what this version takes",
     "model_missing": "check model.hub_id, model.revision and model.path; gated models need HF_TOKEN",
@@ -23,13 +32,14 @@ TRY: dict[Cause, str] = {
 
 # The first that matches wins: an engine that runs out of memory also prints that its core died.
 _SIGNS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
+    ("gpu_busy", (r"Free memory on device .* is less than desired GPU memory utilization",)),
     (
         "oom",
         (
             r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory|\bMemoryError",
             r"failure .out of memory",
             r"No available memory for the cache|KV cache is needed, which is larger|Not enough memory",
-            r"less than desired GPU memory utilization|exceeds (?:the )?available.*memory",
+            r"exceeds (?:the )?available.*memory",
             r"Available memory .* less than requested memory|Cannot allocate memory",
             r"DefaultCPUAllocator: can't allocate memory",
         ),

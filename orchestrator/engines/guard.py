@@ -3,9 +3,10 @@ run as a file, isolated (``python -I -S``), so that it is up in some 20 ms:
 
     python -I -S guard.py LIFE_FD SHARED_FD GRACE_S COMMAND...
 
-``LIFE_FD`` is the read end of a pipe whose write end only the worker holds: when it closes, by intention or
-because the worker was killed, the engine gets SIGTERM, ``GRACE_S`` seconds, and SIGKILL, and so does every
-process below it. Orphans are adopted (child subreaper), so that a process that forked twice or started its
+``LIFE_FD`` is the read end of a pipe whose write end only the worker holds. When the worker writes to it, the
+engine gets SIGTERM, ``GRACE_S`` seconds, and SIGKILL, and so does every process below it; when it closes
+without that, because the worker was killed, the same within `ORPHANED_S`: whoever is next on the GPU waits.
+Orphans are adopted (child subreaper), so that a process that forked twice or started its
 own session is found as well. There are two guards, one below the other, so that each can clean up after the
 other should the kernel kill it. Exits with the engine's code, or 128 + signal.
 
@@ -27,6 +28,7 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 POLL_S = 0.1
+ORPHANED_S = 3.0  # enough for an engine that serves; one that is still starting heeds no SIGTERM
 SHARED = Path("/dev/shm")
 NOTE_EVERY_S = 5.0
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
@@ -79,8 +81,12 @@ def _guard(parent: int, life_fd: int, shared: Shared, grace_s: float, command: l
             os.read(wake_fd, 512)
         code = _reap(engine)
         shared.note()
+        if life_fd in ready:
+            stopping = True
+            if not os.read(life_fd, 1):
+                grace_s = min(grace_s, ORPHANED_S)
         # The parent's number is looked at too: a child that the worker forked may hold the pipe open.
-        stopping = stopping or life_fd in ready or os.getppid() != parent
+        stopping = stopping or os.getppid() != parent
 
     shared.note(at_once=True)
     if code is None:

@@ -163,6 +163,8 @@ class Server:
             return
         self._stopping.set()
         self._remember_tree()
+        with suppress(OSError):  # both guards may be gone
+            os.write(self._life_write_fd, b".")
         os.close(self._life_write_fd)
         try:
             self._guard.wait(self._stop_timeout_s + KILL_MARGIN_S)

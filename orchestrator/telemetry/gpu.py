@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -12,6 +13,7 @@ T = TypeVar("T")
 
 # A GPU that nobody uses still shows what the driver itself reserves, up to about 0.6 GiB.
 IDLE_MEMORY_BYTES = 1 << 30
+IDLE_POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,10 @@ class GpuUse:
 
     pids: frozenset[int]
     memory_bytes: tuple[int, ...]
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.pids) or any(used > IDLE_MEMORY_BYTES for used in self.memory_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +106,22 @@ def open_gpus(visible: str | None = None) -> Gpus | None:
     return Gpus(pynvml, handles) if handles else None
 
 
+def once_idle(gpus: Gpus, patience_s: float, cancelled: Callable[[], bool] = lambda: False) -> GpuUse:
+    """Who is on the GPUs when nobody is any more, or after ``patience_s``: the engine of a worker that was
+    killed takes some seconds to end, and the driver to take its memory back."""
+    deadline = time.monotonic() + patience_s
+    while (use := gpus.use()).busy and time.monotonic() < deadline and not cancelled():
+        time.sleep(IDLE_POLL_S)
+    return use
+
+
 def is_shared(before: GpuUse, ready: GpuUse, after: GpuUse) -> bool:
     """Whether somebody else used the GPUs: they were not idle ``before`` the engine started, or ``after`` a
     cell a process is on them that was not when the engine had become ``ready``.
 
     Compares NVML with itself, since in a container its process ids are not those seen inside.
     """
-    busy = bool(before.pids) or any(used > IDLE_MEMORY_BYTES for used in before.memory_bytes)
-    return busy or bool(after.pids - ready.pids)
+    return before.busy or bool(after.pids - ready.pids)
 
 
 def _handle(nvml: ModuleType, name: str) -> Any:

@@ -85,7 +85,7 @@ RuntimeError: Engine core initialization failed. See root cause above. Failed co
         (NO_KV_ROOM, "oom", "No available memory for the cache"),
         (TOO_MUCH_KV, "oom", "less than requested memory for kv"),
         (CONTEXT_TOO_LONG_FOR_KV, "oom", "larger than the available KV cache memory"),
-        (GPU_TAKEN, "oom", "less than desired GPU memory utilization"),
+        (GPU_TAKEN, "gpu_busy", "less than desired GPU memory utilization"),
         (CUDA_OOM, "oom", "CUDA out of memory"),
         (NCCL_OOM, "oom", "out of memory"),
         (NO_SUCH_MODEL, "model_missing", "org/absent"),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.engines import guard
 from orchestrator.engines import server as server_module
 from orchestrator.engines.adapter import Adapter, Launch
 from orchestrator.engines.http import ask
@@ -248,8 +249,8 @@ def test_nothing_is_left_when_a_guard_is_killed(
     with start(fake_adapter("daemon", pid_file), log, stop_s=1) as server:
         pids = tree(server.pid)
         assert int(pid_file.read_text()) in pids
-        for guard in pids[guards]:
-            os.kill(guard, signal.SIGKILL)
+        for number in pids[guards]:
+            os.kill(number, signal.SIGKILL)
         assert failure_within(server, 2) is not None
     assert not any(map(is_alive, pids))
 
@@ -260,7 +261,7 @@ from pathlib import Path
 from orchestrator.engines.server import running
 from tests.engines.fake import LAUNCH, fake_adapter, tree
 adapter = fake_adapter(sys.argv[1], Path(sys.argv[3]))
-with running(adapter, LAUNCH, Path(sys.argv[2]), start_timeout_s=10, stop_timeout_s=1) as server:
+with running(adapter, LAUNCH, Path(sys.argv[2]), start_timeout_s=10, stop_timeout_s=60) as server:
     print(*tree(server.pid), flush=True)
     time.sleep(300)
 """
@@ -268,9 +269,10 @@ with running(adapter, LAUNCH, Path(sys.argv[2]), start_timeout_s=10, stop_timeou
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("mode", ["daemon", "stubborn"])
-def test_nothing_is_left_when_the_parent_is_killed(
+def test_nothing_is_left_soon_after_the_parent_was_killed(
     log: Path, tmp_path: Path, mode: str, number: signal.Signals
 ) -> None:
+    """Whatever grace an engine has that is stopped: the next one waits for its GPU."""
     pid_file = tmp_path / "pid"
     parent = subprocess.Popen(
         [sys.executable, "-c", _PARENT, mode, str(log), str(pid_file)], stdout=subprocess.PIPE, text=True
@@ -281,7 +283,7 @@ def test_nothing_is_left_when_the_parent_is_killed(
     assert len(pids) == (4 if mode == "daemon" else 3)
     parent.send_signal(number)
     parent.wait()
-    assert all_gone(pids, within_s=4)
+    assert all_gone(pids, within_s=guard.ORPHANED_S + 3)
 
 
 def shared(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[Server]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.telemetry.gpu import GpuUse, is_shared, open_gpus
+from orchestrator.telemetry.gpu import GpuUse, is_shared, once_idle, open_gpus
 
 IDLE = GpuUse(frozenset(), (500 << 20,))
 
@@ -142,3 +142,22 @@ def _from_environment(monkeypatch: pytest.MonkeyPatch, visible: str | None) -> A
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     return open_gpus()
+
+
+def test_a_gpu_is_waited_for_until_the_last_ones_engine_is_gone(nvml: Any) -> None:
+    left = [[SimpleNamespace(pid=7)], [SimpleNamespace(pid=7)], [], []]
+    held = [60 << 30, 60 << 30, 60 << 30, 1 << 20]
+    nvml.nvmlDeviceGetComputeRunningProcesses = lambda gpu: left.pop(0)
+    nvml.nvmlDeviceGetMemoryInfo = lambda gpu: SimpleNamespace(used=held.pop(0))
+    gpus = open_gpus("0")
+    assert gpus is not None
+    assert once_idle(gpus, patience_s=5.0) == GpuUse(frozenset(), (1 << 20,))
+    assert not left
+    assert not held
+
+
+def test_a_gpu_that_others_keep_is_not_waited_for_longer_than_told(nvml: ModuleType) -> None:
+    gpus = open_gpus("0")
+    assert gpus is not None
+    assert once_idle(gpus, patience_s=0.15).busy
+    assert once_idle(gpus, patience_s=60.0, cancelled=lambda: True).busy
