@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu import outcome, run, switches, table
+from benchmarks.gpu import gantt, outcome, run, switches, table
 from benchmarks.gpu.parts import PARTS, SWEEP, command
 from benchmarks.gpu.watch import Engine, wrong
 from orchestrator.store.ledger import Reservation, record
@@ -20,6 +20,8 @@ from orchestrator.store.read import read_cells
 from orchestrator.store.write import commit
 from tests.support import timelines
 from tests.support.cli import ROOT, environment
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def plan_of(name: str, tmp_path: Path, *more: str) -> dict[str, Any]:
@@ -104,7 +106,10 @@ def test_two_engines_on_a_gpu_and_one_on_a_gpu_of_others_are_seen() -> None:
     assert wrong({0: [engine(7, 1)]}) == ["GPU 0 was not given to engine 7, which has [1]"]
 
 
-def measured(study: Path, deployment: str, gpus: int, *, start_s: float, cells_s: float, rate: float) -> None:
+def measured(
+    study: Path, deployment: str, gpus: int, *, start_s: float, cells_s: float, rate: float, at_s: float
+) -> None:
+    """One cell, which began ``at_s`` after noon."""
     row: dict[str, Any] = {
         "study": "s",
         "status": "done",
@@ -120,20 +125,25 @@ def measured(study: Path, deployment: str, gpus: int, *, start_s: float, cells_s
         "engine_args": "{}",
     }
     row |= {"deployment_id": deployment, "deployment_start_s": start_s, "duration_s": cells_s}
+    row |= {"started_at": NOON + timedelta(seconds=at_s)}
     row |= {"output_token_per_s": rate, "ttft_s_p50": 0.1, "tpot_s_p50": 0.01}
     commit(study, deployment, row, [], None, [])
 
 
 def test_the_schedule_is_held_against_its_bound_and_each_size_against_one_gpu(tmp_path: Path) -> None:
     """Two deployments of one GPU side by side (40 and 20 s), then one of two (30 s): 60 GPU-seconds and twice
-    30 over two GPUs are 60 s at least; it took 75."""
+    30 over two GPUs are 60 s at least; it took 75. Cut off before its last reservation was written, it took
+    until its last cell's end."""
     study = tmp_path / "s"
-    measured(study, "a-1", 1, start_s=30.0, cells_s=10.0, rate=100.0)
-    measured(study, "b-1", 1, start_s=15.0, cells_s=5.0, rate=10.0)
-    measured(study, "a-2", 2, start_s=25.0, cells_s=5.0, rate=150.0)
-    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    measured(study, "a-1", 1, start_s=30.0, cells_s=10.0, rate=100.0, at_s=31.0)
+    measured(study, "b-1", 1, start_s=15.0, cells_s=5.0, rate=10.0, at_s=15.0)
+    measured(study, "a-2", 2, start_s=25.0, cells_s=5.0, rate=150.0, at_s=68.5)
     for at_s, took_s, gpus, served in ((0, 42, 1, "a-1"), (0, 21, 1, "b-1"), (43, 32, 2, "a-2")):
-        held = Reservation(noon + timedelta(seconds=at_s), took_s, gpus, 1.0, ("node",), (served,), False)
+        if served == "a-2":
+            cut_off = outcome.outcome(study)
+            assert cut_off is not None
+            assert (cut_off.makespan_s, cut_off.bound_s) == pytest.approx((73.5, 60.0))
+        held = Reservation(NOON + timedelta(seconds=at_s), took_s, gpus, 1.0, ("node",), (served,), False)
         record(study, held)
     found = outcome.outcome(study)
     assert found is not None
@@ -142,6 +152,33 @@ def test_the_schedule_is_held_against_its_bound_and_each_size_against_one_gpu(tm
     shares = [share for _, share in outcome.scaling(read_cells(study).to_pylist())]
     assert shares == pytest.approx([1.0, 0.75, 1.0])
     assert "| s | 2 | 3 | 3 | 0 | 75 | 60 | 1.25 |" in outcome.markdown(tmp_path)
+
+
+def test_the_picture_has_what_an_engine_did_and_what_became_of_a_killed_one(tmp_path: Path) -> None:
+    on_0, again, on_1 = [7, "m 1", [0]], [9, "m 1", [0]], [8, "m 1 fp8", [1]]
+    lines: list[dict[str, Any]] = [
+        {"at": 1010.0, "on": {"0": [on_0], "1": [on_1]}},
+        {"at": 1020.0, "killed_worker_of": "m 1", "gpus": [0]},
+        {"at": 1035.0, "on": {"0": [on_0, again], "1": [on_1]}},
+        {"at": 1040.0, "on": {"1": [on_1]}},
+        {"at": 1070.0, "looks": 140},
+    ]
+    (tmp_path / "watch.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found, end_s = gantt.engines(tmp_path / "watch.jsonl")
+    assert [(one.pid, one.first_s, one.last_s, one.killed_s) for one in found] == [
+        (7, 1010.0, 1040.0, 1020.0),
+        (8, 1010.0, 1070.0, None),
+        (9, 1035.0, 1040.0, None),
+    ]
+    at = datetime.fromtimestamp(1050, UTC)
+    about = json.dumps({"engine_ready_at": at.isoformat()})
+    cell = {"started_at": at, "duration_s": 15.0, "deployment_start_s": 45.0, "provenance": about}
+    killed, served, second = (
+        gantt.bars(one, end_s, [cell] * (one.pid == 8), [1001.0, 1022.0]) for one in found
+    )
+    assert killed == [gantt.Bar(gantt.STARTING, 1001.0, 1020.0), gantt.Bar(gantt.LEFT, 1020.0, 1040.0)]
+    assert served == [gantt.Bar(gantt.STARTING, 1005.0, 1050.0), gantt.Bar(gantt.MEASURING, 1050.0, 1065.0)]
+    assert second == [gantt.Bar(gantt.FAILED, 1022.0, 1040.0)]
 
 
 def store(study: Path, opt: str, began: datetime, *, last_token_s: float, ready_s: float) -> None:
@@ -163,10 +200,9 @@ def store(study: Path, opt: str, began: datetime, *, last_token_s: float, ready_
 
 
 def test_a_switch_is_what_lay_between_two_deployments(tmp_path: Path) -> None:
-    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
     for opt, at_s, ready_s in (("a", 0, 0.0), ("a", 20, 20.0), ("b", 50, 0.5), ("c", 58, 0.5)):
-        store(tmp_path / "s", opt, noon + timedelta(seconds=at_s), last_token_s=5.0, ready_s=ready_s)
-    held = Reservation(noon, 70.0, 1.0, 1.0, ("node",), ("a", "b", "c"), False)
+        store(tmp_path / "s", opt, NOON + timedelta(seconds=at_s), last_token_s=5.0, ready_s=ready_s)
+    held = Reservation(NOON, 70.0, 1.0, 1.0, ("node",), ("a", "b", "c"), False)
     record(tmp_path / "s", held)
     first, second = switches.switches(tmp_path / "s")
     assert (first.before, first.after, first.prepared) == ("m vllm a", "m vllm b", True)

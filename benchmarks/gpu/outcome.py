@@ -22,7 +22,8 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Seconds. ``makespan_s`` from the first reservation to the end of the last; ``bound_s``: no schedule on
+    """Seconds. ``makespan_s`` from the first reservation to the end of the last, or of the last cell where
+    that is later: a sweep that was cut off did not write its last reservations. ``bound_s``: no schedule on
     ``gpus`` that gives each deployment one engine is shorter than its GPU-seconds over the GPUs, or than its
     longest deployment, each taken as one start and its cells as they were measured. ``again`` are cells that
     took more than one attempt."""
@@ -53,14 +54,15 @@ def outcome(study_dir: Path) -> Outcome | None:
     there = most_held(held)
     area_s = sum(gpus[key] * (chains[key] + starts[key]) for key in chains) / there
     began = min(one.started_at for one in held)
-    ended = max(one.started_at + timedelta(seconds=one.duration_s) for one in held)
+    ends = [one.started_at + timedelta(seconds=one.duration_s) for one in held]
+    ends += [row["started_at"] + timedelta(seconds=row["duration_s"]) for row in cells if row["started_at"]]
     return Outcome(
         study=study_dir.name,
         gpus=there,
         deployments=len(chains),
         cells=len(cells),
         again=sum(row["attempts"] > 1 for row in cells),
-        makespan_s=(ended - began).total_seconds(),
+        makespan_s=(max(ends) - began).total_seconds(),
         bound_s=max(area_s, *(chains[key] + starts[key] for key in chains)),
     )
 

@@ -51,12 +51,12 @@ def engine_of(pid: int) -> Engine | None:
             return Engine(os.getsid(pid), 0, " ".join(process.cmdline())[:80], _numbers(given))
         root = guards[-1]
         worker = root.parent()
-        return Engine(root.pid, worker.pid if worker else 0, _label(root.cmdline()), _numbers(given))
+        return Engine(root.pid, worker.pid if worker else 0, label_of(root.cmdline()), _numbers(given))
     except (psutil.Error, OSError):
         return None
 
 
-def _label(command: Sequence[str]) -> str:
+def label_of(command: Sequence[str]) -> str:
     """The model and what tells its engines apart, off the engine's command line."""
     flags = ("--served-model-name", "--tensor-parallel-size", "--quantization", "--kv-cache-dtype")
     values = [command[command.index(flag) + 1] for flag in flags if flag in command]
