@@ -335,6 +335,7 @@ def _commit(
         | {
             "client_processes": measured.result.processes,
             "client_cpu_s": measured.result.cpu_s,
+            "client_native": measured.result.native,
             "engine_cpu_s": dict(measured.cpu_seconds),
             "warmup_requests": len(measured.warmup),
             "warmup_window_s": None if warmed is None else [warmed.start_s, warmed.end_s],

@@ -7,6 +7,7 @@ Anything else is left to the parsers.
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Iterable, Sequence
 from itertools import chain, repeat
@@ -27,7 +28,17 @@ class Alike:
     has none; while thinking it goes up with every token.
     """
 
-    __slots__ = ("_before", "_form", "_middle", "_offsets", "_size", "reasoning", "thinking", "tokens")
+    __slots__ = (
+        "_before",
+        "_form",
+        "_middle",
+        "_native",
+        "_offsets",
+        "_size",
+        "reasoning",
+        "thinking",
+        "tokens",
+    )
 
     def __init__(
         self, before: bytes, after: Sequence[bytes], offsets: Sequence[int], *, thinking: bool, tokens: int
@@ -39,6 +50,12 @@ class Alike:
         self._offsets = offsets
         self._size = len(before) + sum(map(len, after))  # without the text and the numbers
         literal = [part.replace(b"%", b"%%") for part in (before, *after)]
+        # What `alike.c` is given: the same, laid out for it.
+        self._native = (
+            *(before, len(before), b"".join(after)),
+            *((ctypes.c_uint64 * len(after))(*map(len, after)), len(after)),
+            (ctypes.c_int64 * len(offsets))(*offsets),
+        )
         self._form = b"%%x\r\n%b%%b%b\r\n" % (literal[0], b"%d".join(literal[1:]))
         self.thinking = thinking
         self.reasoning: int | None = None
@@ -88,18 +105,31 @@ class Alike:
         except ValueError:
             return None
 
-    def read(self, wire: bytes, tokens: int) -> list[str] | None:
+    def read(self, wire: bytes, tokens: int, library: ctypes.CDLL | None = None) -> list[str] | None:
         """The texts of ``wire``, HTTP chunks of one event and one token each that follow token number
-        ``tokens``; None when it is anything else."""
+        ``tokens``; None when it is anything else. ``library``: what `native.library` gave."""
+        split = self._split(wire, tokens) if library is None else self._split_by(library, wire, tokens)
+        if split is None:
+            return None
+        count, texts = split
+        try:
+            said: list[str] = orjson.loads(b'["%b"]' % texts)
+        except orjson.JSONDecodeError:
+            return None
+        return said if len(said) == count else None
+
+    def _split(self, wire: bytes, tokens: int) -> tuple[int, bytes] | None:
+        """How many texts there are, and these as JSON has them with ``","`` between."""
         middle = self._middle
         texts = [piece[: piece.find(middle)] for piece in wire.split(self._before)[1:]]
         if not texts or self._written(texts, tokens) != wire:
             return None
-        try:
-            said: list[str] = orjson.loads(b'["%b"]' % b'","'.join(texts))
-        except orjson.JSONDecodeError:
-            return None
-        return said if len(said) == len(texts) else None
+        return len(texts), b'","'.join(texts)
+
+    def _split_by(self, library: ctypes.CDLL, wire: bytes, tokens: int) -> tuple[int, bytes] | None:
+        texts, size = ctypes.create_string_buffer(len(wire)), ctypes.c_uint64()
+        count = library.alike_read(wire, len(wire), *self._native, tokens, texts, ctypes.byref(size))
+        return (count, texts.raw[: size.value]) if count > 0 else None
 
     def _written(self, texts: Sequence[bytes], tokens: int) -> bytes:
         """The HTTP chunks that follow token number ``tokens``, with these texts."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import socket
 from collections import deque
@@ -35,9 +36,11 @@ class Client:
         spare: int,
         slice_s: float,
         on_finished: Callable[[Finished], None],
+        library: ctypes.CDLL | None = None,
     ) -> None:
         """``payloads``: request number → bytes on the wire. ``spare``: idle connections kept open.
-        ``slice_s``: how long it may read before the loop, and what is to be sent, has its turn."""
+        ``slice_s``: how long it may read before the loop, and what is to be sent, has its turn. ``library``:
+        what `native.library` gave."""
         self._loop = loop
         self._address = address
         self._payloads = payloads
@@ -46,7 +49,8 @@ class Client:
         self._idle_timeout_s = idle_timeout_s
         self._spare = spare
         self._on_finished = on_finished
-        self._sockets = Sockets(loop, slice_s)
+        self._sockets = Sockets(loop, slice_s, library)
+        self.native = library is not None
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()

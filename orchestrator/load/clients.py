@@ -47,6 +47,7 @@ class Child:
         self.ready = self.done = self._stopped = False
         self.progress = (0, 0, 0, 0, 0)
         self.cpu_s = 0.0
+        self.native = False
         self.peak_rss_bytes = 0
 
     def give(self, task: Task, fds: list[int]) -> None:
@@ -90,6 +91,7 @@ class Child:
             elif word == "done":
                 self.done = True
                 self.cpu_s, self.peak_rss_bytes = float(values[0]), int(values[1])
+                self.native = values[2] == "1"
 
     def _epitaph(self) -> str:
         status = self.process.wait()

@@ -62,13 +62,14 @@ class Connection:
     """One keep-alive connection with at most one call on it."""
 
     __slots__ = (
+        "_holder",
+        "_last_s",
         "_owner",
         "_sock",
         "_sockets",
         "_unsent",
         "call",
         "idle_since_s",
-        "last_s",
         "reader",
         "used",
     )
@@ -79,16 +80,24 @@ class Connection:
         self._sockets = sockets
         self._sock = sock
         self._unsent = b""
-        self.reader = ResponseReader()
+        sockets.add(sock, self)
+        self._holder = sockets.holder(sock)
+        self.reader = ResponseReader(self._holder)
         self.call: Call | None = None
         self.used = False
-        self.last_s: float | None = None  # the arrival of the last byte for this call
+        self._last_s: float | None = None
         self.idle_since_s = perf_counter()
-        sockets.add(sock, self)
+
+    @property
+    def last_s(self) -> float | None:
+        """The arrival of the last byte for this call; None before the first."""
+        if self._last_s is None or self._holder is None:
+            return self._last_s
+        return max(self._last_s, self._holder.last_s())
 
     def start(self, call: Call, data: bytes) -> None:
         self.call = call
-        self.last_s = None
+        self._last_s = None
         self.reader.begin(call.timeline)
         call.sent_s = perf_counter()
         self._unsent = data
@@ -113,7 +122,7 @@ class Connection:
         if self.call is None:
             self.close()  # nothing was asked
             return
-        self.last_s = t
+        self._last_s = t
         reader = self.reader
         try:
             reader.feed(t, data)
@@ -122,6 +131,12 @@ class Connection:
             return
         if reader.complete:
             self.end(t, None, None)
+
+    def full(self, t: float) -> None:
+        try:
+            self.reader.flush()
+        except ProtocolError as error:
+            self.end(t, "error", str(error))
 
     def lost(self, error: OSError | None) -> None:
         t = perf_counter()

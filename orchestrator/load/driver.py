@@ -80,13 +80,14 @@ class LoadProgress:
 class LoadResult:
     """``records`` in the order of the job's requests, one for each. ``started_s`` is the schedule's zero on
     the cell's clock. ``cpu_s`` and ``peak_rss_bytes`` are of the client processes, summed; the peak is since
-    they were started."""
+    they were started. ``native``: their inner loops were compiled (`native.library`)."""
 
     records: tuple[Record, ...]
     processes: int
     started_s: float
     cpu_s: float
     peak_rss_bytes: int
+    native: bool
 
 
 def choose_processes(
@@ -127,7 +128,7 @@ def run(
     elif len(job.schedule.times_s) != len(job.requests):
         raise ValueError(f"{len(job.schedule.times_s)} arrivals for {len(job.requests)} requests")
     if not job.requests:
-        return LoadResult((), 0, perf_counter() - job.zero, 0.0, 0)
+        return LoadResult((), 0, perf_counter() - job.zero, 0.0, 0, False)
     processes = choose_processes(
         job.expected_tokens_per_s, asked=job.processes, at_most=at_most, due_at_once=due_at_once
     )
@@ -143,6 +144,7 @@ def run(
         started_s=started - job.zero,
         cpu_s=sum(child.cpu_s for child in children),
         peak_rss_bytes=sum(child.peak_rss_bytes for child in children),
+        native=all(child.native for child in children),
     )
 
 

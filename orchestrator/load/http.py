@@ -9,6 +9,7 @@ from itertools import repeat
 import httptools
 
 from orchestrator.load.alike import Alike
+from orchestrator.load.receiver import Holder, Reads
 from orchestrator.load.sse import EventStream
 from orchestrator.load.timeline import Timeline
 from orchestrator.records import Endpoint, Request
@@ -46,7 +47,7 @@ class ResponseReader:
     event each, is taken past both of them when neither is in the middle of something. Both keep no state
     between chunks, so they need not see what was taken past them. Such reads are held back until there are
     some of them, as a run of events that are `Alike` costs less than each of them alone; `flush` waits for no
-    more.
+    more. Where there is a ``holder`` they are held there, and never come here before.
     """
 
     __slots__ = (
@@ -57,6 +58,8 @@ class ResponseReader:
         "_events",
         "_fast",
         "_held",
+        "_holder",
+        "_library",
         "_misses",
         "_parser",
         "_time_s",
@@ -71,7 +74,10 @@ class ResponseReader:
         "until_close",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, holder: Holder | None = None) -> None:
+        self._holder = holder
+        self._library = None if holder is None else holder.library
+        self._fast = False
         self._parser = httptools.HttpResponseParser(self)
         self._time_s = 0.0
         self.begin(Timeline())
@@ -80,7 +86,7 @@ class ResponseReader:
         """Expect the next response."""
         self._timeline = timeline
         self._events = EventStream()
-        self._fast = False
+        self._set_fast(False)
         self._held = bytearray()
         self._times = array("d")  # of the reads held,
         self._ends = array("L")  # and where each ends
@@ -98,7 +104,7 @@ class ResponseReader:
     def feed(self, t: float, data: bytes) -> None:
         """Take what arrived at ``t``. Raises ProtocolError."""
         self.started = True
-        if self._fast and data.endswith(_EVENT_END):
+        if self._fast and self._holder is None and data.endswith(_EVENT_END):
             # Copied one behind the other: as objects of their own they would lie all over the memory by the
             # time they are read.
             self._held += data
@@ -112,10 +118,10 @@ class ResponseReader:
 
     def flush(self) -> None:
         """Read what is held back. Raises ProtocolError."""
-        if not self._times:
+        reads = self._take_held() if self._holder is None else self._holder.take()
+        if reads is None:
             return
-        times, ends, wire = self._times, self._ends, bytes(self._held)
-        self._times, self._ends, self._held = array("d"), array("L"), bytearray()
+        times, ends, wire = reads
         taken = 0
         if len(times) >= _RUN_AT_LEAST and self._misses < _MISSES_AT_MOST:
             taken = self._take_alike(wire, times, ends)
@@ -123,6 +129,18 @@ class ResponseReader:
         for t, end in zip(times[taken:], ends[taken:], strict=True):
             self._read(t, wire[start:end])
             start = end
+
+    def _take_held(self) -> Reads | None:
+        if not self._times:
+            return None
+        reads = Reads(self._times, self._ends, bytes(self._held))
+        self._times, self._ends, self._held = array("d"), array("L"), bytearray()
+        return reads
+
+    def _set_fast(self, fast: bool) -> None:
+        if fast != self._fast and self._holder is not None:
+            self._holder.hold(fast)
+        self._fast = fast
 
     def _take_alike(self, wire: bytes, times: array[float], ends: array[int]) -> int:
         """Take the events that are alike, learning from the first what that means if need be. Returns how
@@ -145,7 +163,9 @@ class ResponseReader:
         alike, timeline = self._alike, self._timeline
         if alike is None:
             return False
-        texts = alike.read(wire[ends[first - 1] if first else 0 : ends[last - 1]], timeline.tokens)
+        texts = alike.read(
+            wire[ends[first - 1] if first else 0 : ends[last - 1]], timeline.tokens, self._library
+        )
         if texts is None:
             return False
         each = times[first:last]
@@ -165,7 +185,7 @@ class ResponseReader:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             raise ProtocolError(f"not an HTTP response ({error})") from None
-        self._fast = (
+        self._set_fast(
             self._at_boundary and self.is_stream and self._events.between_events and data.endswith(b"\n")
         )
 

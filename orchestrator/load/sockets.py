@@ -3,16 +3,23 @@
 The kernel stamps what arrives (SO_TIMESTAMPNS), so that a socket may be read later than that without the
 stamp being late. Where reads come often, the sockets are then looked at every 2 ms instead of at every
 arrival: waking up costs more than reading. A read that holds several segments has the stamp of the last.
+
+The reading itself is `receiver.c`'s, which tells only what somebody must see now; without it, and with the
+same results, it is done here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
 import select
 import socket
 import struct
 from time import perf_counter, perf_counter_ns, time_ns
 from typing import Protocol
+
+from orchestrator.load.receiver import ARRIVED, FULL, WRITABLE, Holder, Receiver
 
 _SO_TIMESTAMPNS, _ANCILLARY_SIZE = 35, 32
 _TIMESPEC = struct.Struct("qq")
@@ -30,6 +37,9 @@ class Peer(Protocol):
     def arrived(self, t: float, data: bytes) -> None:
         """``data`` arrived at ``t``, ``perf_counter`` seconds."""
 
+    def full(self, t: float) -> None:
+        """As many reads are held back as may be, the last of ``t``: they are to be taken."""
+
     def writable(self) -> None:
         """It takes bytes again, as asked for with `Sockets.watch_writable`."""
 
@@ -38,11 +48,15 @@ class Peer(Protocol):
 
 
 class Sockets:
-    def __init__(self, loop: asyncio.AbstractEventLoop, slice_s: float) -> None:
-        """``slice_s``: after so long the loop has its turn, which may have requests to send."""
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, slice_s: float, library: ctypes.CDLL | None = None
+    ) -> None:
+        """``slice_s``: after so long the loop has its turn, which may have requests to send. ``library``:
+        what `native.library` gave."""
         self._loop = loop
         self._slice_s = slice_s
         self._epoll = select.epoll()
+        self._receiver = None if library is None else Receiver(library, self._epoll.fileno())
         self._peers: dict[int, tuple[socket.socket, Peer]] = {}
         self._buffer = memoryview(bytearray(_READ_SIZE))
         self._clock = WallClock()
@@ -59,7 +73,13 @@ class Sockets:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         self._peers[sock.fileno()] = sock, peer
+        if self._receiver is not None:
+            self._receiver.add(sock.fileno())
         self._epoll.register(sock.fileno(), select.EPOLLIN)
+
+    def holder(self, sock: socket.socket) -> Holder | None:
+        """Where its reads are held back; None where whoever is told of them does that."""
+        return None if self._receiver is None else Holder(self._receiver, sock.fileno())
 
     def watch_writable(self, sock: socket.socket, watch: bool) -> None:
         self._epoll.modify(sock.fileno(), select.EPOLLIN | (select.EPOLLOUT if watch else 0))
@@ -75,11 +95,13 @@ class Sockets:
         self._closed = True
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
+        if self._receiver is not None:
+            self._receiver.close()
 
     def _look(self) -> None:
         if self._closed:
             return
-        more = self._read_some()
+        more = self._read_some() if self._receiver is None else self._hear(self._receiver)
         self._judge()
         if self.gathering:
             if more:
@@ -93,15 +115,44 @@ class Sockets:
         span_s = now - self._since_s
         if span_s < _JUDGE_S:
             return
-        busy = self._reads > _BUSY_PER_S * span_s and self._reads * _APART_S < len(self._seen) * span_s
-        self._since_s, self._reads = now, 0
-        self._seen.clear()
+        reads, seen = self._counted()
+        busy = reads > _BUSY_PER_S * span_s and reads * _APART_S < seen * span_s
+        self._since_s = now
         if (busy and self._stamped) != self.gathering:
             self.gathering = not self.gathering
             if self.gathering:
                 self._loop.remove_reader(self._epoll.fileno())
             else:
                 self._loop.add_reader(self._epoll.fileno(), self._look)
+
+    def _counted(self) -> tuple[int, int]:
+        """The reads, and the sockets they came from, since this was asked last."""
+        if self._receiver is None:
+            reads, seen = self._reads, len(self._seen)
+            self._reads = 0
+            self._seen.clear()
+        else:
+            reads, seen, _, _ = self._receiver.state()
+            self._receiver.count_anew()
+        return reads, seen
+
+    def _hear(self, receiver: Receiver) -> bool:
+        """`_read_some`, by the receiver."""
+        peers = self._peers
+        for t, offset, size, fd, kind, error in receiver.look(self._clock.offset_ns(), self._slice_s):
+            if fd not in peers:
+                continue  # closed by the one before it
+            peer = peers[fd][1]
+            if kind == ARRIVED:
+                peer.arrived(t, receiver.bytes_at(offset, size))
+            elif kind == FULL:
+                peer.full(t)
+            elif kind == WRITABLE:
+                peer.writable()
+            else:
+                peer.lost(OSError(error, os.strerror(error)) if error else None)
+        _, _, more, self._stamped = receiver.state()
+        return more
 
     def _read_some(self) -> bool:
         """Read what is ready, for a slice of time. Returns whether more may be ready."""

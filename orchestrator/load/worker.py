@@ -10,6 +10,7 @@ does not grow with the run.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import pickle
@@ -25,6 +26,7 @@ from typing import Any
 
 import uvloop
 
+from orchestrator.load import native
 from orchestrator.load.arrivals import Batch, Closed, Schedule
 from orchestrator.load.client import Client
 from orchestrator.load.connection import Finished
@@ -85,7 +87,12 @@ class Worker:
     """Sends one task's requests and spools what became of them."""
 
     def __init__(
-        self, task: Task, files: Files, loop: asyncio.AbstractEventLoop, address: tuple[str, int]
+        self,
+        task: Task,
+        files: Files,
+        loop: asyncio.AbstractEventLoop,
+        address: tuple[str, int],
+        library: ctypes.CDLL | None,
     ) -> None:
         self._task = task
         self._loop = loop
@@ -107,6 +114,7 @@ class Worker:
             spare=min(_SPARE_CONNECTIONS, self.connections) if open_loop else 0,
             slice_s=_OPEN_SLICE_S if open_loop else _SLICE_S,
             on_finished=self._on_finished,
+            library=library,
         )
         self._sender = _sender(task, files, loop, self.client)
 
@@ -122,7 +130,7 @@ class Worker:
         self._loop.remove_reader(0)  # what comes now is another task
         await self.client.close()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        _say(f"done {process_time() - self._cpu_s!r} {peak}")
+        _say(f"done {process_time() - self._cpu_s!r} {peak} {int(self.client.native)}")
 
     def _told(self) -> None:
         data = os.read(0, 65536)
@@ -217,10 +225,10 @@ async def _resolve(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> tuple
     return str(found[0][4][0]), endpoint.port
 
 
-async def _work(task: Task, files: Files) -> None:
+async def _work(task: Task, files: Files, library: ctypes.CDLL | None) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_fail)
-    await Worker(task, files, loop, await _resolve(loop, task.endpoint)).run()
+    await Worker(task, files, loop, await _resolve(loop, task.endpoint), library).run()
 
 
 def _fail(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -252,13 +260,14 @@ def main(parent: int) -> None:
     exact_timers()
     go_first()
     allow_many_sockets()
+    library = native.library()
     gc.collect()
     gc.freeze()
     gc.disable()  # a collection would hold up every stream
     wire = socket.socket(fileno=0)
     while (given := _next_task(wire)) is not None:
         task, files = given
-        uvloop.run(_work(task, files))
+        uvloop.run(_work(task, files, library))
         files.close()
         del task, given
         gc.collect()  # what this task has left: all before it is frozen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ctypes import CDLL
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.load import native
 from orchestrator.load.alike import Alike
 from orchestrator.load.http import ResponseReader
 from orchestrator.load.timeline import Stream, Timeline
@@ -33,6 +35,14 @@ def chunk(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+COMPILED = native.library()
+in_both = pytest.mark.parametrize("library", [None, COMPILED], ids=["python", "c"])
+
+
+def test_the_compiled_way_is_tested_here() -> None:
+    assert COMPILED is not None
+
+
 def form(payload: bytes) -> Alike:
     found = Alike.of(payload)
     assert found is not None
@@ -42,21 +52,42 @@ def form(payload: bytes) -> Alike:
 TEXT = st.text(st.sampled_from('ab "\\\n\té日🙂{}:,%'), max_size=4)
 
 
+@in_both
 @given(texts=st.lists(TEXT, min_size=1, max_size=20), tokens=st.integers(0, 2000))
-def test_texts_come_back_whatever_they_hold(texts: list[str], tokens: int) -> None:
+def test_texts_come_back_whatever_they_hold(library: CDLL | None, texts: list[str], tokens: int) -> None:
     wire = b"".join(chunk(event(text, number)) for number, text in enumerate(texts, tokens + 1))
-    assert form(event("x", 5)).read(wire, tokens) == texts
+    assert form(event("x", 5)).read(wire, tokens, library) == texts
 
 
+@settings(max_examples=500)
+@given(
+    texts=st.lists(TEXT, min_size=1, max_size=6),
+    tokens=st.integers(0, 2000),
+    data=st.data(),
+)
+def test_both_ways_agree_on_what_was_tampered_with(
+    texts: list[str], tokens: int, data: st.DataObject
+) -> None:
+    wire = bytearray(b"".join(chunk(event(text, n)) for n, text in enumerate(texts, tokens + 1)))
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(wire) - 1))
+        with_what = data.draw(st.sampled_from([b"", b"0", b"1", b'"', b"\r\n", b"\\", b'","', b"x" * 300]))
+        wire[at : at + data.draw(st.integers(0, 2))] = with_what
+    alike = form(event("x", 5))
+    assert alike.read(bytes(wire), tokens) == alike.read(bytes(wire), tokens, COMPILED)
+
+
+@in_both
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
-def test_while_thinking_the_reasoning_count_goes_up_too(field: str) -> None:
+def test_while_thinking_the_reasoning_count_goes_up_too(library: CDLL | None, field: str) -> None:
     alike = form(event("x", 5, field=field, thought=4))
     assert (alike.thinking, alike.reasoning, alike.tokens) == (True, 4, 5)
     wire = b"".join(chunk(event("y", n, field=field, thought=n - 1)) for n in range(98, 103))
-    assert alike.read(wire, 97) == ["y"] * 5
-    assert alike.read(wire.replace(b'"reasoning_tokens":99', b'"reasoning_tokens":98'), 97) is None
+    assert alike.read(wire, 97, library) == ["y"] * 5
+    assert alike.read(wire.replace(b'"reasoning_tokens":99', b'"reasoning_tokens":98'), 97, library) is None
 
 
+@in_both
 @pytest.mark.parametrize(
     "odd",
     [
@@ -74,15 +105,18 @@ def test_while_thinking_the_reasoning_count_goes_up_too(field: str) -> None:
         b"[DONE]",
     ],
 )
-def test_one_odd_event_and_nothing_is_taken(odd: bytes) -> None:
+def test_one_odd_event_and_nothing_is_taken(library: CDLL | None, odd: bytes) -> None:
     wire = chunk(event("a", 2)) + chunk(odd) + chunk(event("c", 4))
-    assert form(event("x", 1)).read(wire, 1) is None
+    assert form(event("x", 1)).read(wire, 1, library) is None
 
 
-def test_a_wrong_chunk_size_is_not_taken() -> None:
+@in_both
+def test_a_wrong_chunk_size_is_not_taken(library: CDLL | None) -> None:
     wire = chunk(event("a", 2))
-    assert form(event("x", 1)).read(b"f" + wire[1:], 1) is None
-    assert form(event("x", 1)).read(wire[:-1], 1) is None
+    assert form(event("x", 1)).read(b"f" + wire[1:], 1, library) is None
+    assert form(event("x", 1)).read(b"0" + wire, 1, library) is None
+    assert form(event("x", 1)).read(wire[:-1], 1, library) is None
+    assert form(event("x", 1)).read(b"", 1, library) is None
 
 
 @pytest.mark.parametrize(

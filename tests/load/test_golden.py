@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,15 +20,19 @@ from tests.support.scripted_server import WORDS, serve
 TOLERANCE_S, MEDIAN_TOLERANCE_S = 0.1, 0.005
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with serve() as port:
+@pytest.fixture(scope="module", params=["1", "0"], ids=["c", "python"])
+def port(request: pytest.FixtureRequest) -> Iterator[int]:
+    """With and without the compiled inner loops."""
+    with pytest.MonkeyPatch.context() as patch, serve() as port:
+        patch.setenv("ORCHESTRATOR_NATIVE", request.param)
         yield port
 
 
 def measured(port: int, script: Script, **changes: Any) -> tuple[Record, dict[str, float]]:
     load = job(port, [script], **changes)
-    record = run(load).records[0]
+    result = run(load)
+    assert result.native == (os.environ["ORCHESTRATOR_NATIVE"] == "1")
+    record = result.records[0]
     stamps = truth(port)["request-0"]
     sent = np.array(stamps["sent_s"]) - load.zero
     received = stamps["received_s"] - load.zero

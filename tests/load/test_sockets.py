@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from ctypes import CDLL
 from time import perf_counter
 
 import numpy as np
 import pytest
 
-from orchestrator.load import sockets
+from orchestrator.load import native, sockets
 from orchestrator.load.sockets import Sockets, WallClock
+
+in_both = pytest.mark.parametrize("library", [None, native.library()], ids=["python", "c"])
 
 
 class Ear:
@@ -27,6 +30,8 @@ class Ear:
 
     def arrived(self, t: float, data: bytes) -> None:
         self.heard.append((t, data))
+
+    def full(self, t: float) -> None: ...
 
     def writable(self) -> None: ...
 
@@ -57,9 +62,10 @@ def keep_the_loop_busy(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def test_a_read_is_stamped_with_its_arrival_not_with_its_reading() -> None:
+@in_both
+def test_a_read_is_stamped_with_its_arrival_not_with_its_reading(library: CDLL | None) -> None:
     async def one() -> None:
-        watched, ear = Sockets(asyncio.get_running_loop(), 0.0005), Ear()
+        watched, ear = Sockets(asyncio.get_running_loop(), 0.0005, library), Ear()
         ((ours, theirs),) = pairs(1)
         watched.add(ours, ear)
         await asyncio.sleep(0.05)  # the kernel begins to stamp a little after it is asked to
@@ -78,11 +84,14 @@ def test_a_read_is_stamped_with_its_arrival_not_with_its_reading() -> None:
     asyncio.run(one())
 
 
-def test_stamps_stay_exact_while_reads_are_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_both
+def test_stamps_stay_exact_while_reads_are_gathered(
+    monkeypatch: pytest.MonkeyPatch, library: CDLL | None
+) -> None:
     monkeypatch.setattr(sockets, "_BUSY_PER_S", 1000.0)  # so that a slow machine is busy too
 
     async def many() -> None:
-        watched, ears = Sockets(asyncio.get_running_loop(), 0.0005), [Ear() for _ in range(200)]
+        watched, ears = Sockets(asyncio.get_running_loop(), 0.0005, library), [Ear() for _ in range(200)]
         made = pairs(len(ears))
         for (ours, _), ear in zip(made, ears, strict=True):
             watched.add(ours, ear)
@@ -114,11 +123,14 @@ def test_stamps_stay_exact_while_reads_are_gathered(monkeypatch: pytest.MonkeyPa
     asyncio.run(many())
 
 
-def test_without_the_kernels_stamp_the_time_of_reading_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+@in_both
+def test_without_the_kernels_stamp_the_time_of_reading_counts(
+    monkeypatch: pytest.MonkeyPatch, library: CDLL | None
+) -> None:
     monkeypatch.setattr(sockets, "_SO_TIMESTAMPNS", socket.SO_KEEPALIVE)  # accepted, and no stamp
 
     async def one() -> None:
-        watched, ear = Sockets(asyncio.get_running_loop(), 0.0005), Ear()
+        watched, ear = Sockets(asyncio.get_running_loop(), 0.0005, library), Ear()
         ((ours, theirs),) = pairs(1)
         watched.add(ours, ear)
         theirs.send(b"x")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+import select
+import socket
 from bisect import bisect_right
+from ctypes import CDLL
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from time import perf_counter
 
 import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from orchestrator.load import native
 from orchestrator.load.http import ProtocolError, ResponseReader
+from orchestrator.load.receiver import ARRIVED, FULL, Holder, Receiver
 from orchestrator.load.sse import EventStream
 from orchestrator.load.timeline import Stream, Timeline
 
@@ -130,6 +136,90 @@ def check(wire: Wire, ends: list[int], by_byte: Stream) -> None:
         assert found.first_visible_s is None
     else:
         assert found.first_visible_s == bisect_right(ends, int(by_byte.first_visible_s))
+
+
+class Wired:
+    """A reader whose reads come over a socket, through the compiled receiver."""
+
+    def __init__(self, library: CDLL) -> None:
+        self._ours, self._theirs = socket.socketpair()
+        self._ours.setblocking(False)
+        self._epoll = select.epoll()
+        self._epoll.register(self._ours.fileno(), select.EPOLLIN)
+        self._receiver = Receiver(library, self._epoll.fileno())
+        self._receiver.add(self._ours.fileno())
+        self.holder = Holder(self._receiver, self._ours.fileno())
+        self.reader = ResponseReader(self.holder)
+
+    def feed(self, data: bytes) -> tuple[float, float]:
+        """When it was read, at the earliest and at the latest."""
+        self._theirs.sendall(data)
+        before = perf_counter()
+        for t, offset, size, fd, kind, _ in self._receiver.look(None, 1.0):
+            assert fd == self._ours.fileno()
+            if kind == ARRIVED:
+                self.reader.feed(t, self._receiver.bytes_at(offset, size))
+            else:
+                assert kind == FULL
+                self.reader.flush()
+        return before, perf_counter()
+
+    def close(self) -> None:
+        self.reader.close()
+        self._receiver.close()
+        for each in (self._epoll, self._ours, self._theirs):
+            each.close()
+
+
+@settings(max_examples=150, deadline=None)
+@given(wire=wires(), cuts=st.data())
+def test_held_back_by_the_compiled_receiver_it_is_the_same(wire: Wire, cuts: st.DataObject) -> None:
+    library = native.library()
+    assert library is not None
+    size = len(wire.data)
+    at_chunks = cuts.draw(st.sets(st.sampled_from(wire.chunk_ends)), "reads end at")
+    anywhere = cuts.draw(st.sets(st.integers(1, size - 1), max_size=6), "and at")
+    ends = sorted(at_chunks | anywhere | {size})
+    expected = read(wire, ends)
+    wired, timeline = Wired(library), Timeline()
+    try:
+        wired.reader.begin(timeline)
+        spans = [wired.feed(wire.data[start:end]) for start, end in pairwise([0, *ends])]
+        assert wired.reader.complete
+        assert timeline.error is None
+        found = timeline.stream()
+    finally:
+        wired.close()
+    assert found._replace(chunk_s=expected.chunk_s, first_visible_s=None) == expected._replace(
+        first_visible_s=None
+    )
+    for t, number in zip(found.chunk_s, expected.chunk_s, strict=True):
+        earliest, latest = spans[int(number)]
+        assert earliest <= t <= latest
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_long_stream_through_the_compiled_receiver_is_read_in_runs(at_once: int) -> None:
+    """Most reads never reach Python, and each token has its own read's time."""
+    library = native.library()
+    assert library is not None
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    form = '{"choices":[{"delta":{"content":"%s"}}],"usage":{"completion_tokens":%d}}'
+    events = [b"data: %b\n\n" % (form % (f"t{n} ", n)).encode() for n in range(1, 301)]
+    chunks = [b"%x\r\n%b\r\n" % (len(event), event) for event in events]
+    wired, timeline = Wired(library), Timeline()
+    wired.reader.begin(timeline)
+    wired.feed(head)
+    spans = [wired.feed(b"".join(chunks[n : n + at_once])) for n in range(0, 300, at_once)]
+    assert wired.holder.last_s() == pytest.approx(spans[-1][0], abs=0.01)
+    wired.reader.flush()
+    stream = timeline.stream()
+    wired.close()
+    assert list(stream.chunk_tokens) == [1] * 300
+    assert stream.response_text == "".join(f"t{n} " for n in range(1, 301))
+    for number, t in enumerate(stream.chunk_s):
+        earliest, latest = spans[number // at_once]
+        assert earliest <= t <= latest
 
 
 @settings(max_examples=400, deadline=None)
