@@ -12,7 +12,8 @@ other should the kernel kill it. Exits with the engine's code, or 128 + signal.
 
 A killed engine leaves its shared memory behind, files in /dev/shm with names drawn at random. Those that are
 new since the guard began and that a process below has open or mapped are noted every few seconds, in the
-memory file ``SHARED_FD``, which whoever cleans up last reads: they are removed once nobody uses them.
+memory file ``SHARED_FD``, which whoever cleans up last reads: they are removed once nobody uses them. And
+where the log, its standard output, has the engine's API key, that is covered.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import ctypes
 import os
 import select
 import signal
+import stat
 import sys
 import time
 from contextlib import suppress
@@ -52,6 +54,7 @@ def main(life_fd: int, shared_fd: int, grace_s: float, command: list[str]) -> in
             code = ended if ended >= 0 else 128 - ended
     _end_everything(inner)
     remove_unused(shared_fd)
+    cover_key()
     return code
 
 
@@ -133,6 +136,22 @@ def remove_unused(fd: int) -> None:
             (SHARED / name).unlink()
 
 
+def cover_key() -> None:
+    """Some engines log their arguments. The worker covers the key in place once they serve; where it was
+    killed before, nobody else is left to do it."""
+    key = os.environb.get(b"ENGINE_API_KEY")
+    if not key or not stat.S_ISREG(os.fstat(1).st_mode):
+        return
+    # Opened anew: standard output only appends.
+    with suppress(OSError), Path("/proc/self/fd/1").open("r+b") as log:
+        said = log.read()
+        at = said.find(key)
+        while at >= 0:
+            log.seek(at)
+            log.write(b"*" * len(key))
+            at = said.find(key, at + len(key))
+
+
 def _names() -> dict[str, int]:
     """The files directly in /dev/shm, with their inodes."""
     with suppress(OSError):
@@ -208,11 +227,11 @@ def _reap(engine: int) -> int | None:
 def _descendants(root: int) -> list[int]:
     """Every process below ``root``, from one pass over /proc. Zombies count until they are reaped."""
     children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, IndexError):
             # The command's name may hold blanks and parentheses: the fields begin after the last one.
-            parent = int(stat.read_bytes().rpartition(b")")[2].split()[1])
-            children.setdefault(parent, []).append(int(stat.parent.name))
+            parent = int(file.read_bytes().rpartition(b")")[2].split()[1])
+            children.setdefault(parent, []).append(int(file.parent.name))
     below: list[int] = []
     todo = [root]
     while todo:

@@ -24,7 +24,7 @@ def fake_adapter(mode: str, pid_file: Path | None = None) -> Adapter:
         vllm.ADAPTER,
         name="fake",
         command=command,
-        environment=lambda launch: {"FAKE_KEY": launch.api_key, "FAKE_SETTING": "1"},
+        environment=lambda launch: {"ENGINE_API_KEY": launch.api_key, "FAKE_SETTING": "1"},
     )
 
 

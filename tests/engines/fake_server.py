@@ -24,7 +24,7 @@ class Handler(BaseHTTPRequestHandler):
         if Handler.hung:
             time.sleep(60)
         guarded = self.path.startswith("/v1") and MODE != "keyless"
-        if guarded and self.headers.get("Authorization") != f"Bearer {os.environ.get('FAKE_KEY')}":
+        if guarded and self.headers.get("Authorization") != f"Bearer {os.environ.get('ENGINE_API_KEY')}":
             return self.answer(401, {"error": "Unauthorized"})
         if self.path == "/metrics":
             return self.answer(200, 'vllm:num_requests_running 0.0\nvllm:prompt_tokens_total{a="b"} 3\n')
@@ -97,7 +97,7 @@ def main() -> None:
     if MODE == "never":
         time.sleep(300)
     if MODE == "talkative":
-        print("arguments:", sys.argv, "key:", os.environ["FAKE_KEY"], "the end", flush=True)
+        print("arguments:", sys.argv, "key:", os.environ["ENGINE_API_KEY"], "the end", flush=True)
     print(
         "listening", {name: os.environ[name] for name in sorted(os.environ) if "KEY" not in name}, flush=True
     )

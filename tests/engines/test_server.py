@@ -88,7 +88,7 @@ def test_the_log_keeps_earlier_starts_and_opens_with_the_command(log: Path) -> N
         with start(fake_adapter("ok"), log):
             pass
     lines = log.read_text().splitlines()
-    assert [line.startswith("$ FAKE_KEY=") for line in lines] == [True, False, True, False]
+    assert [line.startswith("$ ENGINE_API_KEY=") for line in lines] == [True, False, True, False]
     assert lines[1].startswith("listening")
 
 
@@ -286,6 +286,24 @@ def test_nothing_is_left_soon_after_the_parent_was_killed(
     assert all_gone(pids, within_s=guard.ORPHANED_S + 3)
 
 
+def test_the_log_of_an_engine_whose_worker_was_killed_keeps_no_key(log: Path, tmp_path: Path) -> None:
+    """The worker covers it once the engine serves: here it never comes to that."""
+    code = f"Server._mask_key = lambda self: None\n{_PARENT}".replace(
+        "*tree(server.pid)", "server.launch.api_key"
+    )
+    code = "from orchestrator.engines.server import Server\n" + code
+    arguments = [sys.executable, "-c", code, "talkative", str(log), str(tmp_path / "pid")]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        key = parent.stdout.readline().strip()
+        assert key in log.read_text()
+        parent.kill()
+    deadline = time.monotonic() + guard.ORPHANED_S + 3
+    while key in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert f"key: {'*' * len(key)} the end" in log.read_text()
+
+
 def shared(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[Server]:
     """An engine that makes shared memory and never removes it; its names are in the file ``names``."""
     monkeypatch.setattr(server_module, "KILL_MARGIN_S", 1.0)
@@ -381,7 +399,7 @@ def test_the_engines_environment_is_clean() -> None:
         "VLLM_CACHE_ROOT": "/cache",
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": "/site",
-        "FAKE_KEY": launch.api_key,
+        "ENGINE_API_KEY": launch.api_key,
         "FAKE_SETTING": "1",
     }
 
@@ -389,7 +407,7 @@ def test_the_engines_environment_is_clean() -> None:
 def test_the_command_to_run_by_hand_names_secrets_without_telling_them() -> None:
     launch = replace(LAUNCH, port=81, api_key="s3cret", env={"HF_TOKEN": "hf_x", "SHOWN": "a b"})
     line = by_hand(fake_adapter("ok"), launch)
-    assert 'FAKE_KEY="$FAKE_KEY"' in line
+    assert 'ENGINE_API_KEY="$ENGINE_API_KEY"' in line
     assert 'HF_TOKEN="$HF_TOKEN"' in line
     assert "SHOWN='a b'" in line
     assert "s3cret" not in line
