@@ -129,7 +129,7 @@ class Alike:
     def _split_by(self, library: ctypes.CDLL, wire: bytes, tokens: int) -> tuple[int, bytes] | None:
         texts, size = ctypes.create_string_buffer(len(wire)), ctypes.c_uint64()
         count = library.alike_read(wire, len(wire), *self._native, tokens, texts, ctypes.byref(size))
-        return (count, texts.raw[: size.value]) if count > 0 else None
+        return (count, ctypes.string_at(texts, size.value)) if count > 0 else None
 
     def _written(self, texts: Sequence[bytes], tokens: int) -> bytes:
         """The HTTP chunks that follow token number ``tokens``, with these texts."""
