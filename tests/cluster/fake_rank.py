@@ -23,7 +23,6 @@ print(f"rank {given['node-rank']} meets at {master[0]} with {env}", flush=True)
 if given["node-rank"] == "0":
     with socket.create_server(master) as listening:
         joined, _ = listening.accept()
-    os.environ["FAKE_KEY"] = os.environ["ENGINE_API_KEY"]
     sys.argv = ["fake_server.py", given["port"], "ok"]
     runpy.run_path(str(Path(__file__).parents[1] / "engines" / "fake_server.py"), run_name="__main__")
 else:

@@ -14,7 +14,7 @@ from orchestrator.engines.external import connect, parse_base_url
 from orchestrator.errors import ConfigError
 from tests.engines.fake import SCRIPT
 
-KEY_ENV = "FAKE_KEY"
+KEY_ENV = "ENGINE_API_KEY"
 
 
 @contextmanager

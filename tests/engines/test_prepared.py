@@ -65,7 +65,7 @@ def test_a_standby_becomes_the_engine_in_the_process_it_has(log: Path) -> None:
         assert server.started_in_s < 10
     assert not any(map(is_alive, pids))
     lines = log.read_text().splitlines()
-    assert lines[0].startswith("$ FAKE_KEY=")
+    assert lines[0].startswith("$ ENGINE_API_KEY=")
     assert "standby" not in lines[0]
     assert server.launch.api_key not in log.read_text()
 
@@ -114,7 +114,7 @@ def test_one_that_has_died_is_replaced_by_a_plain_start(log: Path) -> None:
     lines = log.read_text().splitlines()
     (note,) = [number for number, line in enumerate(lines) if line.startswith("# the prepared start failed")]
     assert "ended while starting with code 137" in lines[note]
-    assert lines[note + 1].startswith("$ FAKE_KEY=")
+    assert lines[note + 1].startswith("$ ENGINE_API_KEY=")
 
 
 def test_one_that_dies_while_importing_is_not_ready(log: Path) -> None:
