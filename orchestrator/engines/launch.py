@@ -54,8 +54,8 @@ def build_launch(
         dtype=config.model.dtype,
         context=config.model.context,
         weights=config.weights,
-        # The engine's own seed stays 0, so that cells of any seed share an engine; where answers are to depend
-        # on it, the requests carry it (sampling.seeded).
+        # The engine's own seed stays 0, so that cells of any seed share an engine; where answers are to
+        # depend on it, the requests carry it (sampling.seeded).
         gpu_memory_utilization=config.hardware.gpu_memory_utilization,
         reasoning_parser=config.model.reasoning_parser.get(adapter.name),
         opts=tuple(config.opt),
