@@ -35,6 +35,7 @@ ON_HOST = {
     ),
 }
 SMALL = {"model": "smollm2-135m", "max_tokens": "16", "limit": "8", "dataset.prompt_tokens": "64"}
+SMALL_OPTIONS = {"opt=fp8": "opt=prefix-cache", "32,64,128": "1,2,4", "128": "6"}
 SMALL_LOAD = {"gamma-16": "tiny-gamma", "closed": "closed"}
 
 
@@ -163,7 +164,7 @@ def command(name: str, out: Path, python: str, rehearse: bool, more: Sequence[st
     words = _rehearsed(part, words) if rehearse else [*words, *ON_HOST[part.engine], "hardware=auto"]
     options = [word.replace("OUT", str(out)) for word in part.options]
     if rehearse:
-        options = [{"opt=fp8": "opt=prefix-cache", "32,64,128": "1,2,4"}.get(word, word) for word in options]
+        options = [SMALL_OPTIONS.get(word, word) for word in options]
     sweep = ["--config-dir", str(CONF), "-m"] if part.module == SWEEP else []
     return [sys.executable, "-m", part.module, *options, *sweep, *words, *more]
 
