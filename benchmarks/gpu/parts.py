@@ -95,20 +95,17 @@ PARTS = {
     "f": Part(
         "four API servers",
         "vllm",
-        180,
+        290,
         (
-            *(*RANDOM, ONE, "model=r1-7b", "opt=none,fp8", "load=closed-256"),
+            *(*RANDOM, ONE, "model=r1-7b", "opt=none,fp8,awq,kv-fp8", "load=closed-256"),
             *("+engine.args.api-server-count=4", "load.processes=4"),
         ),
     ),
     "g": Part(
-        "what bounds 256 streams: usage on every chunk, top-p sampling",
+        "what usage on every chunk costs at 256 streams",
         "vllm",
-        150,
-        (
-            *(*RANDOM, ONE, "model=r1-7b", "opt=none", "load=closed-256"),
-            *("repeats=1", "load.usage=continuous,final", "sampling.top_p=0.95,1"),
-        ),
+        120,
+        (*RANDOM, ONE, "model=r1-7b", "opt=none", "load=closed-256", "load.usage=continuous,final"),
     ),
     "m": Part(
         "tensor parallelism: 7B to 70B over the GPUs there are",
@@ -130,12 +127,12 @@ PARTS = {
         options=("--engine", "vllm", "--times", "5", "--logs", "OUT/s", "--other", "opt=fp8"),
     ),
     "x": Part(
-        "efficiency: a sweep, and an engine per cell",
+        "efficiency: an engine per cell, and a sweep",
         "vllm",
         310,
         (*ONE_7B, "max_tokens=256"),
         module="benchmarks.efficiency",
-        options=("--way", "sweep", "--way", "engine-per-cell", *EFFICIENCY, "--out", "OUT/x"),
+        options=("--way", "engine-per-cell", "--way", "sweep", *EFFICIENCY, "--out", "OUT/x"),
     ),
     "y": Part(
         "efficiency: vllm bench sweep serve",

@@ -7,7 +7,7 @@ side, each with a GPU of its own. What a sweep measures goes to ``OUT/results``,
 ``OUT/PART.log``, and both, packed and cut into pieces, to ``OUT/PART.tar.xz.0`` and on. ``OUT/table.md`` is
 written anew after every part: the cells, the switches between deployments, how a sweep's schedule came out.
 
-Beside all of it a watcher (`watch.py`) looks who is on which GPU, and during part m kills a worker.
+Beside all of it a watcher (`watch.py`) looks who is on which GPU, and kills a worker of the part ``--kill``.
 ``--rehearse`` runs the same on this machine's CPU with a small model and a few short requests.
 
 Time on such a machine is dear: a simulated cell goes first, and a group of which nothing came is the last.
@@ -31,7 +31,6 @@ from orchestrator.store.read import read_cells
 
 ROOT = Path(__file__).parents[2]
 PIECE_BYTES = 15_000_000
-KILLED_IN = "m"
 
 
 def pack(name: str, out: Path) -> None:
@@ -65,12 +64,13 @@ def run(
     pythons: Mapping[str, str],
     rehearse: bool,
     more: Sequence[str] = (),
+    killed_in: str = "",
 ) -> bool:
     """Runs the groups one after another, as long as each has a part that came to something; whether all
     parts had."""
     out.mkdir(parents=True, exist_ok=True)
     whole = True
-    with watching(out, [name for group in groups for name in group], rehearse):
+    with watching(out, killed_in, rehearse):
         for group in groups:
             came = _side_by_side(group, out, pythons, rehearse, more)
             results = out / "results"
@@ -114,12 +114,12 @@ def _side_by_side(
 
 
 @contextmanager
-def watching(out: Path, names: Sequence[str], rehearse: bool) -> Iterator[None]:
+def watching(out: Path, killed_in: str, rehearse: bool) -> Iterator[None]:
     """A watcher of the GPUs while the block lasts; none in a rehearsal, where there are none."""
     if rehearse:
         yield
         return
-    kill = ["--kill", str(out / "results" / study_of(KILLED_IN))] if KILLED_IN in names else []
+    kill = ["--kill", str(out / "results" / study_of(killed_in))] if killed_in else []
     words = [sys.executable, "-m", "benchmarks.gpu.watch", str(out / "watch.jsonl"), *kill]
     with subprocess.Popen(words, cwd=ROOT) as process:
         try:
@@ -135,6 +135,7 @@ def main() -> None:
     parser.add_argument("--vllm", default="", help="the interpreter that has vLLM")
     parser.add_argument("--sglang", default="", help="the interpreter that has SGLang")
     parser.add_argument("--gsm8k", type=Path, default=None, help="GSM8K's test questions, JSON lines")
+    parser.add_argument("--kill", default="", metavar="PART", help="the part in which a worker is killed")
     parser.add_argument("--rehearse", action="store_true")
     parser.add_argument("overrides", nargs="*", help="further overrides of every part")
     chosen = parser.parse_intermixed_args()
@@ -142,6 +143,8 @@ def main() -> None:
     names = [name for group in groups for name in group]
     if unknown := set(names) - PARTS.keys():
         parser.error(f"--parts: {', '.join(sorted(unknown))} is none of {', '.join(PARTS)}")
+    if chosen.kill and chosen.kill not in names:
+        parser.error(f"--kill: {chosen.kill} is none of --parts")
     if "d" in names:
         if chosen.gsm8k is None:
             parser.error("--gsm8k: part d needs it")
@@ -150,7 +153,7 @@ def main() -> None:
     if not preflight(out):
         raise SystemExit("the simulated cell failed: nothing was started on a GPU")
     pythons = {"vllm": chosen.vllm, "sglang": chosen.sglang}
-    if not run(groups, out, pythons, chosen.rehearse, chosen.overrides):
+    if not run(groups, out, pythons, chosen.rehearse, chosen.overrides, chosen.kill):
         raise SystemExit(1)
 
 
