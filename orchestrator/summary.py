@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.metrics.validity import TOLD
 from orchestrator.plan.plan import Plan, PlannedCell, overrides_of
 
 Row = Mapping[str, Any]
@@ -15,7 +16,7 @@ Row = Mapping[str, Any]
 
 def print_summary(plan: Plan, rows: Mapping[str, Row], console: Console) -> None:
     """Prints every cell of the plan with what is stored for it, simulated cells in a table of their own, then
-    the failures' reasons."""
+    the failures' reasons and what has to be told of the others."""
     shown = [planned for planned in plan.cells if planned.status != "skipped" or planned.cell.cell_id in rows]
     for simulated, title in ((False, ""), (True, ": SIMULATED, no measurement")):
         if cells := [planned for planned in shown if planned.cell.simulated == simulated]:
@@ -29,6 +30,10 @@ def print_summary(plan: Plan, rows: Mapping[str, Row], console: Console) -> None
             why = stored["reason"] or ", ".join(stored["flags"] or ())
             console.print(
                 f"{stored['status']}  {plan.label(planned.cell)}: {why}", markup=False, highlight=False
+            )
+        elif told := [TOLD[flag] for flag in stored["flags"] or () if flag in TOLD]:
+            console.print(
+                f"note  {plan.label(planned.cell)}: {'; '.join(told)}", markup=False, highlight=False
             )
     console.print(f"results: {plan.study_dir}", markup=False, highlight=False)
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu import gantt, outcome, run, switches, table
+from benchmarks.gpu import gantt, outcome, run, switches, table, timeline
 from benchmarks.gpu.parts import PARTS, SWEEP, command
 from benchmarks.gpu.watch import Engine, wrong
+from orchestrator.records import Sample
 from orchestrator.store.ledger import Reservation, record
 from orchestrator.store.read import read_cells
 from orchestrator.store.write import commit
@@ -179,6 +180,22 @@ def test_the_picture_has_what_an_engine_did_and_what_became_of_a_killed_one(tmp_
     assert killed == [gantt.Bar(gantt.STARTING, 1001.0, 1020.0), gantt.Bar(gantt.LEFT, 1020.0, 1040.0)]
     assert served == [gantt.Bar(gantt.STARTING, 1005.0, 1050.0), gantt.Bar(gantt.MEASURING, 1050.0, 1065.0)]
     assert second == [gantt.Bar(gantt.FAILED, 1022.0, 1040.0)]
+    lost = replace(found[1], last_s=1070.0, killed_s=1068.0)
+    assert gantt.bars(lost, end_s, [cell], [])[2:] == [
+        gantt.Bar(gantt.LOST, 1065.0, 1068.0),
+        gantt.Bar(gantt.LEFT, 1068.0, 1070.0),
+    ]
+
+
+def test_a_cell_s_telemetry_is_a_picture(tmp_path: Path) -> None:
+    row = {"status": "done", "gpus": 1, "attempts": 1, "flags": [], "provenance": "{}", "engine_args": "{}"}
+    samples = [
+        Sample(at, engine_cpu_busiest=0.9, gpu_util=(at / 2,), gpu_power_w=(300.0,)) for at in range(3)
+    ]
+    commit(tmp_path / "study", "a", row, [timelines.record(0.5, [(1.5, 1, 0)])], None, samples)
+    timeline.draw(tmp_path / "study", "a", tmp_path / "a.svg")
+    drawn = (tmp_path / "a.svg").read_text()
+    assert all(f">{words}<" in drawn for words in ("busy, %", "GPU power, W", "seconds"))
 
 
 def store(study: Path, opt: str, began: datetime, *, last_token_s: float, ready_s: float) -> None:

@@ -169,6 +169,14 @@ def test_a_mixed_study_is_two_tables_and_no_sweeper_sees_both(tmp_path: Path) ->
     assert ("222.0" in below, "111.0" in below) == (False, True)
 
 
+def test_what_has_to_be_told_of_a_cell_that_counts_is_told_at_the_end(tmp_path: Path) -> None:
+    plan = make_plan([stored(tmp_path, "engine=vllm", "hardware=h200", objective=222.0)])
+    (row,) = read_cells(plan.study_dir).to_pylist()
+    said = io.StringIO()
+    print_summary(plan, {row["cell_id"]: row | {"flags": ["gpu_starved"]}}, Console(file=said, width=200))
+    assert "the GPU idled while a process of the engine had a whole CPU" in said.getvalue()
+
+
 @pytest.mark.parametrize(("engine", "says"), [("simulated", False), ("vllm", True)])
 def test_no_row_can_be_stored_that_says_otherwise_than_its_engine(
     tmp_path: Path, engine: str, says: bool

@@ -27,11 +27,13 @@ from orchestrator.store.read import read_cells
 
 INK, FRAME = "#24292f", "#afb8c1"
 STARTING, MEASURING = "starting", "measuring"
+LOST = "a cell that its worker took along"
 LEFT, FAILED = "worker killed, its engine still on the GPU", "start failed"
 # The colour, and which part of a GPU's row is taken: of two engines on one GPU each gets a half.
 KINDS = {
     STARTING: ("#d8dee4", 0.0, 1.0),
     MEASURING: ("#54aeff", 0.0, 1.0),
+    LOST: ("#b6e3ff", 0.0, 1.0),
     LEFT: ("#ff8182", 0.0, 0.5),
     FAILED: ("#d4a72c", 0.5, 0.5),
 }
@@ -83,7 +85,11 @@ def bars(
         ready_s = datetime.fromisoformat(json.loads(own[0]["provenance"])["engine_ready_at"]).timestamp()
         begins = [row["started_at"].timestamp() for row in own]
         measuring = [Bar(MEASURING, at, at + row["duration_s"]) for at, row in zip(begins, own, strict=True)]
-        return [Bar(STARTING, ready_s - own[0]["deployment_start_s"], ready_s), *measuring]
+        starting = Bar(STARTING, ready_s - own[0]["deployment_start_s"], ready_s)
+        if engine.killed_s is None:
+            return [starting, *measuring]
+        ended = [Bar(LOST, measuring[-1].ends_s, engine.killed_s), Bar(LEFT, engine.killed_s, engine.last_s)]
+        return [starting, *measuring, *ended]
     began_s = max((at for at in held_s if at <= engine.first_s), default=engine.first_s)
     if engine.killed_s is not None:
         return [Bar(STARTING, began_s, engine.killed_s), Bar(LEFT, engine.killed_s, engine.last_s)]
@@ -149,11 +155,14 @@ def _engine(axis: Any, engine: Engine, listed: Sequence[Bar], zero_s: float, top
         left, width = bar.begins_s - zero_s, bar.ends_s - bar.begins_s
         where = {"align": "edge", "height": share * size, "edgecolor": "white", "linewidth": 0.6}
         axis.barh(high + offset * size, width, left=left, color=color, **where)
-    model, _, *quantized = engine.label.split()
+    model, *others = engine.label.split()
+    quantized = [word for word in others if not word.isdigit()]
     name = f"{model}\n{' '.join(quantized) or 'bf16'}"
     last = listed[-1]
     _, offset, share = KINDS[last.kind]
-    at_s = (listed[0].begins_s + (last.ends_s if last.kind == LEFT else listed[0].ends_s)) / 2
+    whole = len(listed) > 2  # it measured something: the name stands in its start
+    at_s = (listed[0].begins_s + (last.ends_s if last.kind == LEFT and not whole else listed[0].ends_s)) / 2
+    offset, share = (0.0, 1.0) if whole else (offset, share)
     beside = last.kind == FAILED
     style = {"ha": "left" if beside else "center", "va": "center", "fontsize": 8, "linespacing": 1.1}
     left = last.ends_s - zero_s + 5 if beside else at_s - zero_s

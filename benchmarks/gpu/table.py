@@ -59,6 +59,7 @@ COLUMNS: Mapping[str, Callable[[Row], str]] = {
     "hits": lambda row: _percent(row, "prefix_hit_rate"),
     "accepted": lambda row: _percent(row, "spec_acceptance_rate"),
     "GPU busy": lambda row: _percent(row, "gpu_util_mean"),
+    "GPU starved": lambda row: _percent(row, "gpu_starved_share"),
     "busiest process": lambda row: _percent(row, "engine_cpu_busiest_mean"),
     "engine's CPUs": lambda row: f"{row['engine_cpus_mean']:.1f}" if row["engine_cpus_mean"] else "",
     "J/token": lambda row: f"{row['joule_per_output_token']:.2f}" if row["joule_per_output_token"] else "",

@@ -12,6 +12,9 @@ from orchestrator.metrics.stats import ratio
 from orchestrator.metrics.window import Window
 from orchestrator.records import Sample
 
+IDLE_UTIL = 0.05
+BUSY_CPUS = 0.9
+
 
 def times_s(samples: Sequence[Sample], field: str) -> NDArray[np.float64]:
     """Times of the samples that have this field, a number or one number per GPU, in order."""
@@ -66,9 +69,25 @@ def batch_limit(samples: Sequence[Sample]) -> float | None:
     return max((sample.running for sample in samples if sample.running), default=None)
 
 
+def gpu_starved_share(samples: Sequence[Sample], window: Window | None) -> float | None:
+    """Share of the samples inside the window that found every GPU idle (below 5 %) while the engine said that
+    it ran requests and one of its processes kept a CPU busy (from 90 %): what the GPUs have finished waits
+    for that process. None where no sample tells all three."""
+    found = [
+        max(sample.gpu_util) < IDLE_UTIL and sample.running > 0 and sample.engine_cpu_busiest >= BUSY_CPUS
+        for sample in samples
+        if window is not None
+        and window.start_s <= sample.t_s <= window.end_s
+        and sample.gpu_util
+        and sample.running is not None
+        and sample.engine_cpu_busiest is not None
+    ]
+    return sum(found) / len(found) if found else None
+
+
 def engine_metrics(samples: Sequence[Sample], window: Window | None) -> dict[str, float | int | None]:
-    """kv_usage_*, running_mean, waiting_mean, engine_cpu*_mean, gpu_util_mean: over the window.
-    prefix_hit_rate = Δhits / Δqueries, in tokens. spec_acceptance_rate = Δaccepted / Δdrafted;
+    """kv_usage_*, running_mean, waiting_mean, engine_cpu*_mean, gpu_util_mean, gpu_starved_share: over the
+    window. prefix_hit_rate = Δhits / Δqueries, in tokens. spec_acceptance_rate = Δaccepted / Δdrafted;
     spec_tokens_per_step = 1 + Δaccepted / Δdrafts. None where the engine has no such counter or it did not
     move."""
 
@@ -85,6 +104,7 @@ def engine_metrics(samples: Sequence[Sample], window: Window | None) -> dict[str
         "engine_cpus_mean": gauge_mean(samples, "engine_cpus", window),
         "engine_cpu_busiest_mean": gauge_mean(samples, "engine_cpu_busiest", window),
         "gpu_util_mean": gauge_mean(samples, "gpu_util", window),
+        "gpu_starved_share": gpu_starved_share(samples, window),
         "preemptions": None if preemptions is None else round(preemptions),
         "prefix_hit_rate": ratio(delta("prefix_hits_tokens_total"), delta("prefix_queries_tokens_total")),
         "spec_acceptance_rate": ratio(delta("spec_accepted_total"), delta("spec_drafted_total")),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.load.arrivals import Open, Schedule
-from orchestrator.metrics.engine import counter_delta, series, times_s
+from orchestrator.metrics.engine import counter_delta, gpu_starved_share, series, times_s
 from orchestrator.metrics.latency import send_lag_s_p99
 from orchestrator.metrics.throughput import error_rate
 from orchestrator.metrics.window import Window, measured_window
@@ -30,6 +30,7 @@ _TIMING = frozenset({"client_lag", "under_rate", "telemetry_missing"})
 # Samples come at 4 Hz or faster; a hole is three missed in a row, and 5 % of the window may be holes.
 HOLE_S = 1.0
 MAX_HOLE_SHARE = 0.05
+MAX_STARVED_SHARE = 0.1
 
 INVALIDATES = {
     "errors": "over 1 % of the requests failed",
@@ -41,6 +42,12 @@ INVALIDATES = {
     "length_missed": "answers are not as long as they were made to be",
     "token_mismatch": "the client and the server counted different numbers of tokens",
     "telemetry_missing": "the engine's counters were not sampled throughout",
+}
+# What a reader of the numbers has to know, though they hold.
+TOLD = {
+    "gpu_starved": "the GPU idled while a process of the engine had a whole CPU: that process is the limit",
+    "cache_unknown": "the external server's cache could not be reset",
+    "telemetry_absent": "the external server has no counters, or they had holes",
 }
 
 
@@ -66,7 +73,7 @@ class Conduct:
 
 
 def flags(records: Sequence[Record], conduct: Conduct) -> tuple[str, ...]:
-    """Names of all that is wrong: those of `INVALIDATES`, and what an external server could not be asked."""
+    """Names of all that is wrong, of `INVALIDATES`, and of what has to be told, of `TOLD`."""
     complete = _telemetry_complete(records, conduct)
     raised = {
         "errors": (error_rate(records) or 0.0) > MAX_ERROR_RATE,
@@ -80,6 +87,7 @@ def flags(records: Sequence[Record], conduct: Conduct) -> tuple[str, ...]:
         "telemetry_missing": not complete and not conduct.external,
         "cache_unknown": conduct.cache_reset is None and conduct.external,
         "telemetry_absent": not complete and conduct.external,
+        "gpu_starved": _gpu_starved(records, conduct),
     }
     return tuple(name for name, holds in raised.items() if holds)
 
@@ -110,6 +118,11 @@ def tokens_mismatch(records: Sequence[Record], samples: Sequence[Sample]) -> boo
     all_ok = all(record.outcome == "ok" for record in records)
     difference = abs(served - received) if all_ok else received - served
     return difference > MAX_TOKEN_MISMATCH * received
+
+
+def _gpu_starved(records: Sequence[Record], conduct: Conduct) -> bool:
+    share = gpu_starved_share(conduct.telemetry, measured_window(records))
+    return share is not None and share > MAX_STARVED_SHARE
 
 
 def _length_missed(records: Sequence[Record], asked: Mapping[str, int]) -> bool:

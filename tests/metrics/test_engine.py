@@ -1,11 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.metrics.energy import energy_j
-from orchestrator.metrics.engine import counter_delta, engine_metrics, gauge_max, gauge_mean
+from orchestrator.metrics.engine import (
+    counter_delta,
+    engine_metrics,
+    gauge_max,
+    gauge_mean,
+    gpu_starved_share,
+)
 from orchestrator.metrics.window import Window
 from orchestrator.records import Sample
 
@@ -93,3 +102,29 @@ def test_a_mean_lies_between_the_least_and_the_most_sampled(points: list[tuple[f
     if mean is not None:
         values = [value for _, value in points]
         assert min(values) - 1e-9 <= mean <= max(values) + 1e-9
+
+
+STARVED = Sample(15.0, running=8.0, engine_cpu_busiest=0.98, gpu_util=(0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"running": 0.0},  # nothing to do
+        {"engine_cpu_busiest": 0.5},  # no process is the limit
+        {"gpu_util": (0.0, 1.0)},  # a GPU works
+    ],
+)
+def test_a_gpu_starves_where_requests_run_and_a_process_of_the_engine_has_a_whole_cpu(
+    change: dict[str, Any],
+) -> None:
+    assert gpu_starved_share([STARVED], WINDOW) == 1.0
+    assert gpu_starved_share([STARVED, replace(STARVED, **change)], WINDOW) == 0.5
+
+
+@pytest.mark.parametrize("field", ["running", "engine_cpu_busiest", "gpu_util"])
+def test_who_starves_is_unknown_without_one_of_the_three(field: str) -> None:
+    unknown: dict[str, Any] = {field: None}
+    assert gpu_starved_share([replace(STARVED, **unknown)], WINDOW) is None
+    assert gpu_starved_share([replace(STARVED, t_s=9.0)], WINDOW) is None
+    assert gpu_starved_share([STARVED], None) is None

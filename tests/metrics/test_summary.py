@@ -117,6 +117,7 @@ EXPECTED: dict[str, float | int | None] = {
     # 1/3 at 0, 2 at 5, 1/3 at 10
     "running_mean": 7 / 6, "waiting_mean": 0.0,
     "engine_cpus_mean": 1.5, "engine_cpu_busiest_mean": 0.9, "gpu_util_mean": 0.6,
+    "gpu_starved_share": 0.0,  # one sample tells, and its GPUs were at work
     "preemptions": 2, "prefix_hit_rate": 0.25, "spec_acceptance_rate": 0.5, "spec_tokens_per_step": 2.5,
     # 100 J/s and 50 J/s throughout, for 10 s
     "energy_j": 1500.0, "joule_per_output_token": 150.0,

@@ -73,6 +73,21 @@ def test_an_open_load_sent_too_slowly_is_under_rate() -> None:
     assert flags(records, replace(GOOD, telemetry=telemetry)) == ("client_lag",)
 
 
+@pytest.mark.parametrize(("starved", "raised"), [(1, ()), (2, ("gpu_starved",))])
+def test_a_gpu_that_waits_for_the_engine_is_told_and_counts(starved: int, raised: tuple[str, ...]) -> None:
+    busy = [
+        replace(one, engine_cpu_busiest=0.97, gpu_util=(1.0,))
+        for one in sampled(3.0, 40.0)
+        if 0 <= one.t_s <= 3.0
+    ][:10]
+    assert len(busy) == 10
+    idle = [replace(one, gpu_util=(0.0,)) for one in busy[:starved]]
+    telemetry = [*sampled(3.0, 40.0)[:1], *idle, *busy[starved:], *sampled(3.0, 40.0)[-2:]]
+    records = [*RECORDS[:-1], sent(0.3, end_s=2.7)]
+    assert flags(records, replace(GOOD, telemetry=telemetry)) == raised
+    assert status(raised, records) == ("done", None)
+
+
 def test_a_forced_length_is_kept_to_the_token() -> None:
     asked = {record.request_id: 10 for record in RECORDS}
     assert flags(RECORDS, replace(GOOD, asked_tokens=asked)) == ()
