@@ -17,6 +17,7 @@ from orchestrator.plan.plan import Deployment, Plan
 from orchestrator.track.ray_metrics import SweepMetrics
 
 ROWS_BESIDE = 14  # of a terminal's lines, what everything but the deployments may take
+REASON_CHARS = 160
 PUBLISH_S = 0.5  # how often what only grows is published
 
 
@@ -107,6 +108,13 @@ class Board:
         self._metrics.add("finished_cells", 1, status=outcome.status)
         self._publish()
         self._committed(cell)
+
+    def lost(self, deployment: Deployment, cell: Cell | None, reason: str) -> None:
+        """Something befell the cell, or without one the engine's start, and it is tried once more."""
+        what = "the start" if cell is None else self._plan.label(cell)
+        lines = reason.strip().splitlines() or ["it was lost"]
+        short = lines[0] if len(lines[0]) <= REASON_CHARS else f"{lines[0][:REASON_CHARS]}…"
+        self._say(f"{deployment.label}: {what} is tried again: {short}")
 
     def ended(self, deployment: Deployment) -> None:
         self._metrics.set("cell_output_tokens", 0, deployment=deployment.label)

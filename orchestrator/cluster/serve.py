@@ -196,7 +196,9 @@ def _start_failed(work: Work, sweep: SweepRun, reason: str, cause: str) -> None:
         work.alone = True
         return
     work.failed_starts.append(cause)
-    if not may_retry(work.failed_starts):
+    if may_retry(work.failed_starts):
+        sweep.board.lost(work.deployment, None, reason)
+    else:
         while work.queue:
             sweep.fail(work.deployment, work.queue.popleft(), reason, cause, len(work.failed_starts))
 
@@ -224,6 +226,7 @@ async def _measure(work: Work, slot: Slot, sweep: SweepRun, taken: Callable[[], 
                 sweep.board.finished(deployment, cell, _outcome(stored))
             elif _again(work, cell, lost.cause):
                 work.queue.appendleft(cell)
+                sweep.board.lost(deployment, cell, str(lost).partition(": ")[0])  # without Ray's essay
             else:
                 sweep.fail(deployment, cell, str(lost), lost.cause, work.attempts[cell.cell_id])
             raise
@@ -233,6 +236,7 @@ async def _measure(work: Work, slot: Slot, sweep: SweepRun, taken: Callable[[], 
             engine_lost = isinstance(error, EngineError)
             if (engine_lost or cause == "storage") and _again(work, cell, cause):
                 work.queue.append(cell)
+                sweep.board.lost(deployment, cell, reason)
             else:
                 sweep.fail(deployment, cell, reason, cause, work.attempts[cell.cell_id])
             if engine_lost:
@@ -244,6 +248,7 @@ async def _measure(work: Work, slot: Slot, sweep: SweepRun, taken: Callable[[], 
             continue
         if _again(work, cell, outcome.cause or "crash"):
             work.queue.append(cell)  # behind the others: it may be what the engine died of
+            sweep.board.lost(deployment, cell, outcome.reason or "the engine died")
         else:
             sweep.board.finished(deployment, cell, outcome)
         return

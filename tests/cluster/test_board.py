@@ -46,3 +46,25 @@ def test_the_board_is_told_who_holds_which_gpus(tmp_path: Path) -> None:
     assert {gpus["others"] for gpus, _ in seen} == {0}
     assert {node for _, nodes in seen for node in nodes} == set(board.state.nodes)
     assert board.state.reserved_s() > 0
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(120)
+def test_what_is_tried_again_is_said_with_why(tmp_path: Path) -> None:
+    said = io.StringIO()
+    ray.init(address="local", num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        cells = ("once:die", "once:crash", "once:dead afterwards")
+        plan = plan_of(tmp_path, deployment(1, name="once:crash-1", cells=cells))
+        with Board(plan, Console(file=said, width=400), SweepMetrics("s"), lambda cell: None) as board:
+            asyncio.run(run_deployments(plan, board, FakeWorker, LIMITS))
+    finally:
+        ray.shutdown()
+    told = [line for line in said.getvalue().splitlines() if "tried again" in line]
+    lines = [line.split("once:crash-1/vllm/none: ")[1] for line in told]
+    assert lines == [
+        "the start is tried again: it crashed",
+        "once:die is tried again: the worker died",
+        "once:crash is tried again: it crashed",
+        "once:dead afterwards is tried again: the engine died",
+    ]
