@@ -118,17 +118,6 @@ def test_the_same_command_again_runs_nothing(results: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in results.rglob("*.parquet")} == before
 
 
-def test_a_half_written_cell_is_run_again_and_no_other(results: Path) -> None:
-    path = next((results / "default" / "cells").glob("*.parquet"))
-    path.write_bytes(path.read_bytes()[:100])
-    before = {other: other.stat().st_mtime_ns for other in path.parent.glob("*.parquet") if other != path}
-    done = sweep(*SWEEP, f"results_dir={results}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 cells to run on 1 deployments" in done.stdout
-    assert rows(results)[0]["status"] == "done"
-    assert {other: other.stat().st_mtime_ns for other in before} == before
-
-
 @pytest.fixture
 def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a sweep in the background; whatever is left of it is killed after the test."""

@@ -3,16 +3,19 @@ an engine's start."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.cluster.virtual import virtual_cluster
 from tests.support import scripted_server
 from tests.support.cli import sweep
 from tests.support.scripted_server import Script
+
+Measured = Callable[..., tuple[int, str, list[dict[str, Any]]]]
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
@@ -23,25 +26,28 @@ def port() -> Iterator[int]:
         yield number
 
 
-def measured(results: Path, port: int, *overrides: str) -> tuple[int, str, list[dict[str, Any]]]:
-    done = sweep(
-        "-m",
-        "engine=external",
-        f"engine.base_url=http://127.0.0.1:{port}",
-        "hardware=cpu",
-        "tracker=none",
-        "limit=16",
-        "load.concurrency=4",
-        f"results_dir={results}",
-        *overrides,
-    )
-    rows: list[dict[str, Any]] = []
-    for path in sorted((results / "default" / "cells").glob("*.parquet")):
-        rows += pq.ParquetFile(path).read().to_pylist()
-    return done.returncode, done.stdout + done.stderr, rows
+@pytest.fixture(scope="module")
+def measured() -> Iterator[Measured]:
+    """Measures on the server at this port, into these results, with these overrides: exit code, output and
+    rows. All on one Ray, whose start takes longer than a measurement here."""
+    with virtual_cluster(nodes=1, gpus=0, cpus=8.0, gpu_type="none") as cluster:
+
+        def measure(results: Path, port: int, *overrides: str) -> tuple[int, str, list[dict[str, Any]]]:
+            done = sweep(
+                *("-m", "engine=external", f"engine.base_url=http://127.0.0.1:{port}", "hardware=cpu"),
+                *("tracker=none", "limit=16", "load.concurrency=4", f"results_dir={results}"),
+                f"ray.address={cluster.address}",
+                *overrides,
+            )
+            rows: list[dict[str, Any]] = []
+            for path in sorted((results / "default" / "cells").glob("*.parquet")):
+                rows += pq.ParquetFile(path).read().to_pylist()
+            return done.returncode, done.stdout + done.stderr, rows
+
+        yield measure
 
 
-def test_known_times_come_out_of_the_whole_path(tmp_path: Path, port: int) -> None:
+def test_known_times_come_out_of_the_whole_path(tmp_path: Path, port: int, measured: Measured) -> None:
     code, output, (row,) = measured(tmp_path, port)
     assert code == 0, output
     assert row["status"] == "done"
@@ -52,14 +58,14 @@ def test_known_times_come_out_of_the_whole_path(tmp_path: Path, port: int) -> No
     assert row["gpus"] == 0
 
 
-def test_several_loads_share_the_one_server(tmp_path: Path, port: int) -> None:
+def test_several_loads_share_the_one_server(tmp_path: Path, port: int, measured: Measured) -> None:
     code, output, rows = measured(tmp_path, port, "load.concurrency=1,4", "load.processes=2")
     assert code == 0, output
     assert len(rows) == 2
     assert "2 cells to run on 1 deployments" in output
 
 
-def test_a_server_that_is_down_is_a_failed_cell(tmp_path: Path) -> None:
+def test_a_server_that_is_down_is_a_failed_cell(tmp_path: Path, measured: Measured) -> None:
     code, _, (row,) = measured(tmp_path, 1)
     assert code == 1
     assert row["status"] == "failed"
@@ -67,7 +73,9 @@ def test_a_server_that_is_down_is_a_failed_cell(tmp_path: Path) -> None:
     assert row["output_token_per_s"] is None
 
 
-def test_failing_requests_make_the_cell_invalid_and_are_in_no_rate(tmp_path: Path) -> None:
+def test_failing_requests_make_the_cell_invalid_and_are_in_no_rate(
+    tmp_path: Path, measured: Measured
+) -> None:
     with scripted_server.serve(Script(tokens=20, fault="http", status=500)) as port:
         code, output, (row,) = measured(tmp_path, port)
     assert code == 1, output
@@ -78,7 +86,7 @@ def test_failing_requests_make_the_cell_invalid_and_are_in_no_rate(tmp_path: Pat
     assert row["ttft_s_p50"] is None
 
 
-def test_half_the_requests_failing_makes_the_cell_invalid(tmp_path: Path) -> None:
+def test_half_the_requests_failing_makes_the_cell_invalid(tmp_path: Path, measured: Measured) -> None:
     script = Script(tokens=20, ttft_s=0.05, gap_s=0.01, fault="http", status=503, every=2)
     with scripted_server.serve(script) as port:
         code, _, (row,) = measured(tmp_path, port)
@@ -94,7 +102,7 @@ def test_half_the_requests_failing_makes_the_cell_invalid(tmp_path: Path) -> Non
     assert row["output_token_per_s"] == pytest.approx(8 * 20 / window_s, rel=0.01)
 
 
-def test_streams_that_break_are_errors_not_short_answers(tmp_path: Path) -> None:
+def test_streams_that_break_are_errors_not_short_answers(tmp_path: Path, measured: Measured) -> None:
     with scripted_server.serve(Script(tokens=20, fault="reset", after=5)) as port:
         code, _, (row,) = measured(tmp_path, port)
     assert code == 1
@@ -102,7 +110,7 @@ def test_streams_that_break_are_errors_not_short_answers(tmp_path: Path) -> None
     assert row["accuracy"] is None
 
 
-def test_answers_are_as_long_as_the_distribution_says(tmp_path: Path) -> None:
+def test_answers_are_as_long_as_the_distribution_says(tmp_path: Path, measured: Measured) -> None:
     """The scripted server answers with max_tokens tokens, as an engine does that ignores the end."""
     with scripted_server.serve(Script(ttft_s=0.01, gap_s=0.001)) as port:
         dummy = ("weights=dummy", "output_length=uniform:5:20", "max_tokens=16", "dataset=random")
@@ -115,7 +123,7 @@ def test_answers_are_as_long_as_the_distribution_says(tmp_path: Path) -> None:
     assert len(set(lengths)) > 3
 
 
-def test_a_server_that_stops_early_makes_forced_lengths_invalid(tmp_path: Path) -> None:
+def test_a_server_that_stops_early_makes_forced_lengths_invalid(tmp_path: Path, measured: Measured) -> None:
     with scripted_server.serve(Script(tokens=7, ttft_s=0.01, gap_s=0.001)) as port:
         code, _, (row,) = measured(tmp_path, port, "weights=dummy", "output_length=8")
     assert code == 1

@@ -33,24 +33,17 @@ def rows(results: Path, folder: str) -> list[dict[str, Any]]:
     return found
 
 
+SWEEP = (
+    *("-m", "engine=simulated", "model=r1-7b", "opt=none,prefix-cache", "limit=16", "repeats=2"),
+    *("max_tokens=3000", "load.concurrency=8", "sampling.seeded=true", "engine.args.speed=50"),
+)
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Two deployments of one cell each; the results and what was said."""
     folder = tmp_path_factory.mktemp("results")
-    done = sweep(
-        "-m",
-        "engine=simulated",
-        "model=r1-7b",
-        "opt=none,prefix-cache",
-        "limit=16",
-        "repeats=2",
-        "max_tokens=3000",
-        "load.concurrency=8",
-        "sampling.seeded=true",
-        "engine.args.speed=50",
-        "tracker=wandb",
-        f"results_dir={folder}",
-    )
+    done = sweep(*SWEEP, "tracker=wandb", f"results_dir={folder}")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
 
@@ -118,6 +111,16 @@ class TestASweepOnAMachineWithoutGpus:
         told = [line for line in lines if "ready after" in line or "] done" in line or "starting" in line]
         assert len(told) >= 6
         assert all("SIMULATED" in line for line in told)
+
+    def test_a_half_written_cell_is_run_again_and_no_other(self, swept: tuple[Path, str]) -> None:
+        path = next((swept[0] / "default" / "cells").glob("*.parquet"))
+        path.write_bytes(path.read_bytes()[:100])
+        before = {other: other.stat().st_mtime_ns for other in path.parent.glob("*.parquet") if other != path}
+        done = sweep(*SWEEP, "tracker=none", f"results_dir={swept[0]}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "1 cells to run on 1 deployments" in done.stdout
+        assert [cell["status"] for cell in rows(swept[0], "cells")] == ["done", "done"]
+        assert {other: other.stat().st_mtime_ns for other in before} == before
 
     def test_weights_and_biases_keeps_it_in_a_group_of_its_own(self, swept: tuple[Path, str]) -> None:
         runs = list((swept[0] / "default" / "wandb").glob("offline-run-*/run-*.wandb"))

@@ -26,6 +26,7 @@ from tests.support.compose import config_of
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 REAL = ("vllm", "sglang")
+EIGHT_BIT_BYTES = 2 * 30 * 3 * 64  # of a token: keys and values, layers, KV heads, head size; one byte each
 
 # Several blocks of the cache; the ends differ.
 SHARED = "You are given a long list of rules. " + " ".join(
@@ -124,38 +125,49 @@ def test_a_prepared_engine_answers_and_without_prefix_caching_nothing_is_reused(
         assert server.reset_cache()
 
 
-@pytest.mark.parametrize("engine", REAL)
-def test_prefix_caching_reuses_what_prompts_share_until_it_is_reset(engine: str, tmp_path: Path) -> None:
-    with started(config(engine, "opt=prefix-cache"), tmp_path) as server:
-        chat(server, f"{SHARED} What is 1 + 5?")
-        cold = counter(server, "prefix_hits_tokens_total")
-        cached = chat(server, f"{SHARED} What is 2 + 5?")["usage"]["prompt_tokens_details"]["cached_tokens"]
-        warm = counter(server, "prefix_hits_tokens_total")
-        assert cached >= 128
-        assert warm - cold == cached
-        assert server.reset_cache()
-        chat(server, f"{SHARED} What is 3 + 5?")
-        assert counter(server, "prefix_hits_tokens_total") == warm
+@pytest.fixture(scope="module")
+def caching(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An engine with prefix caching, and for vLLM with what else can be told apart in its counters."""
+    opts = {"vllm": "[prefix-cache,spec-ngram,kv-fp8-e5m2]", "sglang": "prefix-cache"}
+    made = config(request.param, f"opt={opts[request.param]}")
+    with started(made, tmp_path_factory.mktemp(request.param)) as server:
+        yield server
 
 
-@pytest.mark.parametrize("opt", ["[kv-fp8,chunked-prefill]", "kv-fp8-e5m2"])
-def test_an_8_bit_cache_holds_twice_as_many_tokens(opt: str, tmp_path: Path) -> None:
-    per_token = 2 * 30 * 3 * 64  # keys and values, layers, KV heads, head size; one byte each
-    with started(config("vllm", f"opt={opt}"), tmp_path) as server:
-        assert kv_tokens(server) == pytest.approx((2 << 30) / per_token, rel=0.01)
+@pytest.mark.parametrize("caching", REAL, indirect=True)
+def test_prefix_caching_reuses_what_prompts_share_until_it_is_reset(caching: Server) -> None:
+    chat(caching, f"{SHARED} What is 1 + 5?")
+    cold = counter(caching, "prefix_hits_tokens_total")
+    cached = chat(caching, f"{SHARED} What is 2 + 5?")["usage"]["prompt_tokens_details"]["cached_tokens"]
+    warm = counter(caching, "prefix_hits_tokens_total")
+    assert cached >= 128
+    assert warm - cold == cached
+    assert caching.reset_cache()
+    chat(caching, f"{SHARED} What is 3 + 5?")
+    assert counter(caching, "prefix_hits_tokens_total") == warm
+
+
+@pytest.mark.parametrize("caching", ["vllm"], indirect=True)
+def test_drafts_from_the_prompt_are_accepted_and_every_metric_of_the_map_is_there(caching: Server) -> None:
+    chat(caching, "Repeat this list five times: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10", tokens=96)
+    drafts, drafted, accepted = (
+        counter(caching, f"spec_{name}_total") for name in ("drafts", "drafted", "accepted")
+    )
+    assert 0 < accepted <= drafted
+    assert drafted <= 3 * drafts
+    page = metrics_page(caching)
+    assert not [name for name in caching.adapter.metrics.values() if not values(page, name)]
+
+
+@pytest.mark.parametrize("caching", ["vllm"], indirect=True)
+def test_a_cache_of_e5m2_holds_twice_as_many_tokens(caching: Server) -> None:
+    assert kv_tokens(caching) == pytest.approx((2 << 30) / EIGHT_BIT_BYTES, rel=0.01)
+
+
+def test_so_does_one_of_e4m3_with_chunked_prefill(tmp_path: Path) -> None:
+    with started(config("vllm", "opt=[kv-fp8,chunked-prefill]"), tmp_path) as server:
+        assert kv_tokens(server) == pytest.approx((2 << 30) / EIGHT_BIT_BYTES, rel=0.01)
         assert chat(server, "What is 7 + 5?")["usage"]["completion_tokens"] > 1
-
-
-def test_drafts_from_the_prompt_are_accepted_and_every_metric_of_the_map_is_there(tmp_path: Path) -> None:
-    with started(config("vllm", "opt=[spec-ngram,prefix-cache]"), tmp_path) as server:
-        chat(server, "Repeat this list five times: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10", tokens=96)
-        drafts, drafted, accepted = (
-            counter(server, f"spec_{name}_total") for name in ("drafts", "drafted", "accepted")
-        )
-        assert 0 < accepted <= drafted
-        assert drafted <= 3 * drafts
-        page = metrics_page(server)
-        assert not [name for name in server.adapter.metrics.values() if not values(page, name)]
 
 
 @pytest.mark.parametrize("engine", REAL)
