@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import uuid4
 
+import psutil
 import pytest
 
 from benchmarks.efficiency.__main__ import Points, stored
-from benchmarks.efficiency.peer import bench_options, split
+from benchmarks.efficiency.peer import bench_options, seconds_with_servers, split
 from benchmarks.efficiency.plans import planned
 from orchestrator.engines.adapter import to_flags
 from orchestrator.store.ledger import Reservation, record
@@ -60,3 +64,29 @@ def test_the_peers_client_sends_what_ours_would(tmp_path: Path) -> None:
     ):
         assert words in flags
     assert len(one.questions()) == 3
+
+
+LEAVES_AN_ENGINE = """
+import subprocess, sys, time
+print("[BEGIN SERVER]", flush=True)
+engine = f"file = open({sys.argv[1]!r}, 'w'); print(flush=True); import time; time.sleep(600)"
+engine = subprocess.Popen([sys.executable, "-c", engine], stdout=subprocess.PIPE, start_new_session=True)
+engine.stdout.readline()
+time.sleep(0.3)
+print("[END SERVER]", flush=True)
+sys.exit(int(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_what_the_peer_leaves_behind_is_gone_with_it(tmp_path: Path, code: int) -> None:
+    memory = Path("/dev/shm") / f"peer-{uuid4().hex}"
+    command = [sys.executable, "-c", LEAVES_AN_ENGINE, str(memory), str(code)]
+    if code:
+        with pytest.raises(SystemExit, match="ended with 3"):
+            seconds_with_servers(command, os.environ, tmp_path / "peer.log")
+    else:
+        assert 0.3 <= seconds_with_servers(command, os.environ, tmp_path / "peer.log") < 20
+    assert "[END SERVER]" in (tmp_path / "peer.log").read_text()
+    assert not memory.exists()
+    assert not [one for one in psutil.process_iter(["cmdline"]) if str(memory) in str(one.info["cmdline"])]

@@ -7,18 +7,21 @@ import os
 import shlex
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.efficiency.plans import Planned
 from benchmarks.load.clients import VLLM_BENCH_SERVE
-from orchestrator.engines import ADAPTERS
+from orchestrator.engines import ADAPTERS, guard
 from orchestrator.engines.adapter import Launch, to_flags
 from orchestrator.engines.server import clean_environment
 
+GRACE_S = 10.0
 VLLM_BENCH_SWEEP_SERVE = (
     "import argparse; from vllm.benchmarks.sweep.serve import SweepServeArgs, main; "
     "parser = argparse.ArgumentParser(); SweepServeArgs.add_cli_args(parser); main(parser.parse_args())"
@@ -80,7 +83,7 @@ def run(
         "experiment-name": "efficiency",
     }
     command = [base.python, "-u", "-c", VLLM_BENCH_SWEEP_SERVE, *to_flags(words)]
-    held_s = _seconds_with_servers(command, _environment(base), folder / "peer.log")
+    held_s = seconds_with_servers(command, _environment(base), folder / "peer.log")
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("peer/efficiency/*/run=0.json"))]
     return [Run(one["completed"], one["total_output_tokens"], one["duration"]) for one in found], held_s
 
@@ -125,18 +128,25 @@ def _environment(launch: Launch) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name != "ENGINE_API_KEY"}
 
 
-def _seconds_with_servers(command: Sequence[str], environment: Mapping[str, str], log: Path) -> float:
+def seconds_with_servers(command: Sequence[str], environment: Mapping[str, str], log: Path) -> float:
+    """Runs the peer below a guard: it kills its engines, and would leave their shared memory behind. Raises
+    SystemExit with the log's end when it fails."""
     began_s = held_s = 0.0
+    life, ours = os.pipe()
+    shared = os.memfd_create("shared")
+    guarded = [sys.executable, "-I", "-S", guard.__file__, str(life), str(shared), f"{GRACE_S}", *command]
     with (
         log.open("w") as file,
         subprocess.Popen(
-            command,
+            guarded,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=dict(environment),
             cwd=log.parent,
+            pass_fds=(life, shared),
         ) as process,
+        closing(life, shared, ours),
     ):
         assert process.stdout is not None
         for line in process.stdout:
@@ -149,6 +159,16 @@ def _seconds_with_servers(command: Sequence[str], environment: Mapping[str, str]
         tail = "\n".join(log.read_text().splitlines()[-30:])
         raise SystemExit(f"vllm bench sweep serve ended with {process.returncode}:\n{tail}")
     return held_s
+
+
+@contextmanager
+def closing(*fds: int) -> Iterator[None]:
+    """Closes them in the end; the guard's other end of ``life`` then tells it that this process is gone."""
+    try:
+        yield
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def _free_port() -> int:
