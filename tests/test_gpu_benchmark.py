@@ -83,6 +83,23 @@ def test_the_table_tells_how_busy_gpus_and_engine_were(tmp_path: Path) -> None:
     assert "| 60 % | 97 % | 2.2 |" in table.markdown(tmp_path)
 
 
+def test_the_table_tells_what_a_row_did_not_yet_have_a_column_for(tmp_path: Path) -> None:
+    about = json.dumps({"engine_cpu_s": {"server": 2.25, "core": 1.5, "tracker": 0.1}})
+    row = {
+        "status": "done",
+        "model": "m",
+        "load": "closed",
+        "concurrency": 1,
+        "opt": ["none"],
+        "cell_id": "a",
+    }
+    row |= {"attempts": 1, "flags": [], "gpus": 2, "provenance": about, "engine_args": "{}", "window_s": 2.0}
+    starved = Sample(1.0, running=1.0, engine_cpu_busiest=1.0, gpu_util=(0.0, 0.0))
+    samples = [starved, replace(starved, t_s=2.0, gpu_util=(0.0, 1.0)), replace(starved, t_s=9.0)]
+    commit(tmp_path / "study", "a", row, [timelines.record(0.5, [(2.5, 1, 0)])], None, samples)
+    assert "| 50 % | core 1.5, server 2.2 |" in table.markdown(tmp_path)
+
+
 def test_the_first_group_of_which_nothing_came_is_the_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

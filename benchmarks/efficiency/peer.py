@@ -9,8 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -146,8 +146,10 @@ def seconds_with_servers(command: Sequence[str], environment: Mapping[str, str],
             cwd=log.parent,
             pass_fds=(life, shared),
         ) as process,
-        closing(life, shared, ours),
+        ExitStack() as stack,
     ):
+        for fd in (life, shared, ours):  # without ours the guard knows that this process is gone
+            stack.callback(os.close, fd)
         assert process.stdout is not None
         for line in process.stdout:
             file.write(line)
@@ -159,16 +161,6 @@ def seconds_with_servers(command: Sequence[str], environment: Mapping[str, str],
         tail = "\n".join(log.read_text().splitlines()[-30:])
         raise SystemExit(f"vllm bench sweep serve ended with {process.returncode}:\n{tail}")
     return held_s
-
-
-@contextmanager
-def closing(*fds: int) -> Iterator[None]:
-    """Closes them in the end; the guard's other end of ``life`` then tells it that this process is gone."""
-    try:
-        yield
-    finally:
-        for fd in fds:
-            os.close(fd)
 
 
 def _free_port() -> int:

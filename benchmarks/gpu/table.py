@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.store.read import read_cells
+from orchestrator.metrics.engine import gpu_starved_share
+from orchestrator.metrics.window import Window
+from orchestrator.records import Sample
+from orchestrator.store.read import read_cells, read_requests, read_telemetry
 
 Row = Mapping[str, Any]
 
@@ -25,6 +28,12 @@ def _load(row: Row) -> str:
     if row["load"] == "closed":
         return f"closed, {row['concurrency']}"
     return f"{row['load']}, {row['request_rate']:g}/s, burstiness {row['burstiness']:g}"
+
+
+def _cpu_s(row: Row) -> str:
+    """Of each kind of the engine's processes that took over 1 s while the cell ran."""
+    seconds = json.loads(row["provenance"]).get("engine_cpu_s") or {}
+    return ", ".join(f"{name} {took:.1f}" for name, took in sorted(seconds.items()) if took > 1)
 
 
 def _accuracy(row: Row) -> str:
@@ -55,6 +64,7 @@ COLUMNS: Mapping[str, Callable[[Row], str]] = {
     "TTFT p50 ms": lambda row: _ms(row, "ttft_s_p50"),
     "TTFT p99 ms": lambda row: _ms(row, "ttft_s_p99"),
     "TPOT p50 ms": lambda row: _ms(row, "tpot_s_p50"),
+    "within SLO": lambda row: _percent(row, "slo_attainment"),
     "KV max": lambda row: _percent(row, "kv_usage_max"),
     "hits": lambda row: _percent(row, "prefix_hit_rate"),
     "accepted": lambda row: _percent(row, "spec_acceptance_rate"),
@@ -62,6 +72,7 @@ COLUMNS: Mapping[str, Callable[[Row], str]] = {
     "GPU starved": lambda row: _percent(row, "gpu_starved_share"),
     "busiest process": lambda row: _percent(row, "engine_cpu_busiest_mean"),
     "engine's CPUs": lambda row: f"{row['engine_cpus_mean']:.1f}" if row["engine_cpus_mean"] else "",
+    "CPU s": _cpu_s,
     "J/token": lambda row: f"{row['joule_per_output_token']:.2f}" if row["joule_per_output_token"] else "",
     "accuracy": _accuracy,
     "clients": lambda row: str(json.loads(row["provenance"]).get("client_processes", "")),
@@ -84,8 +95,30 @@ def markdown(results: Path) -> str:
 
 def _rows(study_dir: Path) -> Sequence[Row]:
     order = ("model", "engine", "dataset", "load", "concurrency", "opt", "tensor_parallel_size")
-    return sorted(
-        read_cells(study_dir).to_pylist(), key=lambda row: [str(row[key] or "").rjust(8) for key in order]
+    rows = [
+        row | {"gpu_starved_share": _starved(study_dir, row)} for row in read_cells(study_dir).to_pylist()
+    ]
+    return sorted(rows, key=lambda row: [str(row[key] or "").rjust(8) for key in order])
+
+
+def _starved(study_dir: Path, row: Row) -> float | None:
+    """The column, or what it would have been for a cell stored before there was one."""
+    share: float | None = row["gpu_starved_share"]
+    if share is not None or not row["window_s"]:
+        return share
+    requests = read_requests(study_dir, [row["cell_id"]])
+    sent_s = min(one for one in requests["sent_s"].to_pylist() if one is not None)
+    samples = [_sample(one) for one in read_telemetry(study_dir, row["cell_id"]).to_pylist()]
+    return gpu_starved_share(samples, Window(sent_s, sent_s + row["window_s"]))
+
+
+def _sample(one: Row) -> Sample:
+    util = one["gpu_util"]  # a number, or of several GPUs a list
+    return Sample(
+        one["t_s"],
+        running=one["running"],
+        engine_cpu_busiest=one["engine_cpu_busiest"],
+        gpu_util=None if util is None else tuple(util if isinstance(util, list) else [util]),
     )
 
 

@@ -10,19 +10,18 @@ from pathlib import Path
 
 import matplotlib
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
-from orchestrator.store.read import read_requests
+from orchestrator.store.read import read_requests, read_telemetry
 
 INK, GPU, CPU, POWER = "#24292f", "#54aeff", "#cf222e", "#8c959f"
 
 
 def draw(study_dir: Path, cell_id: str, out: Path) -> None:
     """Writes the picture. Zero is when the cell's first request was sent; of several GPUs none is drawn."""
-    samples = pq.read_table(study_dir / "telemetry" / f"{cell_id}.parquet")
+    samples = read_telemetry(study_dir, cell_id)
     requests = read_requests(study_dir, [cell_id])
     zero_s, end_s = pc.min(requests["sent_s"]).as_py(), pc.max(requests["end_s"]).as_py()
     at = [t_s - zero_s for t_s in samples["t_s"].to_pylist()]

@@ -162,6 +162,7 @@ def test_drafts_from_the_prompt_are_accepted_and_every_metric_of_the_map_is_ther
 @pytest.mark.parametrize("caching", ["vllm"], indirect=True)
 def test_a_cache_of_e5m2_holds_twice_as_many_tokens(caching: Server) -> None:
     assert kv_tokens(caching) == pytest.approx((2 << 30) / EIGHT_BIT_BYTES, rel=0.01)
+    assert chat(caching, "What is 7 + 5?")["usage"]["completion_tokens"] > 1
 
 
 def test_so_does_one_of_e4m3_with_chunked_prefill(tmp_path: Path) -> None:

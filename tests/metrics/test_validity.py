@@ -75,16 +75,14 @@ def test_an_open_load_sent_too_slowly_is_under_rate() -> None:
 
 @pytest.mark.parametrize(("starved", "raised"), [(1, ()), (2, ("gpu_starved",))])
 def test_a_gpu_that_waits_for_the_engine_is_told_and_counts(starved: int, raised: tuple[str, ...]) -> None:
-    busy = [
-        replace(one, engine_cpu_busiest=0.97, gpu_util=(1.0,))
-        for one in sampled(3.0, 40.0)
-        if 0 <= one.t_s <= 3.0
-    ][:10]
-    assert len(busy) == 10
-    idle = [replace(one, gpu_util=(0.0,)) for one in busy[:starved]]
-    telemetry = [*sampled(3.0, 40.0)[:1], *idle, *busy[starved:], *sampled(3.0, 40.0)[-2:]]
-    records = [*RECORDS[:-1], sent(0.3, end_s=2.7)]
-    assert flags(records, replace(GOOD, telemetry=telemetry)) == raised
+    records = [sent(0.0, end_s=2.4)]
+    first, *inside, last = sampled(2.4, 10.0)
+    assert len(inside) == 9
+    inside = [
+        replace(one, engine_cpu_busiest=0.97, gpu_util=(0.0 if number < starved else 1.0,))
+        for number, one in enumerate([*inside, inside[-1]])
+    ]
+    assert flags(records, replace(GOOD, telemetry=[first, *inside, last])) == raised
     assert status(raised, records) == ("done", None)
 
 
