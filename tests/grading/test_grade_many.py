@@ -12,6 +12,7 @@ import pytest
 from orchestrator.grading import grade, grade_many
 from orchestrator.grading.isolated import Grader
 from orchestrator.records import Grade, Item
+from tests.support.children import running
 
 SUM = Item("x", (), "x^2+1", "math")
 FIVE = Item("y", (), "5", "math")
@@ -113,8 +114,7 @@ def kept() -> Iterator[Grader]:
 
 
 def graders() -> list[psutil.Process]:
-    children = psutil.Process().children()
-    return [p for p in children if "orchestrator.grading.worker" in " ".join(p.cmdline())]
+    return running("orchestrator.grading.worker")
 
 
 def test_a_grader_that_is_kept_stays_the_same_process(kept: Grader) -> None:

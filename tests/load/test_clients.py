@@ -14,6 +14,7 @@ from orchestrator.load.arrivals import Batch, Closed, Open
 from orchestrator.load.clients import Clients
 from orchestrator.load.driver import LoadProgress, run
 from tests.load.scripted import Script, job
+from tests.support.children import running
 from tests.support.scripted_server import serve
 
 SHORT: list[Script] = [{"tokens": 3, "gap_s": 0.001}] * 8
@@ -34,8 +35,7 @@ def kept() -> Iterator[Clients]:
 
 
 def pids() -> list[int]:
-    children = psutil.Process().children()
-    return sorted(p.pid for p in children if "orchestrator.load.worker" in " ".join(p.cmdline()))
+    return sorted(process.pid for process in running("orchestrator.load.worker"))
 
 
 def test_runs_of_every_kind_follow_one_another_on_the_same_processes(port: int, kept: Clients) -> None:

@@ -22,6 +22,7 @@ from orchestrator.load.driver import LoadProgress, choose_processes, run
 from orchestrator.load.linux import Tickets, Timer
 from orchestrator.records import Record
 from tests.load.scripted import Script, job
+from tests.support.children import running
 from tests.support.scripted_server import serve
 
 VARIED: list[Script] = [{"tokens": 1 + (7 * i) % 12, "gap_s": 0.003, "ttft_s": 0.01} for i in range(60)]
@@ -166,15 +167,9 @@ def test_requests_that_may_be_due_at_once_are_shared_out(
     assert choose_processes(rate, due_at_once=due_at_once, cores=cores) == expected
 
 
-def clients(parent: int) -> list[psutil.Process]:
-    return [
-        p for p in psutil.Process(parent).children() if "orchestrator.load.worker" in " ".join(p.cmdline())
-    ]
-
-
 def test_a_client_that_dies_is_an_error_of_the_measurement_and_leaves_none_behind(port: int) -> None:
     def kill_one() -> None:
-        while not (found := clients(os.getpid())):
+        while not (found := running("orchestrator.load.worker")):
             time.sleep(0.05)
         time.sleep(0.5)
         found[0].send_signal(signal.SIGKILL)
@@ -184,7 +179,7 @@ def test_a_client_that_dies_is_an_error_of_the_measurement_and_leaves_none_behin
     with pytest.raises(MeasurementError, match="ended with status -9"):
         run(job(port, [{"tokens": 2000, "gap_s": 0.01}] * 4, Closed(4), processes=2))
     killer.join()
-    assert clients(os.getpid()) == []
+    assert running("orchestrator.load.worker") == []
 
 
 def test_the_clients_die_with_their_parent(port: int) -> None:
@@ -196,7 +191,9 @@ def test_the_clients_die_with_their_parent(port: int) -> None:
     root = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=root) as parent:
         deadline = time.monotonic() + 20
-        while len(found := clients(parent.pid)) < 2 and time.monotonic() < deadline:
+        while (
+            len(found := running("orchestrator.load.worker", parent.pid)) < 2 and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
         time.sleep(0.5)
         parent.kill()
@@ -211,7 +208,7 @@ def test_an_error_in_the_callers_callback_leaves_no_client_behind(port: int) -> 
 
     with pytest.raises(RuntimeError, match="the caller's own"):
         run(job(port, [{"tokens": 1000}] * 2), on_progress=fail)
-    assert clients(os.getpid()) == []
+    assert running("orchestrator.load.worker") == []
 
 
 def test_tickets_are_handed_out_once_over_processes() -> None:
