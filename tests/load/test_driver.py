@@ -191,9 +191,8 @@ def test_the_clients_die_with_their_parent(port: int) -> None:
     root = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=root) as parent:
         deadline = time.monotonic() + 20
-        while (
-            len(found := running("orchestrator.load.worker", parent.pid)) < 2 and time.monotonic() < deadline
-        ):
+        while len(found := running("orchestrator.load.worker", parent.pid)) < 2:
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         time.sleep(0.5)
         parent.kill()
