@@ -99,8 +99,8 @@ def _befall(spec: WorkerSpec, what: str, of: str) -> bool:
             raise OSError(errno.EIO, "Input/output error")
         case "dead afterwards":
             return False
-        case "waits for another":
-            while len(events(spec.study_dir, "start")) < 2:
+        case other if other.startswith("waits for start "):
+            while len(events(spec.study_dir, "start")) < int(other.split()[3]):
                 time.sleep(0.1)
         case other if other.startswith("takes "):
             time.sleep(float(other.split()[1]))
