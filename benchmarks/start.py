@@ -28,8 +28,8 @@ from omegaconf import OmegaConf
 
 from orchestrator.cluster.spec import WorkerSpec
 from orchestrator.cluster.worker import EngineWorker
-from orchestrator.compose import to_config
-from orchestrator.config import SweepConfig
+from orchestrator.config.compose import to_config
+from orchestrator.config.schema import SweepConfig
 from orchestrator.errors import OrchestratorError
 from orchestrator.paths import conf_dir
 from orchestrator.plan.plan import Job, make_plan

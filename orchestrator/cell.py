@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from orchestrator.config import SamplingConfig, SweepConfig
+from orchestrator.config.schema import SamplingConfig, SweepConfig
 
 IDENTITY_VERSION = (
     1  # raise it when what a cell measures changes, so that old results are not mistaken for new
@@ -24,7 +24,7 @@ _NOT_MEASURED = ("path", "processes", "telemetry_hz")
 
 
 @dataclass(frozen=True)
-class Facts:
+class ResolvedJob:
     """What planning found out about one job, beyond its configuration.
 
     ``engine_args`` and ``engine_env`` are complete: adapter, optimizations and the user's own, merged.
@@ -54,7 +54,7 @@ class Cell:
     deployment_id: str
     overrides: tuple[str, ...]
     config: SweepConfig
-    facts: Facts
+    facts: ResolvedJob
 
     @property
     def opts(self) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
-def deployment_identity(config: SweepConfig, facts: Facts) -> dict[str, Any]:
+def deployment_identity(config: SweepConfig, facts: ResolvedJob) -> dict[str, Any]:
     """What one engine process group is: a model served by an engine with one set of arguments."""
     model, engine = config.model, config.engine
     return {
@@ -122,7 +122,7 @@ def deployment_identity(config: SweepConfig, facts: Facts) -> dict[str, Any]:
     }
 
 
-def cell_identity(config: SweepConfig, facts: Facts) -> dict[str, Any]:
+def cell_identity(config: SweepConfig, facts: ResolvedJob) -> dict[str, Any]:
     """Everything that can change the numbers of one cell."""
     dataset = asdict(config.dataset)
     dataset |= {"path": None, "revision": facts.dataset_revision, "wording": facts.wording}
@@ -141,7 +141,7 @@ def cell_identity(config: SweepConfig, facts: Facts) -> dict[str, Any]:
     }
 
 
-def make_cell(config: SweepConfig, facts: Facts, overrides: tuple[str, ...]) -> Cell:
+def make_cell(config: SweepConfig, facts: ResolvedJob, overrides: tuple[str, ...]) -> Cell:
     """Names a job by content."""
     return Cell(
         cell_id=digest(cell_identity(config, facts)),

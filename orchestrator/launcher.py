@@ -15,7 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from orchestrator import study
-from orchestrator.compose import SweepLoader
+from orchestrator.config.compose import SweepLoader
 from orchestrator.plan.plan import Job
 
 exit_codes: list[int] = []

@@ -15,11 +15,11 @@ from orchestrator.engines import ADAPTERS
 from orchestrator.engines.version import interpreter
 from orchestrator.errors import ConfigError
 from orchestrator.plan.plan import Job, Plan, make_plan
-from orchestrator.plan.show import show
+from orchestrator.progress.plan_table import show
+from orchestrator.progress.results_table import print_summary
 from orchestrator.store.read import read_cells
 from orchestrator.store.schema import METRIC_COLUMNS
 from orchestrator.store.write import check_writable
-from orchestrator.summary import print_summary
 
 DONE, INCOMPLETE, NOTHING_CAN_RUN = 0, 1, 2
 WIDE = 160

@@ -17,9 +17,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from orchestrator import launcher, study
-from orchestrator.compose import to_config
-from orchestrator.compose_errors import explain
-from orchestrator.config import SweepConfig
+from orchestrator.config.compose import to_config
+from orchestrator.config.explain import explain
+from orchestrator.config.schema import SweepConfig
 from orchestrator.errors import ConfigError
 from orchestrator.paths import conf_dir
 from orchestrator.plan.plan import Job

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cell import Cell, Facts, canonical_json, digest, make_cell, opt_names
-from orchestrator.config import (
+from orchestrator.cell import Cell, ResolvedJob, canonical_json, digest, make_cell, opt_names
+from orchestrator.config.schema import (
     DatasetConfig,
     EngineConfig,
     LoadConfig,
@@ -35,8 +35,8 @@ def config() -> SweepConfig:
     )
 
 
-def facts() -> Facts:
-    return Facts(
+def facts() -> ResolvedJob:
+    return ResolvedJob(
         model_revision="r1",
         engine_version="0.32.0",
         engine_args={"max-model-len": 2048},
@@ -49,7 +49,7 @@ def facts() -> Facts:
     )
 
 
-def cell(config: SweepConfig, facts: Facts) -> Cell:
+def cell(config: SweepConfig, facts: ResolvedJob) -> Cell:
     return make_cell(config, facts, ())
 
 
@@ -114,7 +114,7 @@ def test_paths_tracking_and_scheduling_do_not_change_a_cell(
     ],
 )
 def test_what_changes_the_numbers_changes_the_cell_but_not_the_deployment(
-    changed: Callable[[SweepConfig, Facts], tuple[SweepConfig, Facts]],
+    changed: Callable[[SweepConfig, ResolvedJob], tuple[SweepConfig, ResolvedJob]],
 ) -> None:
     before, after = cell(config(), facts()), cell(*changed(config(), facts()))
     assert after.cell_id != before.cell_id
@@ -134,7 +134,7 @@ def test_what_changes_the_numbers_changes_the_cell_but_not_the_deployment(
     ids=["engine version", "engine args", "engine env", "model revision", "gpu type", "tp"],
 )
 def test_another_engine_process_is_another_deployment_and_another_cell(
-    changed: Callable[[Facts], Facts],
+    changed: Callable[[ResolvedJob], ResolvedJob],
 ) -> None:
     before, after = cell(config(), facts()), cell(config(), changed(facts()))
     assert after.deployment_id != before.deployment_id

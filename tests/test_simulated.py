@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from orchestrator.cluster.rows import cell_row
+from orchestrator.measure.row import cell_row
 from orchestrator.metrics.validity import status
 from orchestrator.plan.plan import Job, make_plan
+from orchestrator.progress.results_table import print_summary
 from orchestrator.store.read import read_cells
 from orchestrator.store.write import commit
 from orchestrator.study import _objectives
-from orchestrator.summary import print_summary
 from tests.support.cli import sweep
 from tests.support.compose import config_of
 from tests.support.timelines import record

@@ -23,9 +23,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from orchestrator.cluster.rows import cell_row
-from orchestrator.compose import SweepLoader, to_config
-from orchestrator.config import SweepConfig
+from orchestrator.config.compose import SweepLoader, to_config
+from orchestrator.config.schema import SweepConfig
+from orchestrator.measure.row import cell_row
 from orchestrator.paths import conf_dir
 from orchestrator.plan.plan import Job, Plan, make_plan
 from orchestrator.store import schema

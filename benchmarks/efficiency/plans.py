@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 
 from orchestrator import datasets
 from orchestrator.cell import Cell
-from orchestrator.compose import to_config
-from orchestrator.config import SamplingConfig, SweepConfig
+from orchestrator.config.compose import to_config
+from orchestrator.config.schema import SamplingConfig, SweepConfig
 from orchestrator.engines.launch import Launch, build_launch
 from orchestrator.engines.version import engine_version, interpreter
 from orchestrator.engines.weights import prepare, served

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.grading.styles import CHOICE, MATH
-from orchestrator.config import DatasetConfig
+from orchestrator.config.schema import DatasetConfig
 from orchestrator.datasets import load
 from orchestrator.grading import grade_many
 from orchestrator.records import Item

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.grading.__main__ import MATH_FILES, OFFSETS, math_cases
 from benchmarks.grading.styles import MATH
-from orchestrator.config import DatasetConfig
+from orchestrator.config.schema import DatasetConfig
 from orchestrator.datasets import load
 from orchestrator.grading import grade_many
 from orchestrator.records import Item

@@ -18,7 +18,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from orchestrator.config import SweepConfig
+from orchestrator.config.schema import SweepConfig
 from orchestrator.datasets import load
 from orchestrator.records import Item
 

@@ -9,7 +9,7 @@ from scipy import stats
 
 from benchmarks.load.ours import measure as send
 from benchmarks.load.scripted import serve
-from orchestrator.config import LoadConfig
+from orchestrator.config.schema import LoadConfig
 from orchestrator.load.arrivals import Open, draw
 
 _TOKENS, _GAP_S, _TTFT_S = 8, 0.02, 0.05

@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from orchestrator.config import SamplingConfig
+from orchestrator.config.schema import SamplingConfig
 from orchestrator.load.arrivals import Closed, Schedule
 from orchestrator.load.driver import LoadJob, LoadResult, run
 from orchestrator.load.render import render

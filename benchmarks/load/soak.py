@@ -48,6 +48,6 @@ def _watch(samples: list[tuple[int, int]], over: threading.Event) -> None:
     """Resident bytes of (client processes, this process) while there are clients."""
     while not over.wait(_PERIOD_S):
         caller = psutil.Process(os.getpid())
-        clients = [p for p in caller.children() if "orchestrator.load.worker" in p.cmdline()]
+        clients = [p for p in caller.children() if "orchestrator.load.client.process" in p.cmdline()]
         if clients:
             samples.append((sum(p.memory_info().rss for p in clients), caller.memory_info().rss))

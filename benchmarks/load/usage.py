@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import psutil
 
-from orchestrator.config import SamplingConfig
+from orchestrator.config.schema import SamplingConfig
 from orchestrator.load.arrivals import Closed
 from orchestrator.load.driver import LoadJob, run
 from orchestrator.load.render import render

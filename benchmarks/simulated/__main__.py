@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.config import SweepConfig
+from orchestrator.config.schema import SweepConfig
 from orchestrator.engines.launch import build_launch
 from orchestrator.engines.simulated.batching import Batch, Stream
 from orchestrator.engines.simulated.latency import start_s

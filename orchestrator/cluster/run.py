@@ -8,11 +8,11 @@ import signal
 from rich.console import Console
 
 from orchestrator.cluster.admission import needs
-from orchestrator.cluster.board import Board
 from orchestrator.cluster.schedule import run_deployments
 from orchestrator.cluster.session import Session, ray_session
 from orchestrator.errors import StorageError
 from orchestrator.plan.plan import Plan
+from orchestrator.progress.board import Board
 from orchestrator.store.write import clean_partial
 from orchestrator.track.ray_metrics import SweepMetrics
 from orchestrator.track.tracker import Tracker

@@ -14,9 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from orchestrator.cluster import progress
 from orchestrator.cluster.admission import impossible, needs
-from orchestrator.cluster.board import Board
 from orchestrator.cluster.packing import (
     Node,
     Promise,
@@ -28,10 +26,12 @@ from orchestrator.cluster.packing import (
     longest_first,
     widen,
 )
-from orchestrator.cluster.serve import Limits, SweepRun, Work, serve
+from orchestrator.cluster.runner import DeploymentQueue, Limits, RunContext, serve
 from orchestrator.cluster.slot import Slot, SlotLost, alive_nodes, free_nodes
 from orchestrator.cluster.worker import EngineWorker
 from orchestrator.plan.plan import Plan
+from orchestrator.progress import state as progress
+from orchestrator.progress.board import Board
 from orchestrator.store.ledger import record
 
 TICK_S = 1.0  # how soon GPUs are noticed that others gave back, or a node that joined
@@ -46,20 +46,20 @@ async def run_deployments(
     """Runs every deployment of the plan. Returns when each of its cells is committed, done or failed. Raises
     StorageError when they cannot be stored any more."""
     timeout = plan.deployments[0].config.timeout
-    await Scheduler(SweepRun(plan, board, limits or Limits.of(timeout)), worker).run()
+    await Scheduler(RunContext(plan, board, limits or Limits.of(timeout)), worker).run()
 
 
 class Scheduler:
     """``worker`` is the class of the actors, `EngineWorker` or what stands in for it in a test."""
 
-    def __init__(self, sweep: SweepRun, worker: Any) -> None:
+    def __init__(self, sweep: RunContext, worker: Any) -> None:
         self.sweep = sweep
         self.worker = worker
         deployments = sweep.plan.deployments
-        self.works = {one.deployment_id: Work(one, deque(one.cells)) for one in deployments}
+        self.works = {one.deployment_id: DeploymentQueue(one, deque(one.cells)) for one in deployments}
         self.needs = {one.deployment_id: needs(one) for one in deployments}
         self.waiting = list(self.works)
-        self.leases: dict[asyncio.Task[bool], tuple[Work, Slot]] = {}
+        self.leases: dict[asyncio.Task[bool], tuple[DeploymentQueue, Slot]] = {}
         self.parked: list[Slot] = []
         self.closing: dict[Slot, asyncio.Task[None]] = {}
         self.promise: Promise | None = None
@@ -142,7 +142,7 @@ class Scheduler:
         work.engines.add(slot)
         self.leases[asyncio.create_task(self._lease(work, slot))] = work, slot
 
-    async def _lease(self, work: Work, slot: Slot) -> bool:
+    async def _lease(self, work: DeploymentQueue, slot: Slot) -> bool:
         """Serves the deployment on the slot; whether the slot can serve another."""
         if slot.actor is None:
             here = [task for other, task in self.closing.items() if set(other.nodes) & set(slot.nodes)]
@@ -168,14 +168,14 @@ class Scheduler:
     def _avoid(self, nodes: Iterable[str]) -> None:
         self._avoided |= dict.fromkeys(nodes, time.monotonic() + AVOID_S)
 
-    async def _watch(self, work: Work, slot: Slot) -> None:
+    async def _watch(self, work: DeploymentQueue, slot: Slot) -> None:
         """Shows how far the worker is, once a second."""
         with contextlib.suppress(Exception):
             while True:
                 await asyncio.sleep(1.0)
                 self.sweep.board.progress(work.deployment, await slot.actor.progress.remote())
 
-    def _prepare_next(self, work: Work, slot: Slot) -> None:
+    def _prepare_next(self, work: DeploymentQueue, slot: Slot) -> None:
         """Has the slot's likely next deployment prepared beside the last cells of this one."""
         left_s = self.sweep.queued_s(work)
         if work.queue and (left_s is None or left_s / len(work.engines) > PREPARE_S):
@@ -238,7 +238,7 @@ class Scheduler:
                 name = next(
                     (key[5:] for key in total if key.startswith("node:") and "__" not in key), node_id
                 )
-                shown[node_id] = progress.Node(name, gpus, gpus - not_others.get(node_id, gpus))
+                shown[node_id] = progress.NodeUsage(name, gpus, gpus - not_others.get(node_id, gpus))
         self.sweep.board.nodes(shown)
 
     def _waiting(self) -> list[Waiting]:
@@ -254,7 +254,7 @@ class Scheduler:
         slots = [(work, slot) for work, slot in self.leases.values() if slot is not but]
         return [Running(slot.need, slot.nodes, self._ends_s(work, slot)) for work, slot in slots]
 
-    def _ends_s(self, work: Work, slot: Slot) -> float | None:
+    def _ends_s(self, work: DeploymentQueue, slot: Slot) -> float | None:
         left_s = self.sweep.queued_s(work)
         if left_s is None or slot.until_s is None:
             return None

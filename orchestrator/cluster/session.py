@@ -17,7 +17,7 @@ import psutil
 import ray
 
 from orchestrator.cluster import reaper
-from orchestrator.config import RayConfig
+from orchestrator.config.schema import RayConfig
 from orchestrator.errors import ConfigError
 
 OBJECT_STORE_BYTES = 256 * 2**20  # only plans and outcomes travel through Ray; measurements go to disk

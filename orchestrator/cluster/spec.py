@@ -6,7 +6,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.config import SweepConfig
+from orchestrator.config.schema import SweepConfig
 from orchestrator.engines.launch import Launch, build_launch
 from orchestrator.engines.version import engine_version, interpreter
 from orchestrator.engines.weights import prepare, served

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cell import Cell
-from orchestrator.cluster.follower import spanning
-from orchestrator.cluster.measure import CellOutcome, LiveServer, Site, measure
+from orchestrator.cluster.ranks import multi_node_engine
 from orchestrator.cluster.spec import WorkerSpec, check_sees_results, launch_of, log_path
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.adapter import Adapter, Launch, metrics_of
 from orchestrator.engines.external import connect
-from orchestrator.engines.prepared import Standby, started
+from orchestrator.engines.standby_process import Standby, started
 from orchestrator.errors import EngineError, OrchestratorError
 from orchestrator.grading import LIMIT_S
 from orchestrator.grading.isolated import Grader
-from orchestrator.load.clients import Clients
+from orchestrator.load.client.pool import ClientPool
 from orchestrator.load.driver import LoadProgress
+from orchestrator.measure.measure import CellOutcome, LiveServer, MeasurementContext, measure
 from orchestrator.records import Endpoint
 from orchestrator.store.write import prepare as prepare_storing
 from orchestrator.telemetry.gpu import Gpus, GpuUse, once_idle, open_gpus
@@ -80,7 +80,7 @@ class EngineWorker:
     def __init__(self) -> None:
         self._life = ExitStack()
         self._tools = ExitStack()
-        self._clients = self._tools.enter_context(Clients())
+        self._clients = self._tools.enter_context(ClientPool())
         self._grader = self._tools.enter_context(Grader(LIMIT_S))
         self._next: tuple[str, Standby] | None = None  # a deployment's id and what waits to serve it
         self._next_lock = threading.Lock()
@@ -171,7 +171,9 @@ class EngineWorker:
         adapter = ADAPTERS[config.engine.name]
         if spec.nodes > 1 and not config.engine.simulated:
             # No GPU counters: the other nodes' are out of reach, and a part would pass for the whole.
-            engine = self._life.enter_context(spanning(spec, launch, log_path(spec), self._is_cancelled))
+            engine = self._life.enter_context(
+                multi_node_engine(spec, launch, log_path(spec), self._is_cancelled)
+            )
             provenance = _provenance(adapter, engine.server.launch) | {"followers": engine.provenance}
             return _Serving(spec, engine, metrics_of(adapter, launch.args), provenance, lazy=adapter.lazy)
         gpus = open_gpus() if spec.gpus and not config.engine.simulated else None
@@ -208,7 +210,7 @@ class EngineWorker:
             finished, tokens = (load.finished, load.output_tokens) if load else (0, 0)
             self._progress = WorkerProgress(phase, cell.cell_id, requests, finished, tokens)
 
-        site = Site(
+        site = MeasurementContext(
             study=serving.spec.study,
             study_dir=serving.spec.study_dir,
             server=serving.server,

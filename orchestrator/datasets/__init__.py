@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.config import DatasetConfig
+from orchestrator.config.schema import DatasetConfig
 from orchestrator.datasets import arithmetic, choices, gsm8k, problems, random_words, source
 from orchestrator.datasets.prompts import STYLES, render
 from orchestrator.datasets.question import Family, Question, Row

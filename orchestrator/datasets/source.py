@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestrator.config import DatasetConfig
+from orchestrator.config.schema import DatasetConfig
 from orchestrator.datasets.question import Row
 from orchestrator.errors import ConfigError
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import ModelConfig
+from orchestrator.config.schema import ModelConfig
 from orchestrator.datasets.random_words import WORDS
 from orchestrator.errors import ConfigError
 

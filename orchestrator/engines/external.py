@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from orchestrator.config import EngineConfig, SweepConfig
+from orchestrator.config.schema import EngineConfig, SweepConfig
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.adapter import Adapter
 from orchestrator.engines.http import ask

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.config import EngineOptConfig, OptConfig, SweepConfig
+from orchestrator.config.schema import EngineOptConfig, OptConfig, SweepConfig
 from orchestrator.engines import ADAPTERS, version, weights
 from orchestrator.engines.adapter import Adapter, HardwareKind, Launch, flag_name, merge_args, to_flags
 from orchestrator.engines.simulated.describe import described

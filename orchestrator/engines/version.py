@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from orchestrator import paths
-from orchestrator.config import EngineConfig
+from orchestrator.config.schema import EngineConfig
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.install import complete
 from orchestrator.errors import ConfigError

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator import paths
-from orchestrator.config import ModelConfig, SweepConfig
+from orchestrator.config.schema import ModelConfig, SweepConfig
 from orchestrator.engines import convert, dummy
 from orchestrator.engines.version import installed
 from orchestrator.errors import ConfigError, EngineError

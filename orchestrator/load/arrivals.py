@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.config import LoadConfig
+from orchestrator.config.schema import LoadConfig
 from orchestrator.errors import ConfigError
 
 Floats: TypeAlias = NDArray[np.float64]

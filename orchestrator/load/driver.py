@@ -19,12 +19,12 @@ from typing import BinaryIO
 
 from orchestrator.errors import MeasurementError
 from orchestrator.load.arrivals import Batch, Closed, Open, Schedule
-from orchestrator.load.clients import Child, Clients, nameless_file
-from orchestrator.load.connection import Finished
-from orchestrator.load.linux import Tickets
+from orchestrator.load.client.connection import Finished
+from orchestrator.load.client.linux import Tickets
+from orchestrator.load.client.pool import ClientPool, ClientProcess, nameless_file
+from orchestrator.load.client.process import Task
 from orchestrator.load.result import record, unsent
-from orchestrator.load.timeline import Stream
-from orchestrator.load.worker import Task
+from orchestrator.load.stream.timeline import Stream
 from orchestrator.records import Endpoint, Record, Request
 
 TOKENS_PER_S_PER_PROCESS = 30_000.0
@@ -112,7 +112,7 @@ def run(
     job: LoadJob,
     on_progress: Callable[[LoadProgress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-    clients: Clients | None = None,
+    clients: ClientPool | None = None,
 ) -> LoadResult:
     """Send every request of ``job`` and wait for all of them.
 
@@ -134,7 +134,7 @@ def run(
     )
 
     with contextlib.ExitStack() as stack:
-        children = stack.enter_context((clients or stack.enter_context(Clients())).lent(processes))
+        children = stack.enter_context((clients or stack.enter_context(ClientPool())).lent(processes))
         spools = _hand_out(job, children, stack)
         started, reason = _supervise(job, children, on_progress, should_stop)
         records = _collect(job, spools, started, reason or "the run ended before it was sent")
@@ -148,7 +148,7 @@ def run(
     )
 
 
-def _hand_out(job: LoadJob, children: Sequence[Child], stack: contextlib.ExitStack) -> list[BinaryIO]:
+def _hand_out(job: LoadJob, children: Sequence[ClientProcess], stack: contextlib.ExitStack) -> list[BinaryIO]:
     """Gives each child its part of the job. Returns the files that they spool to."""
     tickets = Tickets.create(len(job.requests))
     stack.callback(os.close, tickets.fd)
@@ -195,7 +195,7 @@ def _slots(schedule: Schedule, number: int, processes: int) -> int:
 
 def _supervise(
     job: LoadJob,
-    children: Sequence[Child],
+    children: Sequence[ClientProcess],
     on_progress: Callable[[LoadProgress], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> tuple[float, str | None]:
@@ -234,7 +234,7 @@ def _supervise(
     return started, reason
 
 
-def _progress(children: Sequence[Child], elapsed_s: float) -> LoadProgress:
+def _progress(children: Sequence[ClientProcess], elapsed_s: float) -> LoadProgress:
     sent, finished, failed, tokens, in_flight = map(sum, zip(*(c.progress for c in children), strict=True))
     return LoadProgress(elapsed_s, sent, finished, failed, in_flight, tokens)
 

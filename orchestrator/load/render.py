@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.config import SamplingConfig
+from orchestrator.config.schema import SamplingConfig
 from orchestrator.records import Item, Request
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.load.connection import Finished
-from orchestrator.load.timeline import Stream, Timeline
+from orchestrator.load.client.connection import Finished
+from orchestrator.load.stream.timeline import Stream, Timeline
 from orchestrator.records import Record, Request
 
 Counts = NDArray[np.int32]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.config import SloConfig
+from orchestrator.config.schema import SloConfig
 from orchestrator.metrics import requests
 from orchestrator.metrics.stats import ratio, total
 from orchestrator.metrics.window import Window

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from orchestrator.config import SloConfig
+from orchestrator.config.schema import SloConfig
 from orchestrator.metrics.accuracy import accuracy, maj_at_k, pass_at_k
 from orchestrator.metrics.energy import energy
 from orchestrator.metrics.engine import batch_limit, engine_metrics

@@ -32,7 +32,7 @@ HOLE_S = 1.0
 MAX_HOLE_SHARE = 0.05
 MAX_STARVED_SHARE = 0.1
 
-INVALIDATES = {
+INVALIDATING_FLAGS = {
     "errors": "over 1 % of the requests failed",
     "client_lag": "the load generator sent late (p99 above 5 ms or 10 % of the mean gap)",
     "under_rate": "sent at below 95 % of the asked rate though the server kept up",
@@ -44,7 +44,7 @@ INVALIDATES = {
     "telemetry_missing": "the engine's counters were not sampled throughout",
 }
 # What a reader of the numbers has to know, though they hold.
-TOLD = {
+NOTES = {
     "gpu_starved": "the GPU idled while a process of the engine had a whole CPU: that process is the limit",
     "cache_unknown": "the external server's cache could not be reset",
     "telemetry_absent": "the external server has no counters, or they had holes",
@@ -52,7 +52,7 @@ TOLD = {
 
 
 @dataclass(frozen=True, slots=True)
-class Conduct:
+class RunConditions:
     """How a measurement went, beside its records.
 
     ``telemetry`` are the samples, from before the load to after it; ``expected`` the `Sample` fields that
@@ -72,8 +72,8 @@ class Conduct:
     expected: Collection[str] = ("kv_usage", "running", "generation_tokens_total")
 
 
-def flags(records: Sequence[Record], conduct: Conduct) -> tuple[str, ...]:
-    """Names of all that is wrong, of `INVALIDATES`, and of what has to be told, of `TOLD`."""
+def flags(records: Sequence[Record], conduct: RunConditions) -> tuple[str, ...]:
+    """Names of all that is wrong, of `INVALIDATING_FLAGS`, and of what has to be told, of `NOTES`."""
     complete = _telemetry_complete(records, conduct)
     raised = {
         "errors": (error_rate(records) or 0.0) > MAX_ERROR_RATE,
@@ -96,12 +96,12 @@ def status(
     raised: Sequence[str], records: Sequence[Record], simulated: bool = False
 ) -> tuple[Status, str | None]:
     """The cell's status and the reason in words: failed when no request is ok, invalid when a flag of
-    `INVALIDATES` is raised, else done, without a reason. Flags about timing do not invalidate a simulated
-    cell."""
+    `INVALIDATING_FLAGS` is raised, else done, without a reason. Flags about timing do not invalidate a
+    simulated cell."""
     if not any(record.outcome == "ok" for record in records):
         return "failed", _nothing_ok(records)
-    counting = INVALIDATES.keys() - (_TIMING if simulated else frozenset())
-    reasons = [INVALIDATES[flag] for flag in raised if flag in counting]
+    counting = INVALIDATING_FLAGS.keys() - (_TIMING if simulated else frozenset())
+    reasons = [INVALIDATING_FLAGS[flag] for flag in raised if flag in counting]
     return ("invalid", "; ".join(reasons)) if reasons else ("done", None)
 
 
@@ -120,7 +120,7 @@ def tokens_mismatch(records: Sequence[Record], samples: Sequence[Sample]) -> boo
     return difference > MAX_TOKEN_MISMATCH * received
 
 
-def _gpu_starved(records: Sequence[Record], conduct: Conduct) -> bool:
+def _gpu_starved(records: Sequence[Record], conduct: RunConditions) -> bool:
     share = gpu_starved_share(conduct.telemetry, measured_window(records))
     return share is not None and share > MAX_STARVED_SHARE
 
@@ -135,7 +135,7 @@ def _length_missed(records: Sequence[Record], asked: Mapping[str, int]) -> bool:
     )
 
 
-def _client_lags(records: Sequence[Record], conduct: Conduct) -> bool:
+def _client_lags(records: Sequence[Record], conduct: RunConditions) -> bool:
     """Send lag p99 above 5 ms, or on an open load above 10 % of the mean gap of the schedule. (Batch and
     closed loads are scheduled by the server's own answers and have no gap to hold.)"""
     lag_s = send_lag_s_p99(records)
@@ -147,7 +147,7 @@ def _client_lags(records: Sequence[Record], conduct: Conduct) -> bool:
     return lag_s > limit_s
 
 
-def _under_rate(records: Sequence[Record], conduct: Conduct) -> bool:
+def _under_rate(records: Sequence[Record], conduct: RunConditions) -> bool:
     """On an open load: sent at below 95 % of the schedule's rate while the engine kept nothing waiting.
 
     The schedule's own rate, not the nominal one: N arrivals drawn at rate R do not take exactly N / R.
@@ -172,7 +172,7 @@ def _rate(times_s: Sequence[float]) -> float | None:
     return (len(times_s) - 1) / span_s if span_s > 0 else None
 
 
-def _telemetry_complete(records: Sequence[Record], conduct: Conduct) -> bool:
+def _telemetry_complete(records: Sequence[Record], conduct: RunConditions) -> bool:
     """Whether each expected field was sampled on both sides of the window and all through it."""
     window = measured_window(records)
     if window is None:

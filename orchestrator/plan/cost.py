@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.config import HardwareConfig, SweepConfig
+from orchestrator.config.schema import HardwareConfig, SweepConfig
 from orchestrator.engines.adapter import flag_name
-from orchestrator.plan.fit import GIB, PROMPT_TOKENS, Fit, kv_bytes_per_token
+from orchestrator.memory import GIB, PROMPT_TOKENS, Fit, kv_bytes_per_token
 
 BANDWIDTH_REACHED = 0.6
 START_S = 100.0  # a 7B engine on an H200: 97 to 108 s cold

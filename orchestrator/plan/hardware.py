@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import psutil
 from omegaconf import OmegaConf
 
-from orchestrator.config import HardwareConfig
+from orchestrator.config.schema import HardwareConfig
 from orchestrator.errors import ConfigError
 from orchestrator.paths import conf_dir
 

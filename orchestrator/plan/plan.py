@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.cell import Cell
-from orchestrator.config import HardwareConfig, SweepConfig
+from orchestrator.config.schema import HardwareConfig, SweepConfig
 from orchestrator.errors import ConfigError
+from orchestrator.memory import Fit, nodes_of
 from orchestrator.plan import cost
-from orchestrator.plan.fit import Fit, nodes_of
 from orchestrator.plan.hardware import resolve
-from orchestrator.plan.identify import identify
 from orchestrator.plan.pace import Pace
-from orchestrator.plan.values import check_values
+from orchestrator.plan.resolve_job import resolve_job
+from orchestrator.plan.rules import check_values
 from orchestrator.store.read import CellStatus, read_status
 
 PlanStatus = Literal["planned", "done", "skipped"]
@@ -72,8 +72,8 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class Deployment:
-    """One engine process group and the cells that will share it, in the order they run. ``apart`` is what
-    sets it apart from others of the same model, engine and optimizations, in the user's own words."""
+    """One engine process group and the cells that will share it, in the order they run. ``label_suffix`` is
+    what sets it apart from others of the same model, engine and optimizations, in the user's own words."""
 
     deployment_id: str
     cells: tuple[Cell, ...]
@@ -81,7 +81,7 @@ class Deployment:
     hardware: HardwareConfig
     command: tuple[str, ...]
     estimated_s: float | None = None
-    apart: str = ""
+    label_suffix: str = ""
 
     @property
     def config(self) -> SweepConfig:
@@ -110,7 +110,9 @@ class Deployment:
     @property
     def label(self) -> str:
         engine = "SIMULATED" if self.simulated else self.config.engine.name
-        return f"{self.config.model.name}/{engine}/{'+'.join(self.cells[0].opts)} {self.apart}".rstrip()
+        return (
+            f"{self.config.model.name}/{engine}/{'+'.join(self.cells[0].opts)} {self.label_suffix}".rstrip()
+        )
 
     @property
     def simulated(self) -> bool:
@@ -249,7 +251,7 @@ class _Found:
 
 
 def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path) -> _Found:
-    identified = identify(job.config, job.own_overrides, hardware)
+    identified = resolve_job(job.config, job.own_overrides, hardware)
     cell, fit = identified.cell, identified.fit
     status: PlanStatus = "planned"
     reason = identified.reason
@@ -281,7 +283,7 @@ def _deployments(found: Sequence[_Found]) -> tuple[Deployment, ...]:
     deployments = []
     for deployment_id, members in groups.items():
         first = members[0]
-        kin = kin_of(first.planned.cell)
+        kin = pace_groups(first.planned.cell)
         start_s = starts.expect_s(kin, first.planned.estimated_start_s)
         cells_s = cells.total_s(kin, [one.planned.estimated_s for one in members])
         deployments.append(
@@ -295,21 +297,21 @@ def _deployments(found: Sequence[_Found]) -> tuple[Deployment, ...]:
             )
         )
     deployments.sort(key=lambda one: (-math.inf if one.estimated_s is None else -one.estimated_s, -one.gpus))
-    return _told_apart(deployments)
+    return _with_label_suffixes(deployments)
 
 
-def _told_apart(deployments: Sequence[Deployment]) -> tuple[Deployment, ...]:
+def _with_label_suffixes(deployments: Sequence[Deployment]) -> tuple[Deployment, ...]:
     """Where several have one label, each says the overrides that all its cells share and not all of them."""
     alike: dict[str, list[dict[str, str]]] = {}
     shared = {one.deployment_id: _shared_overrides(one) for one in deployments}
     for one in deployments:
         alike.setdefault(one.label, []).append(shared[one.deployment_id])
 
-    def apart(one: Deployment) -> str:
+    def suffix(one: Deployment) -> str:
         own, others = shared[one.deployment_id], alike[one.label]
         return " ".join(f"{key}={own[key]}" for key in own if any(o.get(key) != own[key] for o in others))
 
-    return tuple(replace(one, apart=apart(one)) for one in deployments)
+    return tuple(replace(one, label_suffix=suffix(one)) for one in deployments)
 
 
 def _shared_overrides(deployment: Deployment) -> dict[str, str]:
@@ -338,17 +340,17 @@ def learn(planned: Iterable[PlannedCell]) -> tuple[Pace, Pace]:
         if stored is None or stored.status not in ("done", "invalid"):
             continue
         if stored.duration_s is not None:
-            cells.observe(kin_of(one.cell), one.estimated_s, stored.duration_s)
+            cells.observe(pace_groups(one.cell), one.estimated_s, stored.duration_s)
         if stored.deployment_start_s is not None:
             # Every cell of an engine's life has its start; a prepared one was shorter than a plain one.
             _, known_s = started.get(one.cell.deployment_id, (one, 0.0))
             started[one.cell.deployment_id] = one, max(known_s, stored.deployment_start_s)
     for one, took_s in started.values():
-        starts.observe(kin_of(one.cell), one.estimated_start_s, took_s)
+        starts.observe(pace_groups(one.cell), one.estimated_start_s, took_s)
     return cells, starts
 
 
-def kin_of(cell: Cell) -> tuple[object, ...]:
+def pace_groups(cell: Cell) -> tuple[object, ...]:
     """What a cell shares its pace with, finest first: its deployment, its model on its engine, its engine."""
     model, engine = cell.config.model.name, cell.config.engine.name
     return cell.deployment_id, (model, engine), engine

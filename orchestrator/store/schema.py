@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestrator.config import SloConfig
+from orchestrator.config.schema import SloConfig
 from orchestrator.metrics import requests
 from orchestrator.metrics.summary import summarize
 from orchestrator.records import Grade, Record, Sample

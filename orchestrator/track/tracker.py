@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
-from orchestrator.config import TrackerConfig
+from orchestrator.config.schema import TrackerConfig
 from orchestrator.store.read import read_cell, read_telemetry
 from orchestrator.store.schema import METRIC_COLUMNS
 

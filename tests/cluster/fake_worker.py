@@ -12,11 +12,11 @@ from typing import Any
 import ray
 
 from orchestrator.cell import Cell
-from orchestrator.cluster.measure import CellOutcome
-from orchestrator.cluster.rows import cell_row
 from orchestrator.cluster.spec import WorkerSpec
 from orchestrator.cluster.worker import IDLE, Started, WorkerProgress
 from orchestrator.errors import EngineError, MeasurementError
+from orchestrator.measure.measure import CellOutcome
+from orchestrator.measure.row import cell_row
 from orchestrator.store.write import commit
 
 

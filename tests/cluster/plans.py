@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from orchestrator.cell import Cell, Facts
-from orchestrator.config import EngineConfig, HardwareConfig, ModelConfig, SamplingConfig, SweepConfig
-from orchestrator.plan.fit import Fit
+from orchestrator.cell import Cell, ResolvedJob
+from orchestrator.config.schema import EngineConfig, HardwareConfig, ModelConfig, SamplingConfig, SweepConfig
+from orchestrator.memory import Fit
 from orchestrator.plan.plan import Deployment, Plan, PlannedCell
 
-FACTS = Facts("r", "v", {}, {}, "d", "w", "h200", 1, SamplingConfig())
+FACTS = ResolvedJob("r", "v", {}, {}, "d", "w", "h200", 1, SamplingConfig())
 
 
 def deployment(

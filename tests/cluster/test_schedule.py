@@ -16,12 +16,12 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group_table
 
-from orchestrator.cluster.board import Board
+from orchestrator.cluster.runner import Limits
 from orchestrator.cluster.schedule import run_deployments
-from orchestrator.cluster.serve import Limits
 from orchestrator.cluster.slot import alive_nodes, free_nodes
 from orchestrator.errors import StorageError
 from orchestrator.plan.plan import Deployment
+from orchestrator.progress.board import Board
 from orchestrator.store.ledger import reservations
 from orchestrator.store.read import read_cell, read_cells
 from tests.cluster.fake_worker import FakeWorker, events

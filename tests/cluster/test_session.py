@@ -11,7 +11,7 @@ import ray
 from orchestrator.cluster.session import ray_session
 from orchestrator.cluster.spec import WorkerSpec
 from orchestrator.cluster.worker import EngineWorker
-from orchestrator.config import RayConfig, SweepConfig
+from orchestrator.config.schema import RayConfig, SweepConfig
 from orchestrator.errors import ConfigError, EngineError
 from orchestrator.track.metric_names import METRICS, exported
 from orchestrator.track.ray_metrics import SweepMetrics

@@ -12,11 +12,11 @@ import pytest
 
 from orchestrator.cluster.spec import WorkerSpec, log_path
 from orchestrator.cluster.worker import EngineWorker
-from orchestrator.config import EngineConfig, ModelConfig, SweepConfig
+from orchestrator.config.schema import EngineConfig, ModelConfig, SweepConfig
 from orchestrator.engines import ADAPTERS
 from orchestrator.errors import EngineError
 from tests.engines.fake import is_alive, tree
-from tests.engines.test_prepared import adapter_of
+from tests.engines.test_standby_process import adapter_of
 
 
 @pytest.fixture

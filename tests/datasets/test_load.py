@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.config import DatasetConfig
+from orchestrator.config.schema import DatasetConfig
 from orchestrator.datasets import FAMILIES, STYLES, fingerprint, load
 from orchestrator.datasets.question import choice
 from orchestrator.errors import ConfigError
@@ -224,7 +224,7 @@ def test_arithmetic_never_asks_the_same_twice() -> None:
 def test_a_local_file_is_planned_without_the_datasets_library(tmp_path: Path) -> None:
     path = problems(tmp_path / "a.jsonl", 3)
     code = (
-        "import sys, orchestrator.config as c, orchestrator.datasets as d\n"
+        "import sys, orchestrator.config.schema as c, orchestrator.datasets as d\n"
         f"assert d.load(c.DatasetConfig(name='math500', path={path!r}), None).revision[:7] == 'sha256:'\n"
         "assert d.fingerprint(c.DatasetConfig(name='arithmetic')).startswith('arithmetic-')\n"
         "assert not {'datasets', 'pyarrow', 'math_verify'} & set(sys.modules)\n"

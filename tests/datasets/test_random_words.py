@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator import datasets
-from orchestrator.config import DatasetConfig
+from orchestrator.config.schema import DatasetConfig
 from orchestrator.datasets.random_words import WORDS
 from orchestrator.errors import ConfigError
 

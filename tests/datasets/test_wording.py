@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.config import DatasetConfig
+from orchestrator.config.schema import DatasetConfig
 from orchestrator.datasets import prompts, wording
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.config import SweepConfig
+from orchestrator.config.schema import SweepConfig
 from orchestrator.engines import ADAPTERS, weights
 from orchestrator.engines.launch import build_launch
 from orchestrator.paths import conf_dir

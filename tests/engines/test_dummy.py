@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import EngineConfig, ModelConfig
+from orchestrator.config.schema import EngineConfig, ModelConfig
 from orchestrator.datasets.random_words import WORDS
 from orchestrator.engines import dummy, weights
 from orchestrator.engines.launch import build_launch
 from orchestrator.engines.version import interpreter
 from orchestrator.errors import ConfigError
+from orchestrator.plan.compatibility import skip_reason
 from orchestrator.plan.hardware import resolve
-from orchestrator.plan.validity import skip_reason
 from tests.engines.test_catalogue import MODELS
 from tests.support.compose import config_of
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from orchestrator.config import EngineConfig, SweepConfig
+from orchestrator.config.schema import EngineConfig, SweepConfig
 from orchestrator.engines.external import connect, parse_base_url
 from orchestrator.errors import ConfigError
 from tests.engines.fake import SCRIPT

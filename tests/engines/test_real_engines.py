@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config import SweepConfig
+from orchestrator.config.schema import SweepConfig
 from orchestrator.engines import ADAPTERS, version, weights
 from orchestrator.engines.launch import build_launch
-from orchestrator.engines.prepared import Standby
-from orchestrator.engines.prepared import started as prepared_or_plain
 from orchestrator.engines.server import Server
+from orchestrator.engines.standby_process import Standby
+from orchestrator.engines.standby_process import started as prepared_or_plain
 from orchestrator.errors import ConfigError, EngineError
 from orchestrator.telemetry.engine import read_once
 from orchestrator.telemetry.prometheus import values

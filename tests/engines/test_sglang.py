@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.config import EngineOptConfig, ModelConfig, OptConfig, SweepConfig
+from orchestrator.config.schema import EngineOptConfig, ModelConfig, OptConfig, SweepConfig
 from orchestrator.engines import sglang
 from orchestrator.engines.adapter import Launch, metrics_of
 from orchestrator.engines.launch import build_launch

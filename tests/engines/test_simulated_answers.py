@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestrator import datasets
-from orchestrator.config import DatasetConfig
+from orchestrator.config.schema import DatasetConfig
 from orchestrator.engines.simulated.answers import answer, prompt_blocks, prompt_of, prompt_tokens
 from orchestrator.grading import grade_many
 from orchestrator.records import Item

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import EngineConfig
+from orchestrator.config.schema import EngineConfig
 from orchestrator.engines import version
 from orchestrator.engines.install import STAMP
 from orchestrator.errors import ConfigError

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config import EngineOptConfig, ModelConfig, OptConfig, SweepConfig
+from orchestrator.config.schema import EngineOptConfig, ModelConfig, OptConfig, SweepConfig
 from orchestrator.engines import ADAPTERS, vllm
 from orchestrator.engines.adapter import Launch, metrics_of, run_with_key
 from orchestrator.engines.launch import build_launch

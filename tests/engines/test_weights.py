@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.config import ModelConfig, OptConfig, SweepConfig
+from orchestrator.config.schema import ModelConfig, OptConfig, SweepConfig
 from orchestrator.engines import weights
 from orchestrator.errors import ConfigError, EngineError
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from orchestrator.config import DatasetConfig
+from orchestrator.config.schema import DatasetConfig
 from orchestrator.datasets import load
 from orchestrator.grading import grade_many
 from orchestrator.records import Item

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.config import SamplingConfig
+from orchestrator.config.schema import SamplingConfig
 from orchestrator.load.arrivals import Closed, Schedule
 from orchestrator.load.driver import LoadJob
 from orchestrator.load.render import render

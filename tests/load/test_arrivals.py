@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from orchestrator.config import LoadConfig
+from orchestrator.config.schema import LoadConfig
 from orchestrator.errors import ConfigError
 from orchestrator.load.arrivals import Batch, Closed, Open, draw, gamma_gaps, read_trace
 

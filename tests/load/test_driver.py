@@ -18,8 +18,8 @@ import pytest
 
 from orchestrator.errors import MeasurementError
 from orchestrator.load.arrivals import Batch, Closed, Open, Schedule
+from orchestrator.load.client.linux import Tickets, Timer
 from orchestrator.load.driver import LoadProgress, choose_processes, run
-from orchestrator.load.linux import Tickets, Timer
 from orchestrator.records import Record
 from tests.load.scripted import Script, job
 from tests.support.children import running
@@ -169,7 +169,7 @@ def test_requests_that_may_be_due_at_once_are_shared_out(
 
 def test_a_client_that_dies_is_an_error_of_the_measurement_and_leaves_none_behind(port: int) -> None:
     def kill_one() -> None:
-        while not (found := running("orchestrator.load.worker")):
+        while not (found := running("orchestrator.load.client.process")):
             time.sleep(0.05)
         time.sleep(0.5)
         found[0].send_signal(signal.SIGKILL)
@@ -179,7 +179,7 @@ def test_a_client_that_dies_is_an_error_of_the_measurement_and_leaves_none_behin
     with pytest.raises(MeasurementError, match="ended with status -9"):
         run(job(port, [{"tokens": 2000, "gap_s": 0.01}] * 4, Closed(4), processes=2))
     killer.join()
-    assert running("orchestrator.load.worker") == []
+    assert running("orchestrator.load.client.process") == []
 
 
 def test_the_clients_die_with_their_parent(port: int) -> None:
@@ -191,7 +191,7 @@ def test_the_clients_die_with_their_parent(port: int) -> None:
     root = Path(__file__).parents[2]
     with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=root) as parent:
         deadline = time.monotonic() + 20
-        while len(found := running("orchestrator.load.worker", parent.pid)) < 2:
+        while len(found := running("orchestrator.load.client.process", parent.pid)) < 2:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         time.sleep(0.5)
@@ -207,12 +207,13 @@ def test_an_error_in_the_callers_callback_leaves_no_client_behind(port: int) -> 
 
     with pytest.raises(RuntimeError, match="the caller's own"):
         run(job(port, [{"tokens": 1000}] * 2), on_progress=fail)
-    assert running("orchestrator.load.worker") == []
+    assert running("orchestrator.load.client.process") == []
 
 
 def test_tickets_are_handed_out_once_over_processes() -> None:
     tickets = Tickets.create(4000)
-    code = "import sys\nfrom orchestrator.load.linux import Tickets\nt = Tickets(int(sys.argv[1]), 4000)\n"
+    code = "import sys\nfrom orchestrator.load.client.linux import Tickets\n"
+    code += "t = Tickets(int(sys.argv[1]), 4000)\n"
     code += "while (n := t.take()) is not None: print(n)"
     command = [sys.executable, "-c", code, str(tickets.fd)]
     takers = [

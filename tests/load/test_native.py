@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.load import native
+from orchestrator.load.receive import native
 
 
 def test_it_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.config import SamplingConfig
+from orchestrator.config.schema import SamplingConfig
 from orchestrator.load.render import render
 from orchestrator.records import Item, Request
 

@@ -15,8 +15,8 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from orchestrator.load import native, sockets
-from orchestrator.load.sockets import Sockets, WallClock
+from orchestrator.load.receive import native, sockets
+from orchestrator.load.receive.sockets import Sockets, WallClock
 
 in_both = pytest.mark.parametrize("library", [None, native.library()], ids=["python", "c"])
 
@@ -161,7 +161,7 @@ def test_a_wall_clock_that_is_set_is_noticed_at_the_next_look(monkeypatch: pytes
 def test_a_client_has_room_for_its_sockets_before_it_begins() -> None:
     """The kernel would enlarge the table of descriptors while requests are due."""
     code = (
-        "from orchestrator.load.linux import allow_many_sockets\n"
+        "from orchestrator.load.client.linux import allow_many_sockets\n"
         "allow_many_sockets()\n"
         "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('FDSize')))"
     )

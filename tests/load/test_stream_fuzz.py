@@ -16,11 +16,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.load import native
-from orchestrator.load.http import ProtocolError, ResponseReader
-from orchestrator.load.receiver import ARRIVED, FULL, Holder, Receiver
-from orchestrator.load.sse import EventStream
-from orchestrator.load.timeline import Stream, Timeline
+from orchestrator.load.receive import native
+from orchestrator.load.receive.receiver import ARRIVED, FULL, Holder, Receiver
+from orchestrator.load.stream.response import ProtocolError, ResponseReader
+from orchestrator.load.stream.sse import EventStream
+from orchestrator.load.stream.timeline import Stream, Timeline
 
 
 @dataclass(frozen=True)

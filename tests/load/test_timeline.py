@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.load.connection import Finished
+from orchestrator.load.client.connection import Finished
 from orchestrator.load.result import record
-from orchestrator.load.think import ThinkSplitter
-from orchestrator.load.timeline import Timeline
+from orchestrator.load.stream.think import ThinkSplitter
+from orchestrator.load.stream.timeline import Timeline
 from orchestrator.records import Record, Request
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.config import SloConfig
+from orchestrator.config.schema import SloConfig
 from orchestrator.metrics.goodput import goodput, meets
 from orchestrator.metrics.window import Window
 from tests.support.timelines import record

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.config import SloConfig
+from orchestrator.config.schema import SloConfig
 from orchestrator.metrics.summary import summarize
 from orchestrator.records import Grade, Outcome, Record, Sample
 from tests.support.timelines import record

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from orchestrator.load.arrivals import Closed, Open
-from orchestrator.metrics.validity import Conduct, flags, status
+from orchestrator.metrics.validity import RunConditions, flags, status
 from orchestrator.records import Record, Sample
 from tests.support.timelines import record
 
@@ -32,7 +32,7 @@ def sampled(until_s: float, tokens: float, **values: float) -> list[Sample]:
 
 
 RECORDS = [sent(0.0), sent(0.1), sent(0.2), sent(0.3)]
-GOOD = Conduct(schedule=Closed(4), telemetry=sampled(1.3, 40.0), cache_reset=True)
+GOOD = RunConditions(schedule=Closed(4), telemetry=sampled(1.3, 40.0), cache_reset=True)
 OPEN = replace(GOOD, schedule=Open(np.array([0.0, 0.1, 0.2, 0.3])))
 
 

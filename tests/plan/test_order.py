@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cell import Cell
-from orchestrator.cluster.rows import cell_row
+from orchestrator.measure.row import cell_row
 from orchestrator.plan.plan import Job, Plan, make_plan
 from orchestrator.store.write import commit
 from tests.support.compose import config_of

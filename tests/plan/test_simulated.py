@@ -16,11 +16,11 @@ from orchestrator.engines.simulated import ADAPTER
 from orchestrator.engines.simulated.settings import Settings, parse
 from orchestrator.errors import ConfigError
 from orchestrator.paths import conf_dir
+from orchestrator.plan.compatibility import skip_reason
 from orchestrator.plan.hardware import resolve
-from orchestrator.plan.identify import identify
 from orchestrator.plan.plan import Job, Plan, make_plan
-from orchestrator.plan.show import show
-from orchestrator.plan.validity import skip_reason
+from orchestrator.plan.resolve_job import resolve_job
+from orchestrator.progress.plan_table import show
 from tests.support.compose import config_of
 
 MODELS = sorted(file.stem for file in (conf_dir() / "model").glob("*.yaml"))
@@ -47,7 +47,7 @@ def test_the_whole_catalogue_can_be_simulated_on_every_gpu(model: str) -> None:
     planned = {}
     for gpu in GPUS:
         config = config_of("engine=simulated", f"model={model}", f"hardware={gpu}")
-        found = identify(config, (), config.hardware)
+        found = resolve_job(config, (), config.hardware)
         planned[gpu] = found.reason
         assert found.reason is None or found.reason.startswith("does not fit"), (gpu, found.reason)
     assert planned["h200"] is None
@@ -113,7 +113,7 @@ def test_a_wrong_argument_is_said_before_anything_starts(arg: str, why: str) -> 
 def test_what_it_cannot_simulate_is_skipped_with_the_reason(overrides: tuple[str, ...], why: str) -> None:
     config = config_of("engine=simulated", *overrides)
     hardware = resolve(config.hardware, None)
-    found = identify(config, (), hardware)
+    found = resolve_job(config, (), hardware)
     assert found.reason is not None
     assert re.search(why, found.reason), found.reason
 

@@ -6,8 +6,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from orchestrator.compose import to_config
-from orchestrator.config import SweepConfig
+from orchestrator.config.compose import to_config
+from orchestrator.config.schema import SweepConfig
 from orchestrator.paths import conf_dir
 
 

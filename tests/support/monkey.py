@@ -130,7 +130,7 @@ def kind_of(process: psutil.Process) -> str | None:
         "engines/guard.py": "guard",
         "orchestrator.engines.simulated.server": "engine",
         "ray::EngineWorker": "worker",
-        "orchestrator.load.worker": "load",
+        "orchestrator.load.client.process": "load",
         "orchestrator.grading.worker": "grader",
         "orchestrator.sweep": "driver",
         "cluster/reaper.py": "reaper",

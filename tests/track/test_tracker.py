@@ -10,7 +10,7 @@ import pytest
 import wandb
 from rich.console import Console
 
-from orchestrator.config import TrackerConfig
+from orchestrator.config.schema import TrackerConfig
 from orchestrator.records import Grade, Sample
 from orchestrator.store.write import commit
 from orchestrator.track.tracker import Tracker

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.config import SweepConfig
+from orchestrator.config.schema import SweepConfig
 from orchestrator.engines.adapter import flag_name
 from orchestrator.engines.simulated.settings import complaint
 from orchestrator.errors import ConfigError
-from orchestrator.plan.fit import fit, kv_bytes_per_token
+from orchestrator.memory import fit, kv_bytes_per_token
 
 
 def lacking(config: SweepConfig) -> str | None:

@@ -1,0 +1,238 @@
+"""The schema of ``conf/``: what every key is, and nothing with side effects.
+
+Hydra composes ``conf/*.yaml`` into these classes, so an unknown key or a wrong type is an error before
+anything starts. They are not frozen only because OmegaConf would then refuse overrides; nobody changes one
+after ``load``. What a value may be beyond its type is said in `orchestrator.plan.compatibility`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class SamplingConfig:
+    """Sampling parameters. At the top level, None means what the model's card recommends.
+
+    ``seeded``: each request carries a seed of its own. Not unless asked for: vLLM then samples request by
+    request, past its fast kernels, and what users would wait for is no longer what is measured.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    seeded: bool | None = None
+
+
+@dataclass
+class ModelConfig:
+    """One model. ``path`` (a local folder) comes before ``package`` (a Python package that carries the
+    weights as GGUF) before ``hub_id``."""
+
+    name: str = MISSING
+    kind: str = "standard"  # reasoning | standard
+    hub_id: str | None = None
+    revision: str | None = None
+    path: str | None = None
+    package: str | None = None
+    pair: str | None = None  # the standard counterpart of a reasoning model, and the reverse
+    parameters_b: float | None = None  # total parameters, in units of 1e9
+    layers: int | None = None
+    hidden_size: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    vocab_size: int | None = None
+    architecture: str | None = None  # as config.json names it; with it weights=dummy needs no hub
+    intermediate_size: int | None = None
+    tied_embeddings: bool = False
+    dtype: str = "bfloat16"
+    context: int = 4096  # the longest prompt plus output, tokens
+    reasoning_parser: dict[str, str | None] = field(default_factory=dict)  # engine -> its parser's name
+    think_opened: bool = False  # its chat template puts <think> into the prompt, the answer only closes it
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    checkpoints: dict[str, str] = field(default_factory=dict)  # quantization -> hub id
+    quantization: dict[str, Any] = field(default_factory=dict)  # weights=dummy: set by an optimization
+    draft: str | None = None  # hub id of a draft model for spec-draft
+    eagle3: str | None = None  # hub id of an EAGLE-3 head for spec-eagle3
+
+
+@dataclass
+class EngineConfig:
+    """One engine. ``args`` are passed to it as its own flags: ``{max-num-seqs: 64}`` becomes
+    ``--max-num-seqs 64``, True a bare flag, False ``--no-...``, a list several values, a mapping JSON."""
+
+    name: str = MISSING  # vllm | sglang | simulated | external
+    python: str | None = None  # the interpreter that has the engine; None: this one
+    version: str | None = None  # None: read from the interpreter
+    args: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    base_url: str | None = None  # external only
+    api_key_env: str | None = None  # external only: the environment variable that holds the key
+    served_model: str | None = None  # external only: the model's name there; None: the first it lists
+
+    @property
+    def simulated(self) -> bool:
+        """Whether what it measures is no measurement."""
+        return self.name == "simulated"
+
+
+@dataclass
+class EngineOptConfig:
+    """What an optimization is for one engine. ``hardware`` limits it to cpu or gpu."""
+
+    args: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    unsupported: str | None = None  # why this engine cannot do it
+    hardware: str | None = None
+
+
+@dataclass
+class OptConfig:
+    """One optimization. An engine without an entry cannot do it."""
+
+    summary: str = ""
+    excludes: list[str] = field(default_factory=list)
+    checkpoint: str | None = None  # the key of ``model.checkpoints`` it needs
+    quantization: dict[str, Any] = field(default_factory=dict)  # what such a checkpoint's config.json says
+    needs: str | None = None  # a key of the model it needs: draft, eagle3
+    weight_bytes: float | None = None  # per parameter, where it changes the weights
+    kv_bytes: float | None = None  # per cached element, where it changes the KV cache
+    vllm: EngineOptConfig | None = None
+    sglang: EngineOptConfig | None = None
+    simulated: EngineOptConfig | None = None
+
+
+@dataclass
+class DatasetConfig:
+    """One dataset. ``path`` is a local JSON-lines file read by the same loader instead of the hub."""
+
+    name: str = MISSING  # the loader's family, a key of orchestrator.datasets.FAMILIES
+    hub_id: str | None = None
+    subset: str | None = None
+    split: str = "test"
+    revision: str | None = None
+    path: str | None = None
+    prompt: str = "boxed"  # a key of orchestrator.datasets.prompts.STYLES
+    shots: int = 0
+    sample: str = "hash"  # hash: the first `limit` by a hash of the item's id | head: in the file's order
+    gated: bool = False
+    size: int | None = None  # how many items the split has, for estimates made before it is loaded
+    prompt_tokens: int | None = None  # random only: words of a prompt, each of one token
+
+
+@dataclass
+class LoadConfig:
+    """How requests are sent. Which keys count depends on ``kind``."""
+
+    kind: str = MISSING  # batch | closed | constant | poisson | gamma | trace | ramp
+    batch_size: int | None = None  # batch
+    concurrency: int | None = None  # closed: at most this many in flight. Open loads: no limit
+    rate: float | None = None  # constant, poisson, gamma, ramp (at its end): requests per second
+    rate_start: float | None = None  # ramp: requests per second at its start
+    burstiness: float | None = None  # gamma: 1 is Poisson, below is burstier
+    normalize: bool = False  # gamma: rescale so that N requests take N / rate
+    path: str | None = None  # trace: a CSV of arrivals
+    speedup: float = 1.0  # trace
+    duration_s: float | None = None  # stop sending (and cancel what is in flight) after this long
+    processes: int | None = None  # client processes; None: chosen from the expected token rate
+    request_timeout_s: float = 1800.0
+    idle_timeout_s: float = 300.0  # no byte for this long on an open stream
+    usage: str = "continuous"  # continuous: counts on every chunk | final: at the end only
+    warmup: int | None = None  # distinct warm-up prompts; None: one full wave
+    telemetry_hz: float = 5.0
+
+
+@dataclass
+class HardwareConfig:
+    """What a deployment's workers need of a node. ``auto`` looks at this machine."""
+
+    name: str = MISSING
+    kind: str = "auto"  # auto | cpu | gpu
+    ray_accelerator_type: str | None = None  # Ray's label of the node, such as H200; None: any
+    memory_gib: float | None = None  # per GPU; on a CPU, what an engine may use
+    bandwidth_gb_s: float | None = None  # per GPU, of its memory, by the vendor's datasheet
+    bf16_tflops: float | None = None  # per GPU, dense, by the vendor's datasheet
+    gpus_per_node: int = 8
+    cpus: float = 2.0  # CPUs reserved per deployment, client included
+    gpu_memory_utilization: float = 0.9
+
+
+@dataclass
+class TrackerConfig:
+    """Where each cell is logged besides Parquet."""
+
+    name: str = "none"  # wandb | none
+    project: str = "reasoning-orchestrator"
+    entity: str | None = None
+    mode: str = "auto"  # auto: online when logged in, else offline | online | offline
+
+
+@dataclass
+class SloConfig:
+    """Limits a request must meet to count as goodput; None is no limit. Seconds."""
+
+    ttft_s: float | None = None
+    ttfvt_s: float | None = None
+    tpot_s: float | None = None
+
+
+@dataclass
+class RayConfig:
+    """``address`` None starts a local Ray that ends with the sweep."""
+
+    address: str | None = None
+    dashboard: bool = True
+
+
+@dataclass
+class TimeoutConfig:
+    """Seconds."""
+
+    engine_start_s: float = 1200.0
+    weights_s: float = 7200.0  # what downloading a model's weights may add to that
+    cell_s: float = 14400.0
+    engine_stop_s: float = 30.0
+
+
+@dataclass
+class SweepConfig:
+    """One composed job: everything a cell is made of, and how the sweep is run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    opt: dict[str, OptConfig] = field(default_factory=dict)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    load: LoadConfig = field(default_factory=LoadConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+
+    study_name: str = "default"
+    results_dir: str = "results"
+    seed: int = 0
+    repeats: int = 1
+    max_tokens: int = 256
+    limit: int | None = None
+    weights: str = "auto"  # auto | dummy
+    tensor_parallel_size: Any = "auto"  # auto, or a number
+    output_length: Any = None  # weights=dummy only
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    slo: SloConfig = field(default_factory=SloConfig)
+    objective: str = "output_token_per_s"
+    dry_run: Any = False  # true, false, json
+    rerun: str = "failed"  # failed | none | all
+    prepare: str = "auto"  # the next engine's start beside a measurement: auto (where it pays) | on | off
+    ray: RayConfig = field(default_factory=RayConfig)
+    timeout: TimeoutConfig = field(default_factory=TimeoutConfig)
+
+    @property
+    def reasoning_inline(self) -> bool:
+        """Whether the answer's text begins with its reasoning, as no parser on the server splits it off. A
+        server that is not started here is taken to have one where the catalogue names one."""
+        parsers, engine = self.model.reasoning_parser, self.engine.name
+        splits = parsers.get(engine) if engine in ("vllm", "sglang") else any(parsers.values())
+        return self.model.kind == "reasoning" and not splits

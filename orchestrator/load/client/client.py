@@ -1,0 +1,194 @@
+"""One client process's connections: sends requests that are bytes already, and times what comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+
+from orchestrator.load.client.connection import Call, Connection, Finished
+from orchestrator.load.receive.sockets import Sockets
+from orchestrator.load.stream.timeline import Timeline
+from orchestrator.records import Outcome
+
+CONNECT_TIMEOUT_S = 30.0
+# uvicorn, the server of vLLM and SGLang, closes a connection 5 s after its last response.
+_IDLE_LIMIT_S = 3.0
+_CONNECT_AT_ONCE = 64  # below any sensible listen backlog
+
+
+class Client:
+    """Sends on idle connections, opens what is missing, and hands each finished call to ``on_finished``."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        address: tuple[str, int],
+        payloads: dict[int, bytes],
+        *,
+        timeline: Callable[[], Timeline],
+        request_timeout_s: float,
+        idle_timeout_s: float,
+        spare: int,
+        slice_s: float,
+        on_finished: Callable[[Finished], None],
+        library: ctypes.CDLL | None = None,
+    ) -> None:
+        """``payloads``: request number → bytes on the wire. ``spare``: idle connections kept open.
+        ``slice_s``: how long it may read before the loop, and what is to be sent, has its turn. ``library``:
+        what `native.library` gave."""
+        self._loop = loop
+        self._address = address
+        self._payloads = payloads
+        self._timeline = timeline
+        self._request_timeout_s = request_timeout_s
+        self._idle_timeout_s = idle_timeout_s
+        self._spare = spare
+        self._on_finished = on_finished
+        self._sockets = Sockets(loop, slice_s, library)
+        self.native = library is not None
+        self._idle: list[Connection] = []
+        self._open: set[Connection] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._waiting: deque[Call] = deque()
+        self._again: deque[Call] = deque()
+        self.sent = 0
+        self.pending = 0  # given to `send` and not finished
+        self._watch_period_s = min(0.5, max(0.01, min(request_timeout_s, idle_timeout_s) / 20))
+        self._watchdog = loop.call_later(self._watch_period_s, self._watch)
+
+    async def warm(self, connections: int) -> None:
+        """Open idle connections. A server that is down is found out by the requests."""
+        for start in range(0, connections, _CONNECT_AT_ONCE):
+            opening = min(_CONNECT_AT_ONCE, connections - start)
+            if any(await asyncio.gather(*(self._try_connect() for _ in range(opening)))):
+                return
+
+    def send(self, number: int, scheduled_s: float) -> None:
+        """Send a request now, or as soon as a connection is open."""
+        self.pending += 1
+        self._dispatch(Call(number, scheduled_s, self._timeline()))
+        if len(self._idle) < self._spare and len(self._connecting) < self._spare:
+            self._connect()
+
+    def resend(self, call: Call) -> None:
+        # On a fresh connection only: a server that closes one after each response is closing the others too.
+        self._again.append(call)
+        self._connect()
+
+    def tokens_in_flight(self) -> int:
+        """Output tokens, as counted by the server, of the calls that have not ended, as far as parsed."""
+        return sum(c.call.timeline.tokens for c in self._open if c.call is not None)
+
+    def cancel_all(self, why: str) -> None:
+        """End every call as cancelled."""
+        t = perf_counter()
+        for connection in [c for c in self._open if c.call is not None]:
+            connection.end(t, "cancelled", why)
+        for queue in (self._again, self._waiting):
+            while queue:
+                self.finished(queue.popleft(), t, "cancelled", why, None)
+
+    async def close(self) -> None:
+        self._watchdog.cancel()
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        for connection in list(self._open):
+            connection.close()
+        self._sockets.close()
+
+    # What the connections report.
+
+    def release(self, connection: Connection) -> None:
+        if self._waiting:
+            self._start(connection, self._waiting.popleft())
+        else:
+            self._idle.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def finished(self, call: Call, t: float, outcome: Outcome, error: str | None, status: int | None) -> None:
+        self.pending -= 1
+        stream = call.timeline.stream()
+        self._on_finished(
+            Finished(call.number, call.scheduled_s, call.sent_s, t, outcome, error, status, stream)
+        )
+
+    def _dispatch(self, call: Call) -> None:
+        now = perf_counter()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.used and now - connection.idle_since_s > _IDLE_LIMIT_S:
+                connection.close()
+                continue
+            self._start(connection, call)
+            return
+        self._waiting.append(call)
+        self._connect()
+
+    def _start(self, connection: Connection, call: Call) -> None:
+        connection.start(call, self._payloads[call.number])
+        self.sent += not call.retried
+
+    def _connect(self) -> None:
+        task = self._loop.create_task(self._connect_for_waiting())
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect_for_waiting(self) -> None:
+        error = await self._try_connect()
+        queue = self._again or self._waiting
+        if error and queue:
+            self.finished(queue.popleft(), perf_counter(), "error", error, None)
+
+    async def _try_connect(self) -> str | None:
+        """Open one connection; the reason when that fails."""
+        host, port = self._address
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                connection = Connection(self, self._sockets, await self._connected(host, port))
+        except TimeoutError:
+            return f"cannot connect to {host}:{port} within {CONNECT_TIMEOUT_S:g} s"
+        except socket.gaierror as error:
+            return f"cannot connect to {host}:{port} ({error.strerror})"
+        except OSError as error:  # the loop has words of its own in the place of the system's
+            return f"cannot connect to {host}:{port} ({os.strerror(error.errno) if error.errno else error})"
+        self._open.add(connection)
+        if self._again:
+            self._start(connection, self._again.popleft())
+        else:
+            self.release(connection)
+        return None
+
+    async def _connected(self, host: str, port: int) -> socket.socket:
+        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found[0]
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        try:
+            await self._loop.sock_connect(sock, address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _watch(self) -> None:
+        """Look for calls that ran out of time, the idle clock counting from the response's first byte."""
+        now = perf_counter()
+        for connection in list(self._open):
+            call = connection.call
+            if call is None or call.sent_s is None:
+                continue
+            if now - call.sent_s > self._request_timeout_s:
+                connection.end(now, "timeout", f"not finished after {self._request_timeout_s:g} s")
+            elif connection.last_s is not None and now - connection.last_s > self._idle_timeout_s:
+                connection.end(now, "timeout", f"no byte for {self._idle_timeout_s:g} s")
+        self._watchdog = self._loop.call_later(self._watch_period_s, self._watch)

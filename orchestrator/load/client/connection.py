@@ -1,0 +1,203 @@
+"""One keep-alive connection, and the verdict on what came over it."""
+
+from __future__ import annotations
+
+import socket
+from time import perf_counter
+from typing import NamedTuple, Protocol
+
+from orchestrator.load.receive.sockets import Sockets
+from orchestrator.load.stream.response import ProtocolError, ResponseReader
+from orchestrator.load.stream.timeline import Stream, Timeline, error_message
+from orchestrator.records import Outcome
+
+_RETRY_WITHIN_S = 1.0
+_FAILED_FINISH = ("abort", "error")  # what vLLM and SGLang call a request that they gave up
+
+
+class Finished(NamedTuple):
+    """What became of request ``number``. Times are ``perf_counter`` seconds."""
+
+    number: int
+    scheduled_s: float
+    sent_s: float | None
+    end_s: float
+    outcome: Outcome
+    error: str | None
+    http_status: int | None
+    stream: Stream
+
+
+class Call:
+    """One request in flight, or waiting for its connection."""
+
+    __slots__ = ("number", "retried", "scheduled_s", "sent_s", "timeline")
+
+    def __init__(self, number: int, scheduled_s: float, timeline: Timeline) -> None:
+        self.number = number
+        self.scheduled_s = scheduled_s
+        self.sent_s: float | None = None
+        self.retried = False
+        self.timeline = timeline
+
+
+class Owner(Protocol):
+    """What a connection tells of itself, and to whom."""
+
+    def release(self, connection: Connection) -> None:
+        """It is idle again."""
+
+    def resend(self, call: Call) -> None:
+        """The call never reached the server."""
+
+    def finished(
+        self, call: Call, t: float, outcome: Outcome, error: str | None, status: int | None
+    ) -> None: ...
+
+    def forget(self, connection: Connection) -> None:
+        """It is closed."""
+
+
+class Connection:
+    """One keep-alive connection with at most one call on it."""
+
+    __slots__ = (
+        "_holder",
+        "_last_s",
+        "_owner",
+        "_sock",
+        "_sockets",
+        "_unsent",
+        "call",
+        "idle_since_s",
+        "reader",
+        "used",
+    )
+
+    def __init__(self, owner: Owner, sockets: Sockets, sock: socket.socket) -> None:
+        """``sock`` is connected and does not block."""
+        self._owner = owner
+        self._sockets = sockets
+        self._sock = sock
+        self._unsent = b""
+        sockets.add(sock, self)
+        self._holder = sockets.holder(sock)
+        self.reader = ResponseReader(self._holder)
+        self.call: Call | None = None
+        self.used = False
+        self._last_s: float | None = None
+        self.idle_since_s = perf_counter()
+
+    @property
+    def last_s(self) -> float | None:
+        """The arrival of the last byte for this call; None before the first."""
+        if self._last_s is None or self._holder is None:
+            return self._last_s
+        return max(self._last_s, self._holder.last_s())
+
+    def start(self, call: Call, data: bytes) -> None:
+        self.call = call
+        self._last_s = None
+        self.reader.begin(call.timeline)
+        call.sent_s = perf_counter()
+        self._unsent = data
+        self._send()
+        if self._unsent:
+            self._sockets.watch_writable(self._sock, True)
+
+    def _send(self) -> None:
+        try:
+            self._unsent = self._unsent[self._sock.send(self._unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._unsent = b""  # `lost` will tell
+
+    def writable(self) -> None:
+        self._send()
+        if not self._unsent:
+            self._sockets.watch_writable(self._sock, False)
+
+    def arrived(self, t: float, data: bytes) -> None:
+        if self.call is None:
+            self.close()  # nothing was asked
+            return
+        self._last_s = t
+        reader = self.reader
+        try:
+            reader.feed(t, data)
+        except ProtocolError as error:
+            self.end(t, "error", str(error))
+            return
+        if reader.complete:
+            self.end(t, None, None)
+
+    def full(self, t: float) -> None:
+        try:
+            self.reader.flush()
+        except ProtocolError as error:
+            self.end(t, "error", str(error))
+
+    def lost(self, error: OSError | None) -> None:
+        t = perf_counter()
+        call, reader = self.call, self.reader
+        if call is None:
+            self.close()
+        elif error is None and reader.until_close and reader.status is not None:
+            self.end(t, None, None)
+        elif (
+            not reader.started and self.used and not call.retried and t - (call.sent_s or t) < _RETRY_WITHIN_S
+        ):
+            # The server closed an idle connection while the request was on its way: it never saw it.
+            self.call = None
+            self.close()
+            call.retried = True
+            self._owner.resend(call)
+        else:
+            what = "reset" if error else "closed by the server"
+            when = "in the middle of the response" if reader.started else "before the response"
+            self.end(t, "error", f"the connection was {what} {when}")
+
+    def end(self, t: float, outcome: Outcome | None, error: str | None) -> None:
+        """The call has ended: by itself (``outcome`` None, so the response decides) or by ``outcome``."""
+        call, reader = self.call, self.reader
+        assert call is not None
+        try:
+            reader.flush()
+        except ProtocolError as broken:
+            outcome, error = "error", str(broken)
+        self.call = None
+        self.used = True
+        self.idle_since_s = t
+        reusable = outcome is None and reader.complete and reader.keep_alive
+        verdict, message = _judge(call.timeline, reader, outcome, error)
+        if reusable:
+            self._owner.release(self)
+        else:
+            self.close()
+        self._owner.finished(call, t, verdict, message, reader.status)
+
+    def close(self) -> None:
+        """At once, whatever is on its way."""
+        self._sockets.remove(self._sock)
+        self._owner.forget(self)
+        self.reader.close()
+
+
+def _judge(
+    timeline: Timeline, reader: ResponseReader, outcome: Outcome | None, error: str | None
+) -> tuple[Outcome, str | None]:
+    """Never both ok and wrong: ok needs status 200, an event stream, no error in it, and a finish_reason."""
+    if timeline.error is not None:
+        return "error", timeline.error
+    if outcome is not None and not (timeline.done and timeline.finish_reason):
+        return outcome, error
+    if reader.status != 200:
+        return "error", f"HTTP {reader.status}: {error_message(reader.body)}"
+    if not reader.is_stream:
+        return "error", f"HTTP 200, but not an event stream: {error_message(reader.body)}"
+    if timeline.finish_reason is None:
+        return "error", "the stream ended without a finish_reason"
+    if timeline.finish_reason in _FAILED_FINISH or timeline.finish_reason.startswith("{"):
+        return "error", f"the server gave the request up (finish_reason {timeline.finish_reason})"
+    return "ok", None

@@ -1,0 +1,166 @@
+"""What each kind of schedule sends when, within one client process.
+
+A sender is started at the run's zero, told of every request that ends, and ``exhausted`` once it will send no
+more. Nothing here depends on how many processes there are: what they must agree on goes through `Tickets`
+and, for batches, a pipe to each of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Protocol
+
+from orchestrator.load.client.linux import Tickets, Timer
+
+Send = Callable[[int, float], None]
+"""Sends request ``index``, which was due at that ``perf_counter`` time."""
+
+
+_SPIN_S = 0.00006
+"""A wake-up comes some 40 µs after its time, which would distort the shortest gaps: ask for it that much
+before, and spin for the rest."""
+
+
+class Sender(Protocol):
+    exhausted: bool
+
+    def start(self, at_s: float) -> None:
+        """Begin at ``at_s``, which may lie ahead."""
+
+    def finished(self, at_s: float) -> None:
+        """A request of this process ended at ``at_s``."""
+
+
+class OpenSender:
+    """Each request at its time. ``due`` holds (seconds after the start, index), ascending."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, send: Send, due: Sequence[tuple[float, int]]) -> None:
+        self.exhausted = not due
+        self._send = send
+        self._due = due
+        self._next = 0
+        self._zero = 0.0
+        self._timer = Timer()
+        loop.add_reader(self._timer.fd, self._fire)
+
+    def start(self, at_s: float) -> None:
+        self._zero = at_s
+        self._timer.arm(at_s)
+
+    def finished(self, at_s: float) -> None:
+        pass
+
+    def _fire(self) -> None:
+        self._timer.clear()
+        while not self.exhausted:
+            after_s, index = self._due[self._next]
+            at = self._zero + after_s
+            if at - perf_counter() > _SPIN_S:
+                self._timer.arm(at - _SPIN_S)
+                return
+            while perf_counter() < at:
+                pass
+            self._send(index, at)
+            self._next += 1
+            self.exhausted = self.exhausted or self._next == len(self._due)
+
+
+class ClosedSender:
+    """``slots`` requests in flight; a request is due when the one before it in its slot has ended."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, send: Send, slots: int, tickets: Tickets) -> None:
+        self.exhausted = False
+        self._send = send
+        self._slots = slots
+        self._tickets = tickets
+        self._start = Alarm(loop, self._begin)
+
+    def start(self, at_s: float) -> None:
+        self._start.at(at_s)
+
+    def finished(self, at_s: float) -> None:
+        if self.exhausted:
+            return
+        index = self._tickets.take()
+        if index is None:
+            self.exhausted = True
+        else:
+            self._send(index, at_s)
+
+    def _begin(self, at_s: float) -> None:
+        for _ in range(self._slots):
+            self.finished(at_s)
+
+
+class BatchSender:
+    """``groups`` are this process's requests of each batch. Whoever finishes a batch's last request, in
+    whatever process, opens the next one in all of them."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        send: Send,
+        groups: Sequence[Sequence[int]],
+        *,
+        size: int,
+        total: int,
+        tickets: Tickets,
+        listen_fd: int,
+        tell_fds: Sequence[int],
+    ) -> None:
+        self.exhausted = not groups
+        self._send = send
+        self._groups = groups
+        self._next = 0
+        self._size = size
+        self._total = total
+        self._tickets = tickets
+        self._listen_fd = listen_fd
+        self._tell_fds = tell_fds
+        self._start = Alarm(loop, self._open)
+        loop.add_reader(listen_fd, self._on_command)
+
+    def start(self, at_s: float) -> None:
+        self._start.at(at_s)
+
+    def finished(self, at_s: float) -> None:
+        number, latest_s = self._tickets.hand_in(at_s)
+        if (number + 1) % self._size == 0 and number + 1 < self._total:
+            for fd in self._tell_fds:
+                os.write(fd, struct.pack("=d", latest_s))
+
+    def _on_command(self) -> None:
+        self._open(struct.unpack("=d", os.read(self._listen_fd, 8))[0])
+
+    def _open(self, at_s: float) -> None:
+        if self.exhausted:
+            return
+        group = self._groups[self._next]
+        self._next += 1
+        self.exhausted = self._next == len(self._groups)
+        for index in group:
+            self._send(index, at_s)
+
+
+class Alarm:
+    """Calls back once, at a ``perf_counter`` time, with that time."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[float], None]) -> None:
+        self._loop = loop
+        self._callback = callback
+        self._timer = Timer()
+        self._at_s = 0.0
+        loop.add_reader(self._timer.fd, self._fire)
+
+    def at(self, at_s: float) -> None:
+        self._at_s = at_s
+        self._timer.arm(at_s)
+
+    def _fire(self) -> None:
+        self._loop.remove_reader(self._timer.fd)
+        self._timer.close()
+        self._callback(self._at_s)

@@ -1,0 +1,252 @@
+"""The bytes of one keep-alive connection: HTTP/1.1 responses in, server-sent events out."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from itertools import repeat
+
+import httptools
+
+from orchestrator.load.receive.receiver import Holder, Reads
+from orchestrator.load.stream.event_template import EventTemplate
+from orchestrator.load.stream.sse import EventStream
+from orchestrator.load.stream.timeline import Timeline
+from orchestrator.records import Endpoint, Request
+
+_BODY_LIMIT = 64 * 1024  # bytes kept of a body that is not an event stream
+_EVENT_END = b"\n\n\r\n"  # of an event that ends with its HTTP chunk
+_HELD_AT_MOST, _LARGE = 32, 8192  # reads; bytes of a read that is worth reading at once
+_RUN_AT_LEAST, _MISSES_AT_MOST = 12, 3
+
+
+class ProtocolError(Exception):
+    """What came is not HTTP."""
+
+
+def request_bytes(endpoint: Endpoint, request: Request) -> bytes:
+    """The whole request as it goes on the wire."""
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    head = [
+        f"POST {endpoint.base_path.rstrip('/')}/v1/chat/completions HTTP/1.1",
+        f"Host: {host}:{endpoint.port}",
+        "Content-Type: application/json",
+        "Accept: text/event-stream",
+        f"Content-Length: {len(request.body)}",
+        f"X-Request-Id: {request.request_id}",
+    ]
+    if endpoint.api_key is not None:
+        head.append(f"Authorization: Bearer {endpoint.api_key}")
+    return "\r\n".join([*head, "", ""]).encode() + request.body
+
+
+class ResponseReader:
+    """Reads one response after the other from bytes cut anywhere, into the timeline given to ``begin``.
+
+    llhttp and `EventStream` read everything; the usual case, a read that is whole HTTP chunks of one whole
+    event each, is taken past both of them when neither is in the middle of something. Both keep no state
+    between chunks, so they need not see what was taken past them. Such reads are held back until there are
+    some of them, as a run of events from one `EventTemplate` costs less than each of them alone; `flush` waits
+    for no more. Where there is a ``holder`` they are held there, and never come here before.
+    """
+
+    __slots__ = (
+        "_alike",
+        "_at_boundary",
+        "_content_type",
+        "_ends",
+        "_events",
+        "_fast",
+        "_held",
+        "_holder",
+        "_library",
+        "_misses",
+        "_parser",
+        "_time_s",
+        "_timeline",
+        "_times",
+        "body",
+        "complete",
+        "is_stream",
+        "keep_alive",
+        "started",
+        "status",
+        "until_close",
+    )
+
+    def __init__(self, holder: Holder | None = None) -> None:
+        self._holder = holder
+        self._library = None if holder is None else holder.library
+        self._fast = False
+        self._parser = httptools.HttpResponseParser(self)
+        self._time_s = 0.0
+        self.begin(Timeline())
+
+    def begin(self, timeline: Timeline) -> None:
+        """Expect the next response."""
+        self._timeline = timeline
+        self._events = EventStream()
+        self._set_fast(False)
+        self._held = bytearray()
+        self._times = array("d")  # of the reads held,
+        self._ends = array("L")  # and where each ends
+        self._alike: EventTemplate | None = None
+        self._misses = 0  # in a row
+        self._at_boundary = False
+        self._content_type = b""
+        self.started = False
+        self.status: int | None = None
+        self.is_stream = False
+        self.until_close = True  # neither a length nor chunked: the end of the connection ends the body
+        self.complete = self.keep_alive = False
+        self.body = b""
+
+    def feed(self, t: float, data: bytes) -> None:
+        """Take what arrived at ``t``. Raises ProtocolError."""
+        self.started = True
+        if self._fast and self._holder is None and data.endswith(_EVENT_END):
+            # Copied one behind the other: as objects of their own they would lie all over the memory by the
+            # time they are read.
+            self._held += data
+            self._times.append(t)
+            self._ends.append(len(self._held))
+            if len(self._times) >= _HELD_AT_MOST or len(data) >= _LARGE:
+                self.flush()
+            return
+        self.flush()
+        self._read(t, data)
+
+    def flush(self) -> None:
+        """Read what is held back. Raises ProtocolError."""
+        reads = self._take_held() if self._holder is None else self._holder.take()
+        if reads is None:
+            return
+        times, ends, wire = reads
+        taken = 0
+        if len(times) >= _RUN_AT_LEAST and self._misses < _MISSES_AT_MOST:
+            taken = self._take_alike(wire, times, ends)
+        start = ends[taken - 1] if taken else 0
+        for t, end in zip(times[taken:], ends[taken:], strict=True):
+            self._read(t, wire[start:end])
+            start = end
+
+    def _take_held(self) -> Reads | None:
+        if not self._times:
+            return None
+        reads = Reads(self._times, self._ends, bytes(self._held))
+        self._times, self._ends, self._held = array("d"), array("L"), bytearray()
+        return reads
+
+    def _set_fast(self, fast: bool) -> None:
+        if fast != self._fast and self._holder is not None:
+            self._holder.hold(fast)
+        self._fast = fast
+
+    def _take_alike(self, wire: bytes, times: array[float], ends: array[int]) -> int:
+        """Take the events that are alike, learning from the first what that means if need be. Returns how
+        many reads were taken: never the last, which brings all that its usage says up to date."""
+        last = len(times) - 1
+        if self._add_alike(wire, times, ends, 0, last):
+            return last
+        self._read(times[0], wire[: ends[0]])
+        self._alike = EventTemplate.of(self._timeline.last)
+        if self._add_alike(wire, times, ends, 1, last):
+            self._misses = 0
+            return last
+        self._misses += 1
+        return 1
+
+    def _add_alike(
+        self, wire: bytes, times: Sequence[float], ends: Sequence[int], first: int, last: int
+    ) -> bool:
+        """Add the reads ``first`` up to but not including ``last``, if they are alike."""
+        alike, timeline = self._alike, self._timeline
+        if alike is None:
+            return False
+        texts = alike.read(
+            wire[ends[first - 1] if first else 0 : ends[last - 1]], timeline.tokens, self._library
+        )
+        if texts is None:
+            return False
+        each = times[first:last]
+        if len(texts) > len(each):  # some reads hold several
+            starts = [0, *ends][first:last]
+            counts = map(wire.count, repeat(_EVENT_END), starts, ends[first:last])
+            each = [t for t, count in zip(each, counts, strict=True) for _ in range(count)]
+        return timeline.add_alike(alike, each, texts)
+
+    def _read(self, t: float, data: bytes) -> None:
+        self._time_s = t
+        if self._fast:
+            data = self._take_whole_events(t, data)
+            if not data:
+                return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            raise ProtocolError(f"not an HTTP response ({error})") from None
+        self._set_fast(
+            self._at_boundary and self.is_stream and self._events.between_events and data.endswith(b"\n")
+        )
+
+    def _take_whole_events(self, t: float, data: bytes) -> bytes:
+        """Take what leads ``data`` in the form ``SIZE CRLF "data: " EVENT LF LF CRLF``; returns the rest."""
+        at, end = 0, len(data)
+        while at < end:
+            line = data.find(b"\r\n", at, at + 10)
+            try:
+                stop = line + 2 + int(data[at:line], 16) if line > 0 else end
+            except ValueError:
+                break
+            event = data[line + 8 : stop]
+            if (
+                stop < line
+                or data[stop - 2 : stop + 2] != b"\n\n\r\n"
+                or data[line + 2 : line + 8] != b"data: "
+                or event.count(b"\n") != 2
+                or b"\r" in event
+            ):
+                break
+            self._timeline.add(t, event)
+            at = stop + 2
+        return data[at:]
+
+    def close(self) -> None:
+        """Break the cycle with the parser: no collector runs during a measurement."""
+        del self._parser
+
+    # What llhttp calls.
+
+    def on_message_begin(self) -> None:
+        self._content_type = b""
+        self.until_close = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name == b"content-type":
+            self._content_type = value.lower()
+        elif name in (b"content-length", b"transfer-encoding"):
+            self.until_close = False
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+        self.is_stream = self.status == 200 and b"text/event-stream" in self._content_type
+
+    def on_chunk_header(self) -> None:
+        self._at_boundary = False
+
+    def on_chunk_complete(self) -> None:
+        self._at_boundary = True
+
+    def on_body(self, body: bytes) -> None:
+        if self.is_stream:
+            for event in self._events.feed(body):
+                self._timeline.add(self._time_s, event)
+        elif len(self.body) < _BODY_LIMIT:
+            self.body += body
+
+    def on_message_complete(self) -> None:
+        self._at_boundary = False
+        if self.status is not None and self.status >= 200:  # a 1xx announces the real one
+            self.complete = True
+            self.keep_alive = bool(self._parser.should_keep_alive())  # llhttp forgets it with the message

@@ -1,0 +1,66 @@
+"""Which combinations cannot work: a skipped cell with its reason, decided before any GPU time."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from orchestrator.cell import opt_names, sampling
+from orchestrator.config.schema import EngineOptConfig, HardwareConfig, OptConfig, SweepConfig
+from orchestrator.engines.adapter import flag_name
+from orchestrator.engines.simulated.describe import lacking
+
+
+def skip_reason(config: SweepConfig, hardware: HardwareConfig) -> str | None:
+    """Why this combination cannot work, or None. Memory is `orchestrator.memory`'s question."""
+    names = [name for name in opt_names(config) if name != "none"]
+    for name in names:
+        reason = _opt_reason(name, config.opt[name], config, hardware)
+        if reason is not None:
+            return reason
+    for one, other in combinations(names, 2):
+        if other in config.opt[one].excludes or one in config.opt[other].excludes:
+            return f"opt={one} excludes opt={other}"
+    if config.engine.simulated and (reason := lacking(config)) is not None:
+        return reason
+    if config.engine.name == "sglang" and sampling(config).seeded and not _deterministic(config):
+        return (
+            "sampling.seeded=true: SGLang draws by a request's seed only with "
+            "+engine.args.enable-deterministic-inference=true"
+        )
+    if config.max_tokens >= config.model.context:
+        context = f"{config.model.name}'s {config.model.context}"
+        return f"max_tokens={config.max_tokens} leaves no room for a prompt in {context}"
+    return None
+
+
+def _deterministic(config: SweepConfig) -> bool:
+    args = {flag_name(name): value for name, value in config.engine.args.items()}
+    return args.get("enable-deterministic-inference") is True
+
+
+def _opt_reason(name: str, opt: OptConfig, config: SweepConfig, hardware: HardwareConfig) -> str | None:
+    if config.engine.name == "external":
+        return f"opt={name}: an external server is measured as it runs"
+    engine: EngineOptConfig | None = getattr(opt, config.engine.name, None)
+    if engine is None:
+        return f"opt={name} is not known for engine={config.engine.name}"
+    if engine.unsupported is not None:
+        return f"opt={name} does not work with engine={config.engine.name}: {engine.unsupported}"
+    if engine.hardware is not None and engine.hardware != hardware.kind:
+        needed = engine.hardware.upper()
+        return f"opt={name} with engine={config.engine.name} needs a {needed}, this is {hardware.name}"
+    if config.weights == "dummy":
+        return _dummy_reason(name, opt, config)
+    if opt.checkpoint is not None and opt.checkpoint not in config.model.checkpoints:
+        return f"opt={name} needs a {opt.checkpoint} checkpoint, and {config.model.name} names none"
+    if opt.needs is not None and not getattr(config.model, opt.needs, None):
+        return f"opt={name} needs model.{opt.needs}, and {config.model.name} names none"
+    return None
+
+
+def _dummy_reason(name: str, opt: OptConfig, config: SweepConfig) -> str | None:
+    if opt.needs is not None:
+        return f"opt={name} with weights=dummy: random weights do not follow a draft, none would be accepted"
+    if opt.checkpoint is not None and (config.model.path or not config.model.architecture):
+        return f"opt={name} with weights=dummy needs a model of the catalogue, without model.path"
+    return None

@@ -1,0 +1,140 @@
+"""What a value may be beyond its type. A violation is the user's to mend: one line, exit code 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orchestrator.config.schema import SweepConfig
+from orchestrator.errors import ConfigError
+from orchestrator.load import lengths
+
+
+class Rule(NamedTuple):
+    ok: Callable[[Any], bool]
+    allowed: str
+
+
+def _number(test: Callable[[float], bool]) -> Callable[[Any], bool]:
+    return lambda v: isinstance(v, int | float) and not isinstance(v, bool) and test(v)
+
+
+def _optional(rule: Rule) -> Rule:
+    return Rule(lambda v: v is None or rule.ok(v), f"{rule.allowed}, or null")
+
+
+def _one_of(*values: object) -> Rule:
+    return Rule(lambda v: v in values, "one of " + ", ".join(str(v).lower() for v in values))
+
+
+POSITIVE = Rule(_number(lambda v: v > 0), "a number above 0")
+COUNT = Rule(lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, "a whole number from 1 up")
+NATURAL = Rule(
+    lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 0, "a whole number from 0 up"
+)
+UNIT = Rule(_number(lambda v: 0 < v <= 1), "a number above 0 and at most 1")
+NAME = Rule(
+    lambda v: isinstance(v, str) and bool(v) and not v.startswith(".") and not set(v) & set('/\\:*?"<>|\0'),
+    "a name that can be a folder's",
+)
+
+RULES: Mapping[str, Rule] = {
+    "study_name": NAME,
+    "seed": NATURAL,
+    "repeats": COUNT,
+    "max_tokens": COUNT,
+    "limit": _optional(COUNT),
+    "weights": _one_of("auto", "dummy"),
+    "output_length": _optional(Rule(lengths.valid, lengths.ALLOWED)),
+    "tensor_parallel_size": Rule(lambda v: v == "auto" or COUNT.ok(v), "auto, or a whole number from 1 up"),
+    "dry_run": _one_of(True, False, "json"),
+    "rerun": _one_of("failed", "none", "all"),
+    "prepare": _one_of("auto", "on", "off"),
+    "sampling.temperature": _optional(Rule(_number(lambda v: v >= 0), "a number from 0 up")),
+    "sampling.top_p": _optional(UNIT),
+    "sampling.top_k": _optional(
+        Rule(lambda v: COUNT.ok(v) or v == -1, "a whole number from 1 up, or -1 for all")
+    ),
+    "slo.ttft_s": _optional(POSITIVE),
+    "slo.ttfvt_s": _optional(POSITIVE),
+    "slo.tpot_s": _optional(POSITIVE),
+    "timeout.engine_start_s": POSITIVE,
+    "timeout.weights_s": POSITIVE,
+    "timeout.cell_s": POSITIVE,
+    "timeout.engine_stop_s": POSITIVE,
+    "model.kind": _one_of("reasoning", "standard"),
+    "model.context": COUNT,
+    "dataset.sample": _one_of("hash", "head"),
+    "dataset.shots": NATURAL,
+    "dataset.prompt_tokens": _optional(COUNT),
+    "load.kind": _one_of("batch", "closed", "constant", "poisson", "gamma", "trace", "ramp"),
+    "load.batch_size": _optional(COUNT),
+    "load.concurrency": _optional(COUNT),
+    "load.rate": _optional(POSITIVE),
+    "load.rate_start": _optional(POSITIVE),
+    "load.burstiness": _optional(POSITIVE),
+    "load.speedup": POSITIVE,
+    "load.duration_s": _optional(POSITIVE),
+    "load.processes": _optional(COUNT),
+    "load.request_timeout_s": POSITIVE,
+    "load.idle_timeout_s": POSITIVE,
+    "load.usage": _one_of("continuous", "final"),
+    "load.warmup": _optional(NATURAL),
+    "load.telemetry_hz": Rule(_number(lambda v: 4 <= v <= 100), "a number from 4 to 100"),
+    "hardware.kind": _one_of("auto", "cpu", "gpu"),
+    "hardware.cpus": POSITIVE,
+    "hardware.gpus_per_node": COUNT,
+    "hardware.gpu_memory_utilization": UNIT,
+    "tracker.name": _one_of("wandb", "none"),
+    "tracker.mode": _one_of("auto", "online", "offline"),
+}
+
+# Which load keys belong to which kind: one that is set for another kind would be silently without effect.
+LOAD_KEYS: Mapping[str, tuple[str, ...]] = {
+    "batch": ("batch_size",),
+    "closed": ("concurrency",),
+    "constant": ("rate",),
+    "poisson": ("rate",),
+    "gamma": ("rate", "burstiness"),
+    "trace": ("path",),
+    "ramp": ("rate_start", "rate"),
+}
+
+
+def value_of(config: SweepConfig, key: str) -> Any:
+    """The value at a dotted key."""
+    value: Any = config
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def check_values(config: SweepConfig) -> None:
+    """Raises ConfigError naming the first key whose value is impossible."""
+    for key, rule in RULES.items():
+        value = value_of(config, key)
+        if not rule.ok(value):
+            raise ConfigError(f"{key}={_shown(value)}: must be {rule.allowed}")
+    _check_load(config)
+    if config.output_length is not None and config.weights != "dummy":
+        raise ConfigError(f"output_length={config.output_length}: only with weights=dummy")
+    if config.model.path is not None and not Path(config.model.path).is_dir():
+        raise ConfigError(f"model.path={config.model.path}: must be a folder with a model, which it is not")
+    if config.engine.base_url is not None and config.engine.name != "external":
+        raise ConfigError(f"engine.base_url={config.engine.base_url}: only with engine=external")
+
+
+def _check_load(config: SweepConfig) -> None:
+    kind = config.load.kind
+    for key in {key for keys in LOAD_KEYS.values() for key in keys}:
+        value = getattr(config.load, key)
+        if key in LOAD_KEYS[kind] and value is None:
+            raise ConfigError(f"load.{key}=null: load={kind} needs it")
+        if key not in LOAD_KEYS[kind] and value is not None:
+            owners = ", ".join(k for k, keys in LOAD_KEYS.items() if key in keys)
+            raise ConfigError(f"load.{key}={_shown(value)}: only for load={owners}, this is load={kind}")
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)

@@ -1,0 +1,93 @@
+"""The final table: what a sweep came to, one row per cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.metrics.validity import NOTES
+from orchestrator.plan.plan import Plan, PlannedCell, overrides_of
+
+Row = Mapping[str, Any]
+
+
+def print_summary(plan: Plan, rows: Mapping[str, Row], console: Console) -> None:
+    """Prints every cell of the plan with what is stored for it, simulated cells in a table of their own, then
+    the failures' reasons and what has to be told of the others."""
+    shown = [planned for planned in plan.cells if planned.status != "skipped" or planned.cell.cell_id in rows]
+    for simulated, title in ((False, ""), (True, ": SIMULATED, no measurement")):
+        if cells := [planned for planned in shown if planned.cell.simulated == simulated]:
+            console.print()
+            console.print(_table(plan, cells, rows, f"Study '{plan.study}'{title}"))
+    for planned in shown:
+        stored = rows.get(planned.cell.cell_id)
+        if stored is None:
+            console.print(f"not run  {plan.label(planned.cell)}", markup=False, highlight=False)
+        elif stored["status"] != "done":
+            why = stored["reason"] or ", ".join(stored["flags"] or ())
+            console.print(
+                f"{stored['status']}  {plan.label(planned.cell)}: {why}", markup=False, highlight=False
+            )
+        elif told := [NOTES[flag] for flag in stored["flags"] or () if flag in NOTES]:
+            console.print(
+                f"note  {plan.label(planned.cell)}: {'; '.join(told)}", markup=False, highlight=False
+            )
+    console.print(f"results: {plan.study_dir}", markup=False, highlight=False)
+
+
+def _table(plan: Plan, cells: Sequence[PlannedCell], rows: Mapping[str, Row], title: str) -> Table:
+    keys = plan.varied() or ["model.name"]
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for key in keys:
+        table.add_column(key.removesuffix(".name"), overflow="fold")
+    for name in (
+        "status",
+        "accuracy (95 %)",
+        "cut",
+        "TTFT p50/p99",
+        "TTFVT p50",
+        "TPOT p50",
+        "E2E p50",
+        "tokens/s",
+    ):
+        table.add_column(name, justify="left" if name == "status" else "right")
+    for planned in cells:
+        row = rows.get(planned.cell.cell_id, {})
+        own = overrides_of(planned.cell)
+        first = (
+            [own.get(key, "") for key in keys] if keys != ["model.name"] else [planned.cell.config.model.name]
+        )
+        table.add_row(*first, _status(row), *_numbers(row))
+    return table
+
+
+def _status(row: Row) -> str:
+    return str(row.get("status", "not run")) + (" (simulated)" if row.get("simulated") else "")
+
+
+def _numbers(row: Row) -> list[str]:
+    accuracy = row.get("accuracy")
+    interval = ""
+    if accuracy is not None:
+        interval = (
+            f"{100 * accuracy:.1f} % [{100 * row['accuracy_low']:.1f}, {100 * row['accuracy_high']:.1f}]"
+        )
+    cut = row.get("truncated_rate")
+    return [
+        interval,
+        "" if cut is None else f"{100 * cut:.0f} %",
+        "/".join(_seconds(row.get(key)) for key in ("ttft_s_p50", "ttft_s_p99")).strip("/"),
+        _seconds(row.get("ttfvt_s_p50")),
+        _seconds(row.get("tpot_s_p50")),
+        _seconds(row.get("e2e_s_p50")),
+        "" if row.get("output_token_per_s") is None else f"{row['output_token_per_s']:,.1f}",
+    ]
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.1f} ms"

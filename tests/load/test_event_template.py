@@ -1,0 +1,207 @@
+"""A run of events that are alike reads as it does one by one, and what is not alike is left alone."""
+
+from __future__ import annotations
+
+from ctypes import CDLL
+from itertools import pairwise
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.load.receive import native
+from orchestrator.load.stream.event_template import EventTemplate
+from orchestrator.load.stream.response import ResponseReader
+from orchestrator.load.stream.timeline import Stream, Timeline
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+USAGE = {"prompt_tokens": 7, "total_tokens": 107, "completion_tokens": 100}
+
+
+def event(
+    text: str, tokens: int, *, field: str = "content", thought: int | None = None, **more: Any
+) -> bytes:
+    usage: dict[str, Any] = {"prompt_tokens": 7, "total_tokens": 7 + tokens, "completion_tokens": tokens}
+    if thought is not None:
+        usage["completion_tokens_details"] = {"reasoning_tokens": thought}
+    choice = {"index": 0, "delta": {field: text}, "logprobs": None, "finish_reason": None}
+    return orjson.dumps({"id": "100%", "choices": [choice], "usage": usage} | more)
+
+
+def chunk(payload: bytes) -> bytes:
+    data = b"data: " + payload + b"\n\n"
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+COMPILED = native.library()
+in_both = pytest.mark.parametrize("library", [None, COMPILED], ids=["python", "c"])
+
+
+def test_the_compiled_way_is_tested_here() -> None:
+    assert COMPILED is not None
+
+
+def form(payload: bytes) -> EventTemplate:
+    found = EventTemplate.of(payload)
+    assert found is not None
+    return found
+
+
+TEXT = st.text(st.sampled_from('ab "\\\n\té日🙂{}:,%'), max_size=4)
+
+
+@in_both
+@given(texts=st.lists(TEXT, min_size=1, max_size=20), tokens=st.integers(0, 2000))
+def test_texts_come_back_whatever_they_hold(library: CDLL | None, texts: list[str], tokens: int) -> None:
+    wire = b"".join(chunk(event(text, number)) for number, text in enumerate(texts, tokens + 1))
+    assert form(event("x", 5)).read(wire, tokens, library) == texts
+
+
+@settings(max_examples=500)
+@given(
+    texts=st.lists(TEXT, min_size=1, max_size=6),
+    tokens=st.integers(0, 2000),
+    data=st.data(),
+)
+def test_both_ways_agree_on_what_was_tampered_with(
+    texts: list[str], tokens: int, data: st.DataObject
+) -> None:
+    wire = bytearray(b"".join(chunk(event(text, n)) for n, text in enumerate(texts, tokens + 1)))
+    for _ in range(data.draw(st.integers(0, 3))):
+        at = data.draw(st.integers(0, len(wire) - 1))
+        with_what = data.draw(st.sampled_from([b"", b"0", b"1", b'"', b"\r\n", b"\\", b'","', b"x" * 300]))
+        wire[at : at + data.draw(st.integers(0, 2))] = with_what
+    alike = form(event("x", 5))
+    assert alike.read(bytes(wire), tokens) == alike.read(bytes(wire), tokens, COMPILED)
+
+
+@in_both
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_while_thinking_the_reasoning_count_goes_up_too(library: CDLL | None, field: str) -> None:
+    alike = form(event("x", 5, field=field, thought=4))
+    assert (alike.thinking, alike.reasoning, alike.tokens) == (True, 4, 5)
+    wire = b"".join(chunk(event("y", n, field=field, thought=n - 1)) for n in range(98, 103))
+    assert alike.read(wire, 97, library) == ["y"] * 5
+    assert alike.read(wire.replace(b'"reasoning_tokens":99', b'"reasoning_tokens":98'), 97, library) is None
+
+
+@in_both
+@pytest.mark.parametrize(
+    "odd",
+    [
+        event("b", 4),  # two tokens
+        event("b", 2),  # none
+        event("b", 3, id="other"),
+        event("b", 3, error=None),
+        event("b", 3, field="reasoning"),
+        event("b", 3).replace(b'"b"', b'"b","c":"d"'),
+        event("b", 3).replace(b'"b"', b'"\x01"'),
+        event("b", 3).replace(b'"b"', b'"\xff"'),
+        event("b", 3).replace(b'"b"', b'"\\ud83d"'),
+        event("b", 3).replace(b'"b"', b'"b\\"'),
+        event("b", 3).replace(b":null", b": null", 1),
+        b"[DONE]",
+    ],
+)
+def test_one_odd_event_and_nothing_is_taken(library: CDLL | None, odd: bytes) -> None:
+    wire = chunk(event("a", 2)) + chunk(odd) + chunk(event("c", 4))
+    assert form(event("x", 1)).read(wire, 1, library) is None
+
+
+@in_both
+def test_a_wrong_chunk_size_is_not_taken(library: CDLL | None) -> None:
+    wire = chunk(event("a", 2))
+    assert form(event("x", 1)).read(b"f" + wire[1:], 1, library) is None
+    assert form(event("x", 1)).read(b"0" + wire, 1, library) is None
+    assert form(event("x", 1)).read(wire[:-1], 1, library) is None
+    assert form(event("x", 1)).read(b"", 1, library) is None
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"[DONE]",
+        b"{}",
+        event("", 1),
+        event("x", 1, choices=[]),
+        event("x", 1, usage=None),
+        event("x", 1, usage=USAGE | {"completion_tokens": 1.0}),
+        event("x", 1, usage=USAGE | {"reasoning_tokens": 101}),
+        event("x", 1, field="tool_calls"),
+        event("x", 1).replace(b'"finish_reason":null', b'"finish_reason":"stop"'),
+        event("x", 1).replace(b'"content":"x"', b'"content":"x","reasoning":"y"'),
+        event("x", 1).replace(b'"content":"x"', b'"content": "x"'),
+        # The text is found first where it is not the text, and the count where it is not the count.
+        b'{"a":{"content":"x"},' + event("x", 1)[1:],
+        event("x", 1)[:-1] + b',"usage_before":{"completion_tokens":1}}',
+    ],
+)
+def test_nothing_is_learned_where_the_form_is_not_plain(payload: bytes) -> None:
+    assert EventTemplate.of(payload) is None
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> list[bytes]:
+    """The payloads of a stream that thinks and then answers, most of them alike."""
+    counted, field = draw(st.booleans()), draw(st.sampled_from(["reasoning", "reasoning_content"]))
+    out = thought = 0
+    payloads = []
+    for is_thinking in (True, False):
+        made_at = 0
+        for _ in range(draw(st.integers(0, 60))):
+            odd = draw(st.integers(0, 30))
+            out += 1 if odd else draw(st.integers(0, 3))
+            thought = out if is_thinking else thought
+            made_at += odd == 1
+            text = draw(TEXT)
+            name = field if is_thinking else "content"
+            payloads.append(
+                event(text, out, field=name, thought=thought if counted else None, created=made_at)
+            )
+    return payloads
+
+
+def read(payloads: list[bytes], together: list[int], *, flush: bool) -> Stream:
+    """``together``: how many events each read holds, in turns."""
+    timeline, reader = Timeline(), ResponseReader()
+    reader.begin(timeline)
+    reader.feed(0.0, HEAD)
+    at = number = 0
+    while at < len(payloads):
+        count = together[number % len(together)]
+        reader.feed(float(at), b"".join(map(chunk, payloads[at : at + count])))
+        if flush:
+            reader.flush()
+        at += count
+        number += 1
+    reader.feed(float(at), chunk(b"[DONE]") + b"0\r\n\r\n")
+    assert (reader.complete, timeline.done, timeline.error) == (True, True, None)
+    return timeline.stream()
+
+
+@settings(max_examples=200, deadline=None)
+@given(payloads=streams(), together=st.lists(st.integers(1, 3), min_size=1, max_size=4))
+def test_a_stream_read_in_runs_is_the_stream_read_one_by_one(
+    payloads: list[bytes], together: list[int]
+) -> None:
+    in_runs, one_by_one = (read(payloads, together, flush=flush) for flush in (False, True))
+    assert in_runs == one_by_one
+    assert sum(in_runs.chunk_tokens) == (in_runs.output_tokens or 0)
+    assert all(a <= b for a, b in pairwise(in_runs.chunk_s))
+
+
+def test_in_a_plain_stream_few_events_are_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+    add = Timeline.add
+
+    def parse(timeline: Timeline, t: float, data: bytes) -> None:
+        parsed.append(t)
+        add(timeline, t, data)
+
+    monkeypatch.setattr(Timeline, "add", parse)
+    stream = read([event("a", n) for n in range(1, 601)], [1], flush=False)
+    assert list(stream.chunk_tokens) == [1] * 600
+    assert list(stream.chunk_s) == [float(n) for n in range(600)]
+    assert len(parsed) < 50
