@@ -15,7 +15,7 @@ from orchestrator.cluster.spec import WorkerSpec
 from orchestrator.cluster.worker import Started
 from orchestrator.config.schema import TimeoutConfig
 from orchestrator.errors import ConfigError, EngineError, StorageError
-from orchestrator.measure.measure import CellOutcome
+from orchestrator.measure.context import CellOutcome
 from orchestrator.measure.row import cell_row
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Deployment, Plan

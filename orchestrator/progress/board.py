@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.live import Live
 
 from orchestrator.cell import Cell
-from orchestrator.cluster.worker import WorkerProgress
-from orchestrator.measure.measure import CellOutcome
+from orchestrator.measure.context import CellOutcome, WorkerProgress
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Deployment, Plan
 from orchestrator.progress.display import Display
