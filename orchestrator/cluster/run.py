@@ -14,6 +14,8 @@ from orchestrator.errors import StorageError
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Plan
 from orchestrator.progress.board import Board
+from orchestrator.store.claims import Claims
+from orchestrator.store.sharing import SharedStudy, driver_name
 from orchestrator.store.write import clean_partial
 from orchestrator.track.ray_metrics import SweepMetrics
 from orchestrator.track.tracker import Tracker
@@ -32,8 +34,13 @@ def run_plan(plan: Plan, console: Console) -> None:
         _say_where(session, console)
         metrics, durations = SweepMetrics(_study_label(plan)), Durations.learnt_from(plan.cells)
         try:
-            with Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id), durations) as board:
-                asyncio.run(_interruptible(plan, board, durations))
+            with (
+                Claims(plan.study_dir, driver_name()) as claims,
+                Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id), durations) as board,
+            ):
+                stored = {one.cell.cell_id: one.stored for one in plan.cells}
+                sharing = SharedStudy(plan.study_dir, claims, stored)
+                asyncio.run(_interruptible(plan, board, durations, sharing))
         except StorageError as error:
             console.print(f"stopped: {error}", markup=False, highlight=False)
 
@@ -62,9 +69,9 @@ def _local_resources(plan: Plan) -> tuple[float, dict[str, float] | None]:
     )
 
 
-async def _interruptible(plan: Plan, board: Board, durations: Durations) -> None:
+async def _interruptible(plan: Plan, board: Board, durations: Durations, sharing: SharedStudy) -> None:
     """SIGINT and SIGTERM cancel the loop, which stops every engine before it ends."""
-    task = asyncio.ensure_future(run_deployments(plan, board, durations=durations))
+    task = asyncio.ensure_future(run_deployments(plan, board, durations=durations, sharing=sharing))
     loop = asyncio.get_running_loop()
     interrupted = False
 

@@ -24,7 +24,7 @@ from orchestrator.grading import LIMIT_S
 from orchestrator.grading.isolated import Grader
 from orchestrator.load.client.pool import ClientPool
 from orchestrator.load.driver import LoadProgress
-from orchestrator.measure.context import CellOutcome, LiveServer, MeasurementContext, WorkerProgress
+from orchestrator.measure.context import Attempt, CellOutcome, LiveServer, MeasurementContext, WorkerProgress
 from orchestrator.measure.measure import measure
 from orchestrator.records import Endpoint
 from orchestrator.store.write import prepare as prepare_storing
@@ -190,7 +190,7 @@ class EngineWorker:
             started=Started(0.0, prepared),
         )
 
-    def run(self, cell: Cell, attempt: int) -> CellOutcome:
+    def run(self, cell: Cell, attempt: Attempt) -> CellOutcome:
         """Measures one cell and commits it; see `measure`."""
         serving = self._serving
         assert serving is not None
