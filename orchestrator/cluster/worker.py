@@ -146,7 +146,7 @@ class EngineWorker:
 
     def _prepare_tools(self, spec: WorkerSpec) -> None:
         """What the first cell would wait for otherwise, beside the engine's start."""
-        self._clients.prepare()
+        self._clients.start()
         if spec.config.weights != "dummy":
             self._grader.prepare()
         threading.Thread(target=prepare_storing, daemon=True).start()
