@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,12 +17,12 @@ from ray._private import services
 
 from orchestrator import interruption
 from orchestrator.cluster import reaper
+from orchestrator.cluster.address import head_of
 from orchestrator.config.schema import RayConfig
 from orchestrator.errors import ConfigError
 
 OBJECT_STORE_BYTES = 256 * 2**20  # only plans and outcomes travel through Ray; measurements go to disk
 DAEMONS_END_S = 10.0
-ANSWERS_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -39,19 +37,19 @@ class Session:
 def ray_session(
     config: RayConfig, cpus: float, declared: Mapping[str, float] | None = None
 ) -> Iterator[Session]:
-    """Connects to ``config.address`` or starts a local Ray with at least ``cpus`` CPUs; ends it after.
+    """Connects to ``config.address``, as `address.wanted` gives it, or starts a local Ray with at least
+    ``cpus`` CPUs; ends it after.
 
     ``declared``: further resources that a local Ray is told it has (GPU, accelerator types), whatever this
     machine has; None leaves the GPUs to be found. Raises ConfigError when the cluster does not answer.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "orchestrator"}
-    _check_answers(config.address)
     others = dict(declared or {})
     gpus = others.pop("GPU", None)
     daemons: list[Daemon] = []
     try:
         if config.address is not None:
-            context = ray.init(address=config.address, **quiet)
+            context = ray.init(address=head_of(config.address), **quiet)
         else:
             with interruption.deferred(), _daemons_apart() as daemons:
                 context = ray.init(
@@ -105,19 +103,6 @@ def _daemons_apart() -> Iterator[list[Daemon]]:
         yield started
     finally:
         services.ConsolePopen = theirs
-
-
-def _check_answers(address: str | None) -> None:
-    """Raises ConfigError for a ``HOST:PORT`` where nothing listens: Ray itself would try for minutes."""
-    found = re.fullmatch(r"(?:ray://)?([^/:]+):(\d+)", address or "")
-    if found is None:
-        return
-    try:
-        socket.create_connection((found[1], int(found[2])), timeout=ANSWERS_S).close()
-    except OSError as error:
-        raise ConfigError(
-            f"ray.address={address}: nothing answers there ({error.strerror or error})"
-        ) from error
 
 
 def _shut_down(daemons: list[Daemon]) -> None:
