@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
 
+from orchestrator.cluster.address import wanted
 from orchestrator.cluster.environment import set_ray_environment
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.version import interpreter
@@ -35,6 +36,8 @@ class StudyResult:
 
 def run(jobs: Sequence[Job]) -> StudyResult:
     """Plans and, unless it is a dry run, runs what is not done. Raises ConfigError before anything starts."""
+    from_environment = jobs[0].config.ray.address is None
+    jobs = [_with_address(job) for job in jobs]
     settings = jobs[0].config
     if settings.objective not in METRIC_COLUMNS:
         raise ConfigError(
@@ -46,6 +49,13 @@ def run(jobs: Sequence[Job]) -> StudyResult:
         sys.stdout.write(json.dumps(plan.to_json(), allow_nan=False) + "\n")
         return _nothing_run(plan)
     show(plan, console)
+    if from_environment and settings.ray.address is not None:
+        console.print(
+            f"on the Ray cluster that RAY_ADDRESS={settings.ray.address} names; "
+            "ray.address=local starts one of the sweep's own",
+            markup=False,
+            highlight=False,
+        )
     if settings.dry_run:
         return _nothing_run(plan)
     if plan.deployments:
@@ -57,6 +67,11 @@ def run(jobs: Sequence[Job]) -> StudyResult:
     rows = {str(row["cell_id"]): row for row in read_cells(plan.study_dir).to_pylist()}
     print_summary(plan, rows, console)
     return StudyResult(_exit_code(plan, rows), _objectives(plan, rows, settings.objective))
+
+
+def _with_address(job: Job) -> Job:
+    ray = replace(job.config.ray, address=wanted(job.config.ray.address))
+    return replace(job, config=replace(job.config, ray=ray))
 
 
 def _console() -> Console:

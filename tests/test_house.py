@@ -17,6 +17,8 @@ ORDER = (
     "records",
     "errors",
     "paths",
+    "interruption",
+    "secrets",
     "config",
     "cell",
     "memory",
