@@ -29,6 +29,7 @@ MOVES = 3  # to another node: losing one is not the cell's doing, yet a cell may
 MOVED = frozenset({"node_died"})
 FINAL = frozenset(
     {"oom", "oom_serving", "unsupported", "bad_flag", "no_results_dir", "timeout"}
+    | {"version_mismatch", "weights_mismatch", "served_mismatch"}
 )  # it would happen again
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
@@ -74,8 +75,8 @@ class DeploymentQueue:
 class RunContext:
     """What the sweep is, how it goes, and how long things take."""
 
-    def __init__(self, plan: Plan, board: Board, limits: Limits) -> None:
-        self.plan, self.board, self.limits = plan, board, limits
+    def __init__(self, plan: Plan, board: Board, limits: Limits, nonce: str | None = None) -> None:
+        self.plan, self.board, self.limits, self.nonce = plan, board, limits, nonce
         self._estimated_s = {planned.cell.cell_id: planned.estimated_s for planned in plan.cells}
         self._cells, self._starts = learn(plan.cells)
 
@@ -154,6 +155,8 @@ class RunContext:
             tensor_parallel_size=deployment.fit.tensor_parallel_size,
             nodes=deployment.nodes,
             gpus=deployment.gpus,
+            facts=deployment.cells[0].facts,
+            nonce=self.nonce,
         )
 
 

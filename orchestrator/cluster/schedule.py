@@ -28,6 +28,7 @@ from orchestrator.cluster.packing import (
 )
 from orchestrator.cluster.runner import DeploymentQueue, Limits, RunContext, serve
 from orchestrator.cluster.slot import Slot, SlotLost, alive_nodes, free_nodes
+from orchestrator.cluster.spec import left_nonce
 from orchestrator.cluster.worker import EngineWorker
 from orchestrator.plan.plan import Plan
 from orchestrator.progress import state as progress
@@ -46,7 +47,8 @@ async def run_deployments(
     """Runs every deployment of the plan. Returns when each of its cells is committed, done or failed. Raises
     StorageError when they cannot be stored any more."""
     timeout = plan.deployments[0].config.timeout
-    await Scheduler(RunContext(plan, board, limits or Limits.of(timeout)), worker).run()
+    with left_nonce(plan.study_dir) as nonce:
+        await Scheduler(RunContext(plan, board, limits or Limits.of(timeout), nonce), worker).run()
 
 
 class Scheduler:
