@@ -13,26 +13,18 @@ from orchestrator.secrets import is_secret
 from tests.support.compose import config_of
 
 
-@pytest.mark.parametrize(
-    "name",
-    (
-        *("HF_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD", "hf_token", "MY_SECRET_2"),
-        *("HUGGING_FACE_HUB_TOKEN", "VLLM_API_KEY", "MYTOKEN", "ENGINE_API_KEY"),
-    ),
-)
+SECRETS = """HF_TOKEN OPENAI_API_KEY AWS_SECRET_ACCESS_KEY DB_PASSWORD hf_token MY_SECRET_2 MYTOKEN
+    HUGGING_FACE_HUB_TOKEN VLLM_API_KEY ENGINE_API_KEY""".split()
+SETTINGS = """TOKENIZERS_PARALLELISM VLLM_MAX_TOKENS_PER_EXPERT_FUSED_MOE SGLANG_PER_TOKEN_GROUP_QUANT
+    NCCL_ALGO OMP_NUM_THREADS KEYBOARD VLLM_USE_V1 CUDA_VISIBLE_DEVICES""".split()
+
+
+@pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_is_known_by_its_name(name: str) -> None:
     assert is_secret(name)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "TOKENIZERS_PARALLELISM",
-        "VLLM_MAX_TOKENS_PER_EXPERT_FUSED_MOE_CHUNK",
-        "SGLANG_PER_TOKEN_GROUP_QUANT_8BIT",
-    ]
-    + ["NCCL_ALGO", "OMP_NUM_THREADS", "KEYBOARD", "VLLM_USE_V1", "CUDA_VISIBLE_DEVICES"],
-)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_a_setting_is_none(name: str) -> None:
     assert not is_secret(name)
 

@@ -23,14 +23,19 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were read, one by one."""
     files: list[Path] = []
     plain = content._read
-    monkeypatch.setattr(content, "_read", lambda file: files.append(file) or plain(file))
+
+    def noted(file: Path) -> str:
+        files.append(file)
+        return plain(file)
+
+    monkeypatch.setattr(content, "_read", noted)
     return files
 
 
 def settled(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if ``file`` had been written long ago."""
     now_s = time.time() + HOUR_S
-    monkeypatch.setattr(content.time, "time", lambda: now_s)
+    monkeypatch.setattr("orchestrator.engines.content.time.time", lambda: now_s)
 
 
 def test_a_file_is_read_once_for_all_processes(
