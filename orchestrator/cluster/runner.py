@@ -31,6 +31,7 @@ MOVES = 3  # to another node: losing one is not the cell's doing, yet a cell may
 MOVED = frozenset({"node_died"})
 FINAL = frozenset(
     {"oom", "oom_serving", "unsupported", "bad_flag", "no_results_dir", "timeout"}
+    | {"version_mismatch", "weights_mismatch", "served_mismatch"}
 )  # it would happen again
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
@@ -76,8 +77,15 @@ class DeploymentQueue:
 class RunContext:
     """What the sweep is, how it goes, and how long things take."""
 
-    def __init__(self, plan: Plan, board: Board, limits: Limits, durations: Durations | None = None) -> None:
-        self.plan, self.board, self.limits = plan, board, limits
+    def __init__(
+        self,
+        plan: Plan,
+        board: Board,
+        limits: Limits,
+        durations: Durations | None = None,
+        nonce: str | None = None,
+    ) -> None:
+        self.plan, self.board, self.limits, self.nonce = plan, board, limits, nonce
         self.durations = durations or Durations.learnt_from(plan.cells)
 
     def queued_s(self, work: DeploymentQueue) -> float | None:
@@ -186,6 +194,8 @@ class RunContext:
             tensor_parallel_size=deployment.fit.tensor_parallel_size,
             nodes=deployment.nodes,
             gpus=deployment.gpus,
+            facts=deployment.cells[0].facts,
+            nonce=self.nonce,
         )
 
 

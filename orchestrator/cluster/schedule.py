@@ -27,6 +27,7 @@ from orchestrator.cluster.packing import (
 )
 from orchestrator.cluster.runner import DeploymentQueue, Limits, RunContext, serve
 from orchestrator.cluster.slot import Slot, SlotLost, alive_nodes, free_nodes
+from orchestrator.cluster.spec import left_nonce
 from orchestrator.cluster.worker import EngineWorker
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Plan
@@ -52,8 +53,10 @@ async def run_deployments(
 ) -> None:
     """Runs every deployment of the plan. Returns when each of its cells is committed, done or failed, here or
     by another driver of the study. Raises StorageError when they cannot be stored any more."""
-    context = RunContext(plan, board, limits or Limits.of(plan.deployments[0].config.timeout), durations)
-    await Scheduler(context, worker, sharing).run()
+    limits = limits or Limits.of(plan.deployments[0].config.timeout)
+    with left_nonce(plan.study_dir) as nonce:
+        context = RunContext(plan, board, limits, durations, nonce)
+        await Scheduler(context, worker, sharing).run()
 
 
 class Scheduler:

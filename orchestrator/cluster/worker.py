@@ -14,8 +14,14 @@ from typing import Any
 
 from orchestrator.cell import Cell
 from orchestrator.cluster.ranks import multi_node_engine
-from orchestrator.cluster.spec import WorkerSpec, check_sees_results, launch_of, log_path
-from orchestrator.engines import ADAPTERS
+from orchestrator.cluster.spec import (
+    WorkerSpec,
+    check_sees_results,
+    check_serves_as_planned,
+    launch_of,
+    log_path,
+)
+from orchestrator.engines import ADAPTERS, environment
 from orchestrator.engines.adapter import Adapter, Launch, metrics_of
 from orchestrator.engines.external import connect
 from orchestrator.engines.standby_process import Standby, started
@@ -27,6 +33,7 @@ from orchestrator.load.driver import LoadProgress
 from orchestrator.measure.context import Attempt, CellOutcome, LiveServer, MeasurementContext, WorkerProgress
 from orchestrator.measure.measure import measure
 from orchestrator.records import Endpoint
+from orchestrator.secrets import masked
 from orchestrator.store.write import prepare as prepare_storing
 from orchestrator.telemetry.gpu import Gpus, GpuUse, once_idle, open_gpus
 from orchestrator.telemetry.host import host_provenance
@@ -58,6 +65,7 @@ class _Serving:
     gpu_use: tuple[GpuUse, GpuUse] | None = None
     pid: int | None = None
     started: Started = Started(0.0, False)
+    version: str | None = None  # of the engine that serves
 
 
 class EngineWorker:
@@ -153,7 +161,9 @@ class EngineWorker:
 
     def _connected(self, spec: WorkerSpec) -> _Serving:
         server, metrics = connect(spec.config)
-        return _Serving(spec, server, metrics, host_provenance())
+        check_serves_as_planned(spec, server.served)
+        told = {"served": dict(server.served)}
+        return _Serving(spec, server, metrics, host_provenance() | told, version=server.served.get("version"))
 
     def _live(self, spec: WorkerSpec) -> _Serving:
         config, launch, waiting = spec.config, launch_of(spec), self._take_standby(spec)
@@ -164,7 +174,14 @@ class EngineWorker:
                 multi_node_engine(spec, launch, log_path(spec), self._is_cancelled)
             )
             provenance = _provenance(adapter, engine.server.launch) | {"followers": engine.provenance}
-            return _Serving(spec, engine, metrics_of(adapter, launch.args), provenance, lazy=adapter.lazy)
+            return _Serving(
+                spec,
+                engine,
+                metrics_of(adapter, launch.args),
+                provenance,
+                lazy=adapter.lazy,
+                version=launch.version,
+            )
         gpus = open_gpus() if spec.gpus and not config.engine.simulated else None
         before = once_idle(gpus, GPU_IDLE_S, self._is_cancelled) if gpus else None
         server, prepared = self._life.enter_context(
@@ -188,6 +205,7 @@ class EngineWorker:
             gpu_use=(before, gpus.use()) if gpus and before else None,
             pid=None if config.engine.simulated else server.pid,
             started=Started(0.0, prepared),
+            version=launch.version,
         )
 
     def run(self, cell: Cell, attempt: Attempt) -> CellOutcome:
@@ -206,7 +224,7 @@ class EngineWorker:
             external=serving.spec.config.engine.name == "external",
             metrics=serving.metrics,
             lazy=serving.lazy,
-            engine_version=cell.facts.engine_version,
+            engine_version=serving.version or cell.facts.engine_version,
             deployment_start_s=serving.started.seconds,
             nodes=serving.spec.nodes,
             gpu_count=serving.spec.gpus,
@@ -262,7 +280,10 @@ class EngineWorker:
 
 
 def _provenance(adapter: Adapter, launch: Launch) -> dict[str, Any]:
-    return host_provenance() | {"command": adapter.command(launch)}
+    return host_provenance() | {
+        "command": adapter.command(launch),
+        "environment": masked(environment.clean(adapter, launch, os.environ)),
+    }
 
 
 def _worth_preparing(spec: WorkerSpec) -> bool:
