@@ -115,6 +115,8 @@ def read(text: str, *, letters: bool = True) -> Quantity | None:
     percent = _PERCENT.match(text, end)
     if percent:
         end = percent.end()
+        if re.match(r"\s+of\s+[-$\\]?\d", text[end:]):
+            return None
     if not currency and (money := _CURRENCY.match(text, end)):
         currency, end = _MONEY.get(money[1], money[1]), money.end()
     unit = currency
