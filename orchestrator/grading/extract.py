@@ -55,6 +55,7 @@ _DENIED = re.compile(
 )
 _SENTENCES = re.compile(r"(?<=[.!?;])(?=\s)|(?=\n)")
 _DENIAL = re.compile(
+    r"\b(?:if|suppose|supposing|assum\w+|whether|pretend)\b.*\banswers?\b|"
     r"\banswers?\b.*(?:\bnot\b|\bcannot\b|n['’]t\b)|(?:\bnot|n['’]t\s+be)\s+the\s+(?:\w+\s+)?answer\b",
     re.IGNORECASE,
 )
