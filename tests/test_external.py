@@ -115,6 +115,19 @@ def test_a_server_that_is_down_is_a_failed_cell(tmp_path: Path, measured: Measur
     assert row["output_token_per_s"] is None
 
 
+def test_a_server_that_is_down_leaves_what_was_measured_before(tmp_path: Path, measured: Measured) -> None:
+    with scripted_server.serve(Script(tokens=20, ttft_s=0.01, gap_s=0.001)) as port:
+        code, output, (before,) = measured(tmp_path, port)
+    assert code == 0, output
+    requests = (tmp_path / "default" / "requests" / f"{before['cell_id']}.parquet").read_bytes()
+    code, output, rows = measured(tmp_path, port, "rerun=all")
+    assert code == 1, "it was asked to be measured again, and was not"
+    assert rows == [before]
+    assert (tmp_path / "default" / "requests" / f"{before['cell_id']}.parquet").read_bytes() == requests
+    assert "not measured again" in output
+    assert "the earlier measurement stands" in " ".join(output.split())
+
+
 def test_failing_requests_make_the_cell_invalid_and_are_in_no_rate(
     tmp_path: Path, measured: Measured
 ) -> None:
