@@ -15,12 +15,13 @@ from typing import Any, Literal
 from orchestrator.cell import Cell
 from orchestrator.config.schema import HardwareConfig, SweepConfig
 from orchestrator.errors import ConfigError
-from orchestrator.memory import Fit, nodes_of
 from orchestrator.plan import cost
+from orchestrator.plan.fit import Fit, nodes_of
 from orchestrator.plan.hardware import resolve
 from orchestrator.plan.pace import Pace
 from orchestrator.plan.resolve_job import resolve_job
 from orchestrator.plan.rules import check_values
+from orchestrator.plan.sizes import done_notes, done_with, raised_notes, study_fits
 from orchestrator.store.read import CellStatus, read_status
 
 PlanStatus = Literal["planned", "done", "skipped"]
@@ -122,12 +123,13 @@ class Deployment:
 @dataclass(frozen=True)
 class Plan:
     """``cells`` follow the user's order, one per job; ``deployments`` the order in which they are admitted,
-    with only the cells that will run."""
+    with only the cells that will run. ``notes`` are lines about what the user may not expect."""
 
     study: str
     study_dir: Path
     cells: tuple[PlannedCell, ...]
     deployments: tuple[Deployment, ...]
+    notes: tuple[str, ...] = ()
 
     def with_status(self, status: PlanStatus) -> list[PlannedCell]:
         return [planned for planned in self.cells if planned.status == status]
@@ -167,6 +169,7 @@ class Plan:
                 for planned in self.cells
             ],
             "deployments": [_deployment_json(deployment) for deployment in self.deployments],
+            "notes": list(self.notes),
             "totals": {
                 "cells": len(self.cells),
                 "deployments": len(self.deployments),
@@ -225,14 +228,17 @@ def make_plan(jobs: Sequence[Job]) -> Plan:
             hardware[asked] = resolve(job.config.hardware, job.config.ray.address)
     planned: list[PlannedCell] = []
     found: dict[str, _Found] = {}
-    for job in jobs:
-        one = _plan_job(job, hardware[repr(job.config.hardware)], study_dir)
+    sized = [(job.config, hardware[repr(job.config.hardware)]) for job in jobs]
+    fits = study_fits(sized)
+    for job, (_, resolved), fitted in zip(jobs, sized, fits, strict=True):
+        one = _plan_job(job, resolved, study_dir, fitted)
         if one.planned.cell.cell_id in found:
             planned.append(PlannedCell(one.planned.cell, "skipped", _SAME))
             continue
         found[one.planned.cell.cell_id] = one
         planned.append(one.planned)
-    plan = Plan(first.study_name, study_dir, tuple(planned), _deployments(list(found.values())))
+    notes = (*raised_notes(sized, fits), *done_notes(_done_with_another_size(found.values(), study_dir)))
+    plan = Plan(first.study_name, study_dir, tuple(planned), _deployments(list(found.values())), notes)
     return replace(plan, cells=tuple(_naming_the_same(one, plan, found) for one in planned))
 
 
@@ -250,8 +256,22 @@ class _Found:
     command: tuple[str, ...]
 
 
-def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path) -> _Found:
-    identified = resolve_job(job.config, job.own_overrides, hardware)
+def _done_with_another_size(found: Iterable[_Found], study_dir: Path) -> list[tuple[int, int]]:
+    """The sizes, earlier and now, of cells that will run and were measured before with another one."""
+    if not (study_dir / "cells").is_dir():
+        return []
+    to_run = [one for one in found if one.planned.status == "planned" and one.planned.stored is None]
+    pairs = []
+    for one in to_run:
+        cell = one.planned.cell
+        before = done_with(cell.config, cell.overrides, one.hardware, one.fit, study_dir)
+        if before is not None:
+            pairs.append((before, one.fit.tensor_parallel_size))
+    return pairs
+
+
+def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path, fitted: Fit) -> _Found:
+    identified = resolve_job(job.config, job.own_overrides, hardware, fitted)
     cell, fit = identified.cell, identified.fit
     status: PlanStatus = "planned"
     reason = identified.reason

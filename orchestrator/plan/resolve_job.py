@@ -15,8 +15,8 @@ from orchestrator.engines.version import engine_version
 from orchestrator.engines.weights import revision, served
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
-from orchestrator.memory import Fit, fit, nodes_of
 from orchestrator.plan.compatibility import skip_reason
+from orchestrator.plan.fit import Fit, fit, nodes_of
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,12 @@ class Identified:
     reason: str | None
 
 
-def resolve_job(config: SweepConfig, overrides: tuple[str, ...], hardware: HardwareConfig) -> Identified:
-    """Raises ConfigError where a file or an interpreter that the job names does not exist."""
-    fitted = fit(config, hardware)
+def resolve_job(
+    config: SweepConfig, overrides: tuple[str, ...], hardware: HardwareConfig, fitted: Fit | None = None
+) -> Identified:
+    """``fitted`` is what the study gives the job, None what it would take alone. Raises ConfigError where a
+    file or an interpreter that the job names does not exist."""
+    fitted = fitted or fit(config, hardware)
     reason = skip_reason(config, hardware) or fitted.reason
     launch = None if reason or config.engine.name == "external" else _launch(config, hardware, fitted)
     facts = ResolvedJob(

@@ -11,8 +11,8 @@ from orchestrator.cell import Cell, ResolvedJob
 from orchestrator.cluster.worker import WorkerProgress
 from orchestrator.config.schema import EngineConfig, HardwareConfig, ModelConfig, SamplingConfig, SweepConfig
 from orchestrator.measure.measure import CellOutcome
-from orchestrator.memory import Fit
 from orchestrator.plan import cost
+from orchestrator.plan.fit import Fit
 from orchestrator.plan.plan import Deployment, Plan, PlannedCell
 from orchestrator.progress.board import Board
 from orchestrator.progress.display import Display, duration

@@ -1,0 +1,101 @@
+"""One tensor-parallel size per comparison: ``auto`` takes the largest that a job of the study needs, for each
+model, engine, optimizations and hardware, so that a sweep over the load compares loads and not machines."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator.cell import opt_names
+from orchestrator.config.schema import HardwareConfig, SweepConfig
+from orchestrator.plan.compatibility import skip_reason
+from orchestrator.plan.fit import Fit, fit, sizes_of
+from orchestrator.plan.resolve_job import resolve_job
+from orchestrator.store.read import read_status
+
+Sized = tuple[SweepConfig, HardwareConfig]
+
+
+def study_fits(jobs: Sequence[Sized]) -> list[Fit]:
+    """One for each job, in order. Forced sizes stay, and raise no other's; nor does a job that cannot run."""
+    alone = [fit(config, hardware) for config, hardware in jobs]
+    largest: dict[str, int] = {}
+    for job, own in zip(jobs, alone, strict=True):
+        if _counts(job, own):
+            largest[_group(job)] = max(largest.get(_group(job), 1), own.tensor_parallel_size)
+    return [
+        _raised(job, own, largest.get(_group(job), own.tensor_parallel_size))
+        for job, own in zip(jobs, alone, strict=True)
+    ]
+
+
+def raised_notes(jobs: Sequence[Sized], fits: Sequence[Fit]) -> list[str]:
+    """A line for each comparison in which ``auto`` would have taken several sizes, job by job."""
+    chosen: dict[str, int] = {}
+    alone: dict[str, Counter[int]] = {}
+    for job, own in zip(jobs, fits, strict=True):
+        if _counts(job, own):
+            chosen[_group(job)] = own.tensor_parallel_size
+            alone.setdefault(_group(job), Counter())[own.own_size or own.tensor_parallel_size] += 1
+    return [
+        f"tensor_parallel_size={size} for all {alone[group].total()} cells of {group}, the largest need of "
+        f"the study; alone, {_counted(alone[group])} (tensor_parallel_size=N forces one)"
+        for group, size in chosen.items()
+        if len(alone[group]) > 1
+    ]
+
+
+def done_with(
+    config: SweepConfig, overrides: tuple[str, ...], hardware: HardwareConfig, chosen: Fit, study_dir: Path
+) -> int | None:
+    """The size with which an earlier sweep of this study measured this very job, where ``auto`` chose
+    another one then; None where it did not."""
+    if not _shares((config, hardware), chosen):
+        return None
+    for size in sizes_of(config, hardware):
+        other = fit(config, hardware, size)
+        if size == chosen.tensor_parallel_size or other.reason is not None:
+            continue
+        before = read_status(study_dir, resolve_job(config, overrides, hardware, other).cell.cell_id)
+        if before is not None and before.status == "done":
+            return size
+    return None
+
+
+def done_notes(found: Sequence[tuple[int, int]]) -> list[str]:
+    """``found`` are the sizes, earlier and now, of cells that were measured before with another one."""
+    return [
+        f"{count} {'cell is' if count == 1 else 'cells are'} done with tensor_parallel_size={before} from an "
+        f"earlier sweep of this study; with {now} {'it is' if count == 1 else 'they are'} measured anew"
+        for (before, now), count in Counter(found).items()
+    ]
+
+
+def _raised(job: Sized, own: Fit, size: int) -> Fit:
+    if not _shares(job, own) or own.tensor_parallel_size == size:
+        return own
+    return replace(fit(*job, size), own_size=own.tensor_parallel_size)
+
+
+def _shares(job: Sized, own: Fit) -> bool:
+    """Whether its size is ``auto``'s choice, and there is one."""
+    config, hardware = job
+    if config.tensor_parallel_size != "auto" or hardware.kind != "gpu" or config.engine.name == "external":
+        return False
+    return own.reason is None and own.kv_gib is not None
+
+
+def _counts(job: Sized, own: Fit) -> bool:
+    return _shares(job, own) and skip_reason(*job) is None
+
+
+def _group(job: Sized) -> str:
+    """A comparison's name."""
+    config, hardware = job
+    return f"{config.model.name}/{config.engine.name}/{'+'.join(opt_names(config))} on {hardware.name}"
+
+
+def _counted(alone: Counter[int]) -> str:
+    return ", ".join(f"{count} would take {size}" for size, count in sorted(alone.items()))
