@@ -21,7 +21,7 @@ from orchestrator.plan.hardware import resolve
 from orchestrator.plan.pace import Pace
 from orchestrator.plan.resolve_job import resolve_job
 from orchestrator.plan.rules import check_values
-from orchestrator.plan.sizes import done_notes, done_with, raised_notes, study_fits
+from orchestrator.plan.sizes import done_notes, raised_notes, study_fits
 from orchestrator.store.read import CellStatus, read_status
 
 PlanStatus = Literal["planned", "done", "skipped"]
@@ -237,7 +237,11 @@ def make_plan(jobs: Sequence[Job]) -> Plan:
             continue
         found[one.planned.cell.cell_id] = one
         planned.append(one.planned)
-    notes = (*raised_notes(sized, fits), *done_notes(_done_with_another_size(found.values(), study_dir)))
+    to_run = [one for one in found.values() if one.planned.status == "planned" and one.planned.stored is None]
+    notes = (
+        *raised_notes(sized, fits),
+        *done_notes(study_dir, ((one.planned.cell, one.hardware, one.fit) for one in to_run)),
+    )
     plan = Plan(first.study_name, study_dir, tuple(planned), _deployments(list(found.values())), notes)
     return replace(plan, cells=tuple(_naming_the_same(one, plan, found) for one in planned))
 
@@ -254,20 +258,6 @@ class _Found:
     fit: Fit
     hardware: HardwareConfig
     command: tuple[str, ...]
-
-
-def _done_with_another_size(found: Iterable[_Found], study_dir: Path) -> list[tuple[int, int]]:
-    """The sizes, earlier and now, of cells that will run and were measured before with another one."""
-    if not (study_dir / "cells").is_dir():
-        return []
-    to_run = [one for one in found if one.planned.status == "planned" and one.planned.stored is None]
-    pairs = []
-    for one in to_run:
-        cell = one.planned.cell
-        before = done_with(cell.config, cell.overrides, one.hardware, one.fit, study_dir)
-        if before is not None:
-            pairs.append((before, one.fit.tensor_parallel_size))
-    return pairs
 
 
 def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path, fitted: Fit) -> _Found:

@@ -4,11 +4,11 @@ model, engine, optimizations and hardware, so that a sweep over the load compare
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.cell import opt_names
+from orchestrator.cell import Cell, opt_names
 from orchestrator.config.schema import HardwareConfig, SweepConfig
 from orchestrator.plan.compatibility import skip_reason
 from orchestrator.plan.fit import Fit, fit, sizes_of
@@ -47,30 +47,35 @@ def raised_notes(jobs: Sequence[Sized], fits: Sequence[Fit]) -> list[str]:
     ]
 
 
-def done_with(
-    config: SweepConfig, overrides: tuple[str, ...], hardware: HardwareConfig, chosen: Fit, study_dir: Path
-) -> int | None:
-    """The size with which an earlier sweep of this study measured this very job, where ``auto`` chose
-    another one then; None where it did not."""
-    if not _shares((config, hardware), chosen):
-        return None
-    for size in sizes_of(config, hardware):
-        other = fit(config, hardware, size)
-        if size == chosen.tensor_parallel_size or other.reason is not None:
-            continue
-        before = read_status(study_dir, resolve_job(config, overrides, hardware, other).cell.cell_id)
-        if before is not None and before.status == "done":
-            return size
-    return None
-
-
-def done_notes(found: Sequence[tuple[int, int]]) -> list[str]:
-    """``found`` are the sizes, earlier and now, of cells that were measured before with another one."""
+def done_notes(study_dir: Path, to_run: Iterable[tuple[Cell, HardwareConfig, Fit]]) -> list[str]:
+    """Lines about cells that an earlier sweep of this study measured with another size, which ``auto`` chose
+    for what the study then was."""
+    if not (study_dir / "cells").is_dir():
+        return []
+    found: Counter[tuple[int, int]] = Counter()
+    for cell, hardware, chosen in to_run:
+        if before := _done_with(cell, hardware, chosen, study_dir):
+            found[before, chosen.tensor_parallel_size] += 1
     return [
         f"{count} {'cell is' if count == 1 else 'cells are'} done with tensor_parallel_size={before} from an "
         f"earlier sweep of this study; with {now} {'it is' if count == 1 else 'they are'} measured anew"
-        for (before, now), count in Counter(found).items()
+        for (before, now), count in found.items()
     ]
+
+
+def _done_with(cell: Cell, hardware: HardwareConfig, chosen: Fit, study_dir: Path) -> int | None:
+    """The size with which this very job is done; None where it is not, or was never ``auto``'s to choose."""
+    if not _shares((cell.config, hardware), chosen):
+        return None
+    for size in sizes_of(cell.config, hardware):
+        other = fit(cell.config, hardware, size)
+        if size == chosen.tensor_parallel_size or other.reason is not None:
+            continue
+        same = resolve_job(cell.config, cell.overrides, hardware, other).cell
+        before = read_status(study_dir, same.cell_id)
+        if before is not None and before.status == "done":
+            return size
+    return None
 
 
 def _raised(job: Sized, own: Fit, size: int) -> Fit:
