@@ -12,6 +12,7 @@ from orchestrator.cell import Cell, opt_names
 from orchestrator.config.schema import HardwareConfig, SweepConfig
 from orchestrator.plan.compatibility import skip_reason
 from orchestrator.plan.fit import Fit, fit, sizes_of
+from orchestrator.plan.known import Known
 from orchestrator.plan.resolve_job import resolve_job
 from orchestrator.store.read import read_status
 
@@ -47,14 +48,16 @@ def raised_notes(jobs: Sequence[Sized], fits: Sequence[Fit]) -> list[str]:
     ]
 
 
-def done_notes(study_dir: Path, to_run: Iterable[tuple[Cell, HardwareConfig, Fit]]) -> list[str]:
+def done_notes(
+    study_dir: Path, to_run: Iterable[tuple[Cell, HardwareConfig, Fit]], known: Known
+) -> list[str]:
     """Lines about cells that an earlier sweep of this study measured with another size, which ``auto`` chose
     for what the study then was."""
     if not (study_dir / "cells").is_dir():
         return []
     found: Counter[tuple[int, int]] = Counter()
     for cell, hardware, chosen in to_run:
-        if before := _done_with(cell, hardware, chosen, study_dir):
+        if before := _done_with(cell, hardware, chosen, study_dir, known):
             found[before, chosen.tensor_parallel_size] += 1
     return [
         f"{count} {'cell is' if count == 1 else 'cells are'} done with tensor_parallel_size={before} from an "
@@ -63,7 +66,9 @@ def done_notes(study_dir: Path, to_run: Iterable[tuple[Cell, HardwareConfig, Fit
     ]
 
 
-def _done_with(cell: Cell, hardware: HardwareConfig, chosen: Fit, study_dir: Path) -> int | None:
+def _done_with(
+    cell: Cell, hardware: HardwareConfig, chosen: Fit, study_dir: Path, known: Known
+) -> int | None:
     """The size with which this very job is done; None where it is not, or was never ``auto``'s to choose."""
     if not _shares((cell.config, hardware), chosen):
         return None
@@ -71,7 +76,7 @@ def _done_with(cell: Cell, hardware: HardwareConfig, chosen: Fit, study_dir: Pat
         other = fit(cell.config, hardware, size)
         if size == chosen.tensor_parallel_size or other.reason is not None:
             continue
-        same = resolve_job(cell.config, cell.overrides, hardware, other).cell
+        same = resolve_job(cell.config, cell.overrides, hardware, known, other).cell
         before = read_status(study_dir, same.cell_id)
         if before is not None and before.status == "done":
             return size

@@ -16,10 +16,10 @@ def show(plan: Plan, console: Console) -> None:
     for simulated, title in ((False, ""), (True, ": SIMULATED, nothing will be measured")):
         if deployments := [one for one in plan.deployments if one.simulated == simulated]:
             console.print(_table(deployments, f"Plan of study '{plan.study}'{title}"))
-    for note in plan.notes:
-        console.print(f"note     {note}", highlight=False, markup=False)
     for planned in plan.with_status("skipped"):
         console.print(f"skipped  {plan.label(planned.cell)}: {planned.reason}", highlight=False, markup=False)
+    for line in plan.notes:
+        console.print(f"note  {line}", highlight=False, markup=False)
     done = len(plan.with_status("done"))
     total = plan.to_json()["totals"]
     parts = [f"{len(plan.with_status('planned'))} cells to run on {total['deployments']} deployments"]

@@ -57,7 +57,7 @@ def test_the_plan_says_so_to_a_person_and_in_json(tmp_path: Path) -> None:
     )
     said = io.StringIO()
     show(plan, Console(file=said, width=240))
-    assert f"note     {note}" in said.getvalue()
+    assert f"note  {note}" in said.getvalue()
     assert plan_of(tmp_path, at(concurrency=8), at(concurrency=32)).notes == ()
 
 
