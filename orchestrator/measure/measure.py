@@ -222,7 +222,16 @@ def _commit(
         provenance=dict(context.provenance) | provenance,
     )
     references = {item_id: item.reference for item_id, item in run.workload.items.items()}
-    commit(context.study_dir, cell.cell_id, row, records, grades, measurement.samples, references)
+    commit(
+        context.study_dir,
+        cell.cell_id,
+        row,
+        records,
+        grades,
+        measurement.samples,
+        references,
+        attempt_id=attempt.attempt_id,
+    )
     return CellOutcome(
         cell_id=cell.cell_id,
         status=verdict,
