@@ -16,8 +16,8 @@ from orchestrator.engines.version import engine_version
 from orchestrator.engines.weights import revision, served, source
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
-from orchestrator.memory import Fit, fit, nodes_of
 from orchestrator.plan.compatibility import skip_reason
+from orchestrator.plan.fit import Fit, fit, nodes_of
 from orchestrator.plan.known import NOTHING, Known, engine_key, server_key
 
 
@@ -32,11 +32,15 @@ class Identified:
 
 
 def resolve_job(
-    config: SweepConfig, overrides: tuple[str, ...], hardware: HardwareConfig, known: Known = NOTHING
+    config: SweepConfig,
+    overrides: tuple[str, ...],
+    hardware: HardwareConfig,
+    known: Known = NOTHING,
+    fitted: Fit | None = None,
 ) -> Identified:
-    """``config`` is `settle.settled`. Raises ConfigError where a file or an interpreter that the job names
-    does not exist."""
-    fitted = fit(config, hardware)
+    """``config`` is `settle.settled`, ``fitted`` what the study gives the job, None what it would take alone.
+    Raises ConfigError where a file or an interpreter that the job names does not exist."""
+    fitted = fitted or fit(config, hardware)
     reason = skip_reason(config, hardware) or fitted.reason
     external = config.engine.name == "external"
     launch = None if reason or external else _launch(config, hardware, fitted, known)
