@@ -11,6 +11,7 @@ from orchestrator.cluster.admission import needs
 from orchestrator.cluster.schedule import run_deployments
 from orchestrator.cluster.session import Session, ray_session
 from orchestrator.errors import StorageError
+from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Plan
 from orchestrator.progress.board import Board
 from orchestrator.store.write import clean_partial
@@ -29,10 +30,10 @@ def run_plan(plan: Plan, console: Console) -> None:
         Tracker(plan.study_dir, config.tracker, console) as tracker,
     ):
         _say_where(session, console)
-        metrics = SweepMetrics(_study_label(plan))
+        metrics, durations = SweepMetrics(_study_label(plan)), Durations.learnt_from(plan.cells)
         try:
-            with Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id)) as board:
-                asyncio.run(_interruptible(plan, board))
+            with Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id), durations) as board:
+                asyncio.run(_interruptible(plan, board, durations))
         except StorageError as error:
             console.print(f"stopped: {error}", markup=False, highlight=False)
 
@@ -61,9 +62,9 @@ def _local_resources(plan: Plan) -> tuple[float, dict[str, float] | None]:
     )
 
 
-async def _interruptible(plan: Plan, board: Board) -> None:
+async def _interruptible(plan: Plan, board: Board, durations: Durations) -> None:
     """SIGINT and SIGTERM cancel the loop, which stops every engine before it ends."""
-    task = asyncio.ensure_future(run_deployments(plan, board))
+    task = asyncio.ensure_future(run_deployments(plan, board, durations=durations))
     loop = asyncio.get_running_loop()
     interrupted = False
 

@@ -30,24 +30,13 @@ from orchestrator.grading import LIMIT_S
 from orchestrator.grading.isolated import Grader
 from orchestrator.load.client.pool import ClientPool
 from orchestrator.load.driver import LoadProgress
-from orchestrator.measure.measure import CellOutcome, LiveServer, MeasurementContext, measure
+from orchestrator.measure.context import CellOutcome, LiveServer, MeasurementContext, WorkerProgress
+from orchestrator.measure.measure import measure
 from orchestrator.records import Endpoint
 from orchestrator.secrets import masked
 from orchestrator.store.write import prepare as prepare_storing
 from orchestrator.telemetry.gpu import Gpus, GpuUse, once_idle, open_gpus
 from orchestrator.telemetry.host import host_provenance
-
-
-@dataclass(frozen=True)
-class WorkerProgress:
-    """``phase`` is one of: starting, warm-up, load, grade, idle, stopping."""
-
-    phase: str
-    cell_id: str | None
-    requests: int
-    finished: int
-    output_tokens: int
-
 
 CPUS_PER_SLOT = 4  # an engine's two busy processes, the client, and the imports of the next engine
 GPU_IDLE_S = 20.0  # what a killed worker's engine needs at most; others' GPUs do not get idle by waiting

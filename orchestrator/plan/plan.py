@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +18,10 @@ from orchestrator.config.schema import HardwareConfig, SweepConfig
 from orchestrator.errors import ConfigError
 from orchestrator.memory import Fit, nodes_of
 from orchestrator.plan import cost
+from orchestrator.plan.durations import Durations
 from orchestrator.plan.hardware import resolve
 from orchestrator.plan.known import NOTHING, Known
 from orchestrator.plan.notes import notes
-from orchestrator.plan.pace import Pace
 from orchestrator.plan.resolve_job import resolve_job
 from orchestrator.plan.rules import check_values
 from orchestrator.plan.settle import settled
@@ -290,7 +290,7 @@ def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path, known: Known)
 def _deployments(found: Sequence[_Found]) -> tuple[Deployment, ...]:
     """Cells that can share a live engine, and deployments longest first, so that none of them is left to run
     alone at the end. Estimates are corrected by what stored cells of the study took."""
-    cells, starts = learn([one.planned for one in found])
+    durations = Durations.learnt_from(one.planned for one in found)
     groups: dict[str, list[_Found]] = {}
     for one in found:
         if one.planned.status == "planned":
@@ -298,19 +298,15 @@ def _deployments(found: Sequence[_Found]) -> tuple[Deployment, ...]:
     deployments = []
     for deployment_id, members in groups.items():
         first = members[0]
-        kin = pace_groups(first.planned.cell)
-        start_s = starts.expect_s(kin, first.planned.estimated_start_s)
-        cells_s = cells.total_s(kin, [one.planned.estimated_s for one in members])
-        deployments.append(
-            Deployment(
-                deployment_id=deployment_id,
-                cells=tuple(one.planned.cell for one in _cheapest_first(members)),
-                fit=first.fit,
-                hardware=first.hardware,
-                command=first.command,
-                estimated_s=None if start_s is None or cells_s is None else start_s + cells_s,
-            )
+        made = Deployment(
+            deployment_id=deployment_id,
+            cells=tuple(one.planned.cell for one in _cheapest_first(members)),
+            fit=first.fit,
+            hardware=first.hardware,
+            command=first.command,
         )
+        start_s, cells_s = durations.start_s(made), durations.cells_s(made.cells)
+        deployments.append(replace(made, estimated_s=None if cells_s is None else start_s + cells_s))
     deployments.sort(key=lambda one: (-math.inf if one.estimated_s is None else -one.estimated_s, -one.gpus))
     return _with_label_suffixes(deployments)
 
@@ -344,28 +340,3 @@ def _cheapest_first(members: Sequence[_Found]) -> list[_Found]:
         rounds.append((seen[point], one))
         seen[point] += 1
     return [one for _, one in sorted(rounds, key=lambda pair: pair[0])]
-
-
-def learn(planned: Iterable[PlannedCell]) -> tuple[Pace, Pace]:
-    """What stored cells took, and their engines' starts."""
-    cells, starts = Pace(), Pace()
-    started: dict[str, tuple[PlannedCell, float]] = {}
-    for one in planned:
-        stored = one.stored
-        if stored is None or stored.status not in ("done", "invalid"):
-            continue
-        if stored.duration_s is not None:
-            cells.observe(pace_groups(one.cell), one.estimated_s, stored.duration_s)
-        if stored.deployment_start_s is not None:
-            # Every cell of an engine's life has its start; a prepared one was shorter than a plain one.
-            _, known_s = started.get(one.cell.deployment_id, (one, 0.0))
-            started[one.cell.deployment_id] = one, max(known_s, stored.deployment_start_s)
-    for one, took_s in started.values():
-        starts.observe(pace_groups(one.cell), one.estimated_start_s, took_s)
-    return cells, starts
-
-
-def pace_groups(cell: Cell) -> tuple[object, ...]:
-    """What a cell shares its pace with, finest first: its deployment, its model on its engine, its engine."""
-    model, engine = cell.config.model.name, cell.config.engine.name
-    return cell.deployment_id, (model, engine), engine

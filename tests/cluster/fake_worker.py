@@ -13,9 +13,9 @@ import ray
 
 from orchestrator.cell import Cell
 from orchestrator.cluster.spec import WorkerSpec
-from orchestrator.cluster.worker import IDLE, Started, WorkerProgress
+from orchestrator.cluster.worker import IDLE, Started
 from orchestrator.errors import EngineError, MeasurementError
-from orchestrator.measure.measure import CellOutcome
+from orchestrator.measure.context import CellOutcome, WorkerProgress
 from orchestrator.measure.row import cell_row
 from orchestrator.store.write import commit
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config.schema import SloConfig
+from orchestrator.metrics.measurement import Measurement
 from orchestrator.metrics.summary import summarize
 from orchestrator.store.limits import stored_records, under
 from orchestrator.store.read import read_cell
@@ -28,12 +29,12 @@ def test_it_is_what_a_measurement_under_these_limits_would_have_stored(
     tmp_path: Path, slo: SloConfig
 ) -> None:
     records = RECORDS
-    metrics = summarize(records, None, (), SloConfig(ttft_s=0.1), 0)
+    metrics = summarize(Measurement(records), None, SloConfig(ttft_s=0.1))
     row = {"cell_id": "c", "status": "done", "engine": "vllm", "slo_ttft_s": 0.1, **metrics}
     commit(tmp_path, "c", row, records, None, ())
     stored = read_cell(tmp_path, "c")
     assert stored is not None
-    asked, wanted = under(stored, slo, tmp_path), summarize(records, None, (), slo, 0)
+    asked, wanted = under(stored, slo, tmp_path), summarize(Measurement(records), None, slo)
     for name in ("goodput_per_s", "slo_attainment"):
         assert asked[name] == pytest.approx(wanted[name])
     assert asked["slo_ttft_s"] == slo.ttft_s

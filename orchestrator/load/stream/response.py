@@ -46,8 +46,8 @@ class ResponseReader:
     llhttp and `EventStream` read everything; the usual case, a read that is whole HTTP chunks of one whole
     event each, is taken past both of them when neither is in the middle of something. Both keep no state
     between chunks, so they need not see what was taken past them. Such reads are held back until there are
-    some of them, as a run of events from one `EventTemplate` costs less than each of them alone; `flush` waits
-    for no more. Where there is a ``holder`` they are held there, and never come here before.
+    some of them, as a run of events from one `EventTemplate` costs less than each of them alone; `flush`
+    waits for no more. Where there is a ``holder`` they are held there, and never come here before.
     """
 
     __slots__ = (
