@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from orchestrator.cell import Cell
+from orchestrator.cluster.address import wanted
 from orchestrator.cluster.environment import set_ray_environment
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.version import interpreter
@@ -39,6 +40,8 @@ class StudyResult:
 
 def run(jobs: Sequence[Job]) -> StudyResult:
     """Plans and, unless it is a dry run, runs what is not done. Raises ConfigError before anything starts."""
+    from_environment = jobs[0].config.ray.address is None
+    jobs = [_with_address(job) for job in jobs]
     settings = jobs[0].config
     if settings.objective not in METRIC_COLUMNS:
         raise ConfigError(
@@ -50,6 +53,13 @@ def run(jobs: Sequence[Job]) -> StudyResult:
         sys.stdout.write(json.dumps(plan.to_json(), allow_nan=False) + "\n")
         return _nothing_run(plan)
     show(plan, console)
+    if from_environment and settings.ray.address is not None:
+        console.print(
+            f"on the Ray cluster that RAY_ADDRESS={settings.ray.address} names; "
+            "ray.address=local starts one of the sweep's own",
+            markup=False,
+            highlight=False,
+        )
     if settings.dry_run:
         return _nothing_run(plan)
     if plan.deployments:
@@ -66,6 +76,11 @@ def run(jobs: Sequence[Job]) -> StudyResult:
     }
     print_summary(plan, rows, console)
     return StudyResult(_exit_code(plan, rows), _objectives(plan, rows, settings.objective))
+
+
+def _with_address(job: Job) -> Job:
+    ray = replace(job.config.ray, address=wanted(job.config.ray.address))
+    return replace(job, config=replace(job.config, ray=ray))
 
 
 def _known(jobs: Sequence[Job]) -> Known:

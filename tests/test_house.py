@@ -17,6 +17,7 @@ ORDER = (
     "records",
     "errors",
     "paths",
+    "interruption",
     "secrets",
     "config",
     "cell",
@@ -27,8 +28,8 @@ ORDER = (
     "load",
     "metrics",
     "engines",
-    "store",
     "search",
+    "store",
     "plan",
     "measure",
     "track",
@@ -83,24 +84,6 @@ def test_no_arrow_runs_back() -> None:
         f"{module} imports {target}"
         for module, target in arrows()
         if room_of(module) != room_of(target) and ORDER.index(room_of(target)) > ORDER.index(room_of(module))
-    ]
-    assert not back
-
-
-def test_load_is_three_rooms_of_which_none_looks_up() -> None:
-    def floor(module: str) -> int:
-        parts = module.split(".")
-        return ("receive", "stream", "client").index(parts[2]) if parts[2] in FLOORS else len(FLOORS)
-
-    FLOORS = ("receive", "stream", "client")
-    # What is sent and when is plain data, which all of them may know.
-    plain = ("orchestrator.load.arrivals", "orchestrator.load.lengths")
-    back = [
-        f"{module} imports {target}"
-        for module, target in arrows()
-        if room_of(module) == room_of(target) == "load"
-        and not target.startswith(plain)
-        and floor(target) > floor(module)
     ]
     assert not back
 

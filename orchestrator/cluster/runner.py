@@ -7,6 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any
 
 from orchestrator.cell import Cell
@@ -14,8 +15,8 @@ from orchestrator.cluster.slot import STOP_S, Slot, SlotLost
 from orchestrator.cluster.spec import WorkerSpec
 from orchestrator.cluster.worker import Started
 from orchestrator.config.schema import TimeoutConfig
-from orchestrator.errors import ConfigError, EngineError, StorageError
-from orchestrator.measure.context import CellOutcome
+from orchestrator.errors import ClaimLostError, ConfigError, EngineError, StorageError
+from orchestrator.measure.context import Attempt, CellOutcome
 from orchestrator.measure.row import cell_row
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Deployment, Plan
@@ -76,9 +77,15 @@ class DeploymentQueue:
 class RunContext:
     """What the sweep is, how it goes, and how long things take."""
 
-    def __init__(self, plan: Plan, board: Board, limits: Limits, durations: Durations | None = None) -> None:
-        self.plan, self.board, self.limits = plan, board, limits
-        self.nonce: str | None = None
+    def __init__(
+        self,
+        plan: Plan,
+        board: Board,
+        limits: Limits,
+        durations: Durations | None = None,
+        nonce: str | None = None,
+    ) -> None:
+        self.plan, self.board, self.limits, self.nonce = plan, board, limits, nonce
         self.durations = durations or Durations.learnt_from(plan.cells)
 
     def queued_s(self, work: DeploymentQueue) -> float | None:
@@ -93,12 +100,9 @@ class RunContext:
 
     def next(self, work: DeploymentQueue) -> Cell | None:
         """The next cell to measure. Raises StorageError."""
-        try:
-            return work.source.next()
-        except OSError as error:
-            raise self.unwritable(error) from error
-        finally:
-            self.settle(work)
+        cell = work.source.next()
+        self.settle(work)
+        return cell
 
     def reserve(self, work: DeploymentQueue) -> bool:
         """Whether there is a cell to start an engine for; it is this driver's from now on. Raises
@@ -250,14 +254,17 @@ async def _measure(work: DeploymentQueue, slot: Slot, context: RunContext, taken
         expected_s, began_s = context.durations.cell_s(cell), time.monotonic()
         slot.until_s = None if expected_s is None else began_s + expected_s
         work.attempts[cell.cell_id] += 1
+        attempt = Attempt(work.attempts[cell.cell_id], token_hex(8), work.source.claim(cell))
         path = study_dir / "cells" / f"{cell.cell_id}.parquet"
         before = _version(path)
         context.board.measuring(deployment, slot, cell)
         taken()
         try:
-            outcome: CellOutcome = await slot.call(
-                "run", cell, work.attempts[cell.cell_id], timeout_s=context.limits.cell_s
-            )
+            outcome: CellOutcome = await slot.call("run", cell, attempt, timeout_s=context.limits.cell_s)
+        except ClaimLostError:
+            work.source.lost(cell)
+            context.board.taken_over(cell, slot)
+            continue
         except SlotLost as lost:
             await slot.close()  # it must not store anything any more
             stored = None if _version(path) == before else read_cell(study_dir, cell.cell_id)

@@ -30,7 +30,7 @@ from orchestrator.grading import LIMIT_S
 from orchestrator.grading.isolated import Grader
 from orchestrator.load.client.pool import ClientPool
 from orchestrator.load.driver import LoadProgress
-from orchestrator.measure.context import CellOutcome, LiveServer, MeasurementContext, WorkerProgress
+from orchestrator.measure.context import Attempt, CellOutcome, LiveServer, MeasurementContext, WorkerProgress
 from orchestrator.measure.measure import measure
 from orchestrator.records import Endpoint
 from orchestrator.secrets import masked
@@ -154,7 +154,7 @@ class EngineWorker:
 
     def _prepare_tools(self, spec: WorkerSpec) -> None:
         """What the first cell would wait for otherwise, beside the engine's start."""
-        self._clients.prepare()
+        self._clients.start()
         if spec.config.weights != "dummy":
             self._grader.prepare()
         threading.Thread(target=prepare_storing, daemon=True).start()
@@ -208,7 +208,7 @@ class EngineWorker:
             version=launch.version,
         )
 
-    def run(self, cell: Cell, attempt: int) -> CellOutcome:
+    def run(self, cell: Cell, attempt: Attempt) -> CellOutcome:
         """Measures one cell and commits it; see `measure`."""
         serving = self._serving
         assert serving is not None

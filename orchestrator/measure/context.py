@@ -69,6 +69,16 @@ class MeasurementContext:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One try to measure a cell: the ``number``-th of this command, and a name that no other try has.
+    ``claim`` is what stands for the driver's claim on the cell; None where nobody shares the study."""
+
+    number: int
+    attempt_id: str
+    claim: str | None = None
+
+
+@dataclass(frozen=True)
 class CellOutcome:
     """What the scheduler is told; the numbers are on disk. ``cause`` is the engine's, when it died."""
 

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 from orchestrator import datasets
 from orchestrator.cell import Cell
-from orchestrator.errors import EngineError, MeasurementError
+from orchestrator.errors import ClaimLostError, EngineError, MeasurementError
 from orchestrator.grading import grade_many
 from orchestrator.grading.isolated import Grader
 from orchestrator.load import driver
 from orchestrator.load.arrivals import Closed, Schedule
 from orchestrator.load.driver import LoadJob, LoadResult
-from orchestrator.measure.context import CellOutcome, LiveServer, MeasurementContext
+from orchestrator.measure.context import Attempt, CellOutcome, LiveServer, MeasurementContext
 from orchestrator.measure.row import cell_row
 from orchestrator.measure.workload import WARMUP_TOKENS, Workload, workload
 from orchestrator.metrics.measurement import Measurement, RunConditions
@@ -24,6 +24,7 @@ from orchestrator.metrics.summary import summarize
 from orchestrator.metrics.validity import flags, status
 from orchestrator.metrics.window import measured_window
 from orchestrator.records import Grade, Item, Record, Request
+from orchestrator.store.claims import stands
 from orchestrator.store.write import commit
 from orchestrator.telemetry.engine import Sampler, assert_present
 from orchestrator.telemetry.gpu import is_shared
@@ -45,13 +46,15 @@ class _Run:
     cpu_seconds: Mapping[str, float]
 
 
-def measure(cell: Cell, context: MeasurementContext, attempt: int) -> CellOutcome:
+def measure(cell: Cell, context: MeasurementContext, attempt: Attempt) -> CellOutcome:
     """Measures one cell and commits it.
 
     An engine that dies under the load gives a failed cell with its own reason and ``engine_alive`` False.
     Nothing is stored when the cell cannot be measured: EngineError when the engine died beside the load,
-    MeasurementError when the cell was cancelled, the engine lacks a metric, or the dataset has changed.
+    MeasurementError when the cell was cancelled, the engine lacks a metric, or the dataset has changed,
+    ClaimLostError when another driver has taken the cell over.
     """
+    _check_claim(cell, context, attempt)
     try:
         run, measurement = _load(cell, context)
     except MeasurementError as error:
@@ -62,7 +65,14 @@ def measure(cell: Cell, context: MeasurementContext, attempt: int) -> CellOutcom
     context.report("grade", len(records), None)
     dummy = cell.config.weights == "dummy"  # its answers are noise: no accuracy, and nothing cut short
     grades = None if dummy else _grade(records, run.workload.items, context.grader)
+    _check_claim(cell, context, attempt)
     return _commit(cell, context, attempt, run, measurement, grades)
+
+
+def _check_claim(cell: Cell, context: MeasurementContext, attempt: Attempt) -> None:
+    """Before the load and before the commit: a driver that was stopped for long, or has died, has lost it."""
+    if attempt.claim is not None and not stands(context.study_dir, cell.cell_id, attempt.claim):
+        raise ClaimLostError("another driver of the study has taken the cell over")
 
 
 def _load(cell: Cell, context: MeasurementContext) -> tuple[_Run, Measurement]:
@@ -169,7 +179,7 @@ def _grade(records: Sequence[Record], items: Mapping[str, Item], grader: Grader)
 def _commit(
     cell: Cell,
     context: MeasurementContext,
-    attempt: int,
+    attempt: Attempt,
     run: _Run,
     measurement: Measurement,
     grades: Sequence[Grade] | None,
@@ -197,7 +207,7 @@ def _commit(
         status=verdict,
         reason=reason,
         flags=raised,
-        attempts=attempt,
+        attempts=attempt.number,
         started_at=run.started_at,
         duration_s=time.perf_counter() - run.zero,
         deployment_start_s=context.deployment_start_s,

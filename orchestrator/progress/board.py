@@ -121,6 +121,11 @@ class Board:
         self._say(f"{count} {status:<7} {self._plan.label(cell)}  (measured by another driver)")
         self._publish()
 
+    def taken_over(self, cell: Cell, slot: Hashable) -> None:
+        """Another driver has the cell that was measured in the slot."""
+        self.state.serve(slot)
+        self._say(f"{self._plan.label(cell)}: another driver of this study has taken it over")
+
     def waiting_for_others(self, cells: int) -> None:
         """Nothing is left here but cells that other drivers are measuring."""
         self._say(f"waiting for {cells} cells that other drivers of this study are measuring")

@@ -118,7 +118,8 @@ class Progress:
         self._phase(slot, STARTING)
 
     def serve(self, slot: Hashable) -> None:
-        """The engine there is ready."""
+        """The engine there is ready, and measures nothing."""
+        self._idle(slot)
         self._phase(slot, READY)
 
     def measure(self, slot: Hashable, deployment: Deployment, cell: Cell) -> None:
