@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +17,8 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group_table
 
-from orchestrator.cluster.runner import Limits
-from orchestrator.cluster.schedule import run_deployments
+from orchestrator.cluster.runner import DEATHS, Limits
+from orchestrator.cluster.schedule import AVOID_S, run_deployments
 from orchestrator.cluster.slot import alive_nodes, free_nodes
 from orchestrator.errors import StorageError
 from orchestrator.plan.plan import Deployment
@@ -175,6 +176,62 @@ def test_a_start_that_fails_is_tried_again_where_that_can_help(
     found = [event["deployment"] for event in events(tmp_path, "start")]
     assert found.count(f"{model}-0") == starts
     assert outcomes(tmp_path) == {f"{model}-0-0": status, f"{model}-0-1": status, "d-1-0": "done"}
+
+
+def test_engines_that_die_one_after_another_end_their_deployment_with_the_cause(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    run(tmp_path, deployment(2, name="d-0", cells=("crash",) * 12), deployment(2, name="d-1", cells=("",)))
+    started = Counter(event["deployment"] for event in events(tmp_path, "start"))
+    assert started == {"d-0": DEATHS, "d-1": 1}
+    found = outcomes(tmp_path)
+    assert [found[f"d-0-{index}"] for index in range(12)] == ["failed"] * 12
+    assert found["d-1-0"] == "done"
+    row = read_cell(tmp_path, "d-0-11")
+    assert row is not None
+    assert f"died {DEATHS} times in a row with no cell finished between" in row["reason"]
+    assert row["reason"].endswith("it crashed")
+    assert cause(tmp_path, "d-0-11") == "crash"
+    assert row["attempts"] == 0
+
+
+def test_engines_that_die_with_cells_finished_between_go_on(cluster: Cluster, tmp_path: Path) -> None:
+    run(tmp_path, deployment(2, name="d-0", cells=("oom", "") * (DEATHS + 1)))
+    assert Counter(outcomes(tmp_path).values()) == {"done": DEATHS + 1, "failed": DEATHS + 1}
+
+
+def test_starts_that_fail_everywhere_leave_every_node_to_other_deployments(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    run(tmp_path, *(deployment(8, name=f"once:crash-{index}") for index in range(3)))
+    assert list(outcomes(tmp_path).values()) == ["done"] * 3
+    started = events(tmp_path, "start")
+    assert len({(event["deployment"], event["node"]) for event in started}) == len(started) == 6
+    assert started[-1]["at_s"] - started[0]["at_s"] < AVOID_S
+
+
+def test_one_external_server_is_measured_by_one_deployment_at_a_time(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    made = [deployment(0, name=f"d-{index}", cells=("takes 0.6",), engine="external") for index in range(4)]
+    urls = (
+        "http://10.0.0.1:8000",
+        "http://10.0.0.1:8000/",
+        "http://10.0.0.1:8000/v1",
+        "http://10.0.0.2:8000",
+    )
+    run(tmp_path, *(_at(one, url) for one, url in zip(made, urls, strict=True)), cell_s=0.6)
+    began = {event["deployment"]: event["at_s"] for event in events(tmp_path, "run")}
+    alone = sorted(began[f"d-{index}"] for index in range(3))
+    assert all(later - earlier >= 0.6 for earlier, later in pairwise(alone))
+    assert set(outcomes(tmp_path).values()) == {"done"}
+
+
+def _at(one: Deployment, url: str) -> Deployment:
+    """The deployment, external at this address."""
+    config = one.config
+    config = replace(config, engine=replace(config.engine, base_url=url))
+    return replace(one, cells=tuple(replace(cell, config=config) for cell in one.cells))
 
 
 def test_the_board_is_told_of_every_slot_that_was_given_back(cluster: Cluster, tmp_path: Path) -> None:
