@@ -64,6 +64,10 @@ class Capacity:
         if self._demand.autoscaled:
             self._demand.ask(unplaced(waiting, self.sized(free), self._demand.groups))
 
+    def groups(self) -> set[str]:
+        """The ids of the placement groups that ask."""
+        return self._demand.groups_asked()
+
     def release(self) -> None:
         """Asks for nothing any more. Never raises."""
         self._demand.release()

@@ -93,6 +93,10 @@ class Demand:
         for key in wanted.keys() - self._asked.keys():
             self._asked[key] = _pending(key, wanted[key])
 
+    def groups_asked(self) -> set[str]:
+        """The ids of the groups."""
+        return {group.id.hex() for group in self._asked.values()}
+
     def release(self) -> None:
         """Asks for nothing any more. Never raises."""
         for key in list(self._asked):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from ray._private import state
@@ -60,3 +61,11 @@ def _node_types() -> set[str]:
     said = _internal_kv_get(STATUS)
     report = json.loads(said).get("autoscaler_report") if said else None
     return set((report or {}).get("node_type_mapping", {}).values())
+
+
+def actors_began() -> dict[str, datetime]:
+    """When each actor was started, by its id, in local time. The public list of actors leaves it out."""
+    table: dict[str, dict[str, Any]] = state.actors()
+    return {
+        key: datetime.fromtimestamp(one["StartTime"] / 1000) for key, one in table.items() if one["StartTime"]
+    }

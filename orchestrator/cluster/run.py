@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import nullcontext
 
 from rich.console import Console
 
 from orchestrator.cluster.admission import needs
+from orchestrator.cluster.head import watched_head
 from orchestrator.cluster.schedule import run_deployments
 from orchestrator.cluster.session import Session, ray_session
 from orchestrator.errors import StorageError
@@ -32,7 +34,10 @@ def run_plan(plan: Plan, console: Console) -> None:
         _say_where(session, console)
         metrics, durations = SweepMetrics(_study_label(plan)), Durations.learnt_from(plan.cells)
         try:
-            with Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id), durations) as board:
+            with (
+                Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id), durations) as board,
+                nullcontext() if session.local else watched_head(session.head, board.say),
+            ):
                 asyncio.run(_interruptible(plan, board, durations))
         except StorageError as error:
             console.print(f"stopped: {error}", markup=False, highlight=False)

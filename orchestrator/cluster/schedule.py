@@ -27,10 +27,10 @@ from orchestrator.cluster.packing import (
 )
 from orchestrator.cluster.runner import DeploymentQueue, Limits, RunContext, serve
 from orchestrator.cluster.slot import Slot, SlotLost, alive_nodes, free_nodes
+from orchestrator.cluster.watch import NodeWatch
 from orchestrator.cluster.worker import EngineWorker
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Plan
-from orchestrator.progress import state as progress
 from orchestrator.progress.board import Board
 from orchestrator.search.source import GridSource, Sharing
 from orchestrator.store.ledger import record
@@ -74,9 +74,10 @@ class Scheduler:
         self.capacity = Capacity(self.needs, context.limits.resources_s)
         self._avoided: dict[str, float] = {}  # nodes, and until when
         self._bad_starts: dict[tuple[str, str], float] = {}  # a deployment and a node, and until when
-        self._shown_s = self._looked_s = -math.inf
+        self._looked_s = -math.inf
         self._elsewhere: set[str] = set()  # deployments of which only others' cells are left
         self._preparing: set[asyncio.Task[None]] = set()
+        self._nodes = NodeWatch(context.board)
 
     async def run(self) -> None:
         try:
@@ -87,7 +88,6 @@ class Scheduler:
                     break
                 self._place()
                 self._ask_for_nodes()
-                self._show_nodes()
                 await asyncio.wait(
                     {*self.leases, *self.closing.values()} or {asyncio.create_task(asyncio.sleep(TICK_S))},
                     timeout=TICK_S,
@@ -103,7 +103,7 @@ class Scheduler:
         self.capacity.release()
         for task in (*self.leases, *self._preparing):
             task.cancel()
-        await asyncio.gather(*self.leases, *self._preparing, return_exceptions=True)
+        await asyncio.gather(*self.leases, *self._preparing, self._nodes.end(), return_exceptions=True)
         for slot in (*self.parked, *(slot for _, slot in self.leases.values())):
             self._close(slot)
         await asyncio.gather(*self.closing.values())
@@ -278,26 +278,11 @@ class Scheduler:
         return self.capacity.sized(free_nodes([*held, *self.closing], counted=counted))
 
     def _ask_for_nodes(self) -> None:
-        """Asks for those that the waiting deployments lack, and says so."""
+        """Asks for those that the waiting deployments lack, and shows what they wait for."""
         self.capacity.ask(longest_first(self._waiting()), self._all_free(self.parked))
-        self.context.board.waits(self.capacity.waits(self.waiting))
-
-    def _show_nodes(self) -> None:
-        """Tells the board of the nodes with GPUs, once a tick."""
-        now_s = time.monotonic()
-        if now_s < self._shown_s + TICK_S:
-            return
-        self._shown_s = now_s
         slots = [*(slot for _, slot in self.leases.values()), *self.parked, *self.closing]
-        not_others = {node.node_id: node.gpus for node in free_nodes(slots, counted=[])}
-        shown = {}
-        for node_id, total in alive_nodes().items():
-            if gpus := total.get("GPU", 0.0):
-                name = next(
-                    (key[5:] for key in total if key.startswith("node:") and "__" not in key), node_id
-                )
-                shown[node_id] = progress.NodeUsage(name, gpus, gpus - not_others.get(node_id, gpus))
-        self.context.board.nodes(shown)
+        self._nodes.show(slots, self.capacity.groups(), waits=bool(self.waiting))
+        self.context.board.waits([*self.capacity.waits(self.waiting), *self._nodes.held_by_others])
 
     def _waiting(self) -> list[Waiting]:
         """What may start. Of those that measure one external server only one does: its load is theirs."""

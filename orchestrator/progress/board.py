@@ -64,6 +64,10 @@ class Board:
         self.state.nodes = dict(nodes)
         self._publish()
 
+    def say(self, text: str) -> None:
+        """A line of its own; from any thread."""
+        self._say(text)
+
     def waits(self, lines: Sequence[str]) -> None:
         """What the deployments that wait are waiting for; empty when for nothing but their turn. Said when it
         is something else than before: seconds and dates in it count down, and are no other thing."""

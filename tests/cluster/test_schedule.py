@@ -15,12 +15,13 @@ from typing import Any, cast
 import pytest
 import ray
 from ray.cluster_utils import Cluster
-from ray.util.placement_group import placement_group_table
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 
 from orchestrator.cluster.runner import DEATHS, Limits
 from orchestrator.cluster.schedule import AVOID_S, run_deployments
 from orchestrator.cluster.slot import alive_nodes, free_nodes
 from orchestrator.errors import StorageError
+from orchestrator.memory import GIB
 from orchestrator.plan.plan import Deployment
 from orchestrator.progress.board import Board
 from orchestrator.store.ledger import reservations
@@ -50,8 +51,8 @@ def cluster() -> Iterator[Cluster]:
         made.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
 
 
-def add_node(cluster: Cluster) -> Any:
-    return cluster.add_node(num_cpus=16, num_gpus=8, object_store_memory=STORE)
+def add_node(cluster: Cluster, resources: dict[str, float] | None = None) -> Any:
+    return cluster.add_node(num_cpus=16, num_gpus=8, object_store_memory=STORE, resources=resources or {})
 
 
 def run(folder: Path, *deployments: Deployment, cell_s: float | None = None, limits: Limits = LIMITS) -> None:
@@ -279,6 +280,67 @@ def test_gpus_that_others_hold_are_left_to_them_and_taken_once_given_back(
     started = {event["deployment"]: event["at_s"] for event in events(tmp_path, "start")}
     assert max(started, key=lambda key: started[key]) == "d-0", "it waits for a whole node, the others do not"
     ray.get(held)
+
+
+def test_it_is_said_who_holds_what_others_hold(cluster: Cluster, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Said(SilentBoard):
+        def waits(self, lines: list[str]) -> None:
+            said.extend(lines)
+
+    group = placement_group([{"GPU": 7.0}] * 2, strategy="STRICT_SPREAD", name="training of somebody")
+    ray.get(group.ready())
+
+    async def crowded() -> None:
+        plan = plan_of(tmp_path, deployment(2, name="d-0"))
+        sweep = asyncio.create_task(run_deployments(plan, cast(Board, Said()), FakeWorker, LIMITS))
+        await asyncio.to_thread(_until, lambda: bool(said))
+        remove_placement_group(group)
+        await sweep
+
+    asyncio.run(crowded())
+    assert said[0] == "others hold 14 of 16 GPUs: training of somebody 14 (since before this sweep looked)"
+    assert outcomes(tmp_path) == {"d-0-0": "done"}
+
+
+def test_nodes_of_one_label_are_told_apart_by_their_memory(cluster: Cluster, tmp_path: Path) -> None:
+    labels = ({"accelerator_type:A100": 1.0, f"accelerator_type:A100-{size}G": 1.0} for size in (80, 40))
+    added = [add_node(cluster, resources) for resources in labels]
+    _until(lambda: {one.node_id for one in added} <= alive_nodes().keys())
+    made = [deployment(4, name=f"d-{index}", label="A100", cells=("takes 1",)) for index in range(2)]
+    run(tmp_path, *(_of_memory(one, 39.4) for one in made), cell_s=1.0)
+    assert {event["node"] for event in events(tmp_path, "run")} == {added[1].node_id}
+    for one in added:
+        cluster.remove_node(one)
+
+
+def test_a_node_that_cannot_tell_its_gpus_memory_is_taken_by_its_label(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    added = add_node(cluster, {"accelerator_type:A100": 1.0})
+    _until(lambda: added.node_id in alive_nodes())
+    run(tmp_path, _of_memory(deployment(4, name="d-0", label="A100"), 39.4))
+    assert [event["node"] for event in events(tmp_path, "run")] == [added.node_id]
+    cluster.remove_node(added)
+
+
+def test_engines_on_cpus_take_no_more_memory_than_a_node_has(cluster: Cluster, tmp_path: Path) -> None:
+    made = [deployment(0, name=f"d-{index}", cells=("takes 1",)) for index in range(3)]
+    most_gib = max(resources["memory"] for resources in alive_nodes().values()) / GIB
+    large = [replace(one, fit=replace(one.fit, weights_gib=0.9 * most_gib - 3.5)) for one in made]
+    run(tmp_path, *large, cell_s=1.0)
+    began = sorted((event["node"], event["at_s"]) for event in events(tmp_path, "run"))
+    here = [later_s - earlier_s for (one, earlier_s), (other, later_s) in pairwise(began) if one == other]
+    assert here, "three engines, and two nodes for them"
+    assert min(here) >= 1.0
+    too_large = deployment(0, name="large")
+    run(tmp_path, replace(too_large, fit=replace(too_large.fit, weights_gib=2 * most_gib)))
+    assert cause(tmp_path, "large-0") == "no_resources"
+
+
+def _of_memory(one: Deployment, gib: float) -> Deployment:
+    return replace(one, hardware=replace(one.hardware, memory_gib=gib))
 
 
 def test_many_cells_left_are_shared_with_gpus_that_idle(cluster: Cluster, tmp_path: Path) -> None:
