@@ -5,18 +5,20 @@ from __future__ import annotations
 import errno
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any
 
 from orchestrator.cell import Cell
 from orchestrator.cluster.admission import impossible, needs
+from orchestrator.cluster.retry import DEATHS, MOVED, may_retry, may_start_again
 from orchestrator.cluster.slot import STOP_S, Slot, SlotLost, alive_nodes
 from orchestrator.cluster.spec import WorkerSpec
 from orchestrator.cluster.worker import Started
 from orchestrator.config.schema import TimeoutConfig
-from orchestrator.errors import ConfigError, EngineError, StorageError
-from orchestrator.measure.measure import CellOutcome
+from orchestrator.errors import ClaimLostError, ConfigError, EngineError, StorageError
+from orchestrator.measure.context import Attempt, CellOutcome
 from orchestrator.measure.row import cell_row
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Deployment, Plan
@@ -26,29 +28,7 @@ from orchestrator.store.read import read_cell, read_status
 from orchestrator.store.write import check_writable, commit
 
 WORKER_S = 120.0  # a worker's own process, before it starts anything
-RETRIES = 1  # on a fresh engine
-MOVES = 3  # to another node: losing one is not the cell's doing, yet a cell may also be what kills nodes
-MOVED = frozenset({"node_died"})
-START_MOVES = 16  # of one deployment's starts, which take longer than most cells
-DEATHS = 4  # of a deployment's engines in a row, with no cell finished between
-FINAL = frozenset(
-    {"oom", "oom_serving", "unsupported", "bad_flag", "no_results_dir", "timeout"}
-)  # it would happen again
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-
-
-def may_retry(causes: Sequence[str]) -> bool:
-    """Whether what was lost to ``causes``, the latest last, is tried once more."""
-    moves = sum(cause in MOVED for cause in causes)
-    return causes[-1] not in FINAL and moves <= MOVES and len(causes) - moves <= RETRIES
-
-
-def may_start_again(causes: Sequence[str], elsewhere: bool) -> bool:
-    """Whether a deployment whose starts were lost to ``causes``, the latest last, is started once more.
-    ``elsewhere``: other nodes could hold it. Where none could, the next start waits for one."""
-    moves = sum(cause in MOVED for cause in causes)
-    own = [cause for cause in causes if cause not in MOVED]
-    return (not own or may_retry(own)) and (moves <= START_MOVES or not elsewhere)
 
 
 @dataclass(frozen=True)
@@ -90,8 +70,15 @@ class DeploymentQueue:
 class RunContext:
     """What the sweep is, how it goes, and how long things take."""
 
-    def __init__(self, plan: Plan, board: Board, limits: Limits, durations: Durations | None = None) -> None:
-        self.plan, self.board, self.limits = plan, board, limits
+    def __init__(
+        self,
+        plan: Plan,
+        board: Board,
+        limits: Limits,
+        durations: Durations | None = None,
+        nonce: str | None = None,
+    ) -> None:
+        self.plan, self.board, self.limits, self.nonce = plan, board, limits, nonce
         self.durations = durations or Durations.learnt_from(plan.cells)
 
     def queued_s(self, work: DeploymentQueue) -> float | None:
@@ -106,12 +93,9 @@ class RunContext:
 
     def next(self, work: DeploymentQueue) -> Cell | None:
         """The next cell to measure. Raises StorageError."""
-        try:
-            return work.source.next()
-        except OSError as error:
-            raise self.unwritable(error) from error
-        finally:
-            self.settle(work)
+        cell = work.source.next()
+        self.settle(work)
+        return cell
 
     def reserve(self, work: DeploymentQueue) -> bool:
         """Whether there is a cell to start an engine for; it is this driver's from now on. Raises
@@ -218,6 +202,8 @@ class RunContext:
             tensor_parallel_size=deployment.fit.tensor_parallel_size,
             nodes=deployment.nodes,
             gpus=deployment.gpus,
+            facts=deployment.cells[0].facts,
+            nonce=self.nonce,
         )
 
 
@@ -277,14 +263,17 @@ async def _measure(work: DeploymentQueue, slot: Slot, context: RunContext, taken
         expected_s, began_s = context.durations.cell_s(cell), time.monotonic()
         slot.until_s = None if expected_s is None else began_s + expected_s
         work.attempts[cell.cell_id] += 1
+        attempt = Attempt(work.attempts[cell.cell_id], token_hex(8), work.source.claim(cell))
         path = study_dir / "cells" / f"{cell.cell_id}.parquet"
         before = _version(path)
         context.board.measuring(deployment, slot, cell)
         taken()
         try:
-            outcome: CellOutcome = await slot.call(
-                "run", cell, work.attempts[cell.cell_id], timeout_s=context.limits.cell_s
-            )
+            outcome: CellOutcome = await slot.call("run", cell, attempt, timeout_s=context.limits.cell_s)
+        except ClaimLostError:
+            work.source.lost(cell)
+            context.board.taken_over(cell, slot)
+            continue
         except SlotLost as lost:
             await slot.close()  # it must not store anything any more
             stored = None if _version(path) == before else read_cell(study_dir, cell.cell_id)

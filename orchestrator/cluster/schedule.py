@@ -27,6 +27,7 @@ from orchestrator.cluster.packing import (
 )
 from orchestrator.cluster.runner import DeploymentQueue, Limits, RunContext, serve
 from orchestrator.cluster.slot import Slot, SlotLost, alive_nodes, free_nodes
+from orchestrator.cluster.spec import left_nonce
 from orchestrator.cluster.watch import NodeWatch
 from orchestrator.cluster.worker import EngineWorker
 from orchestrator.plan.durations import Durations
@@ -37,7 +38,7 @@ from orchestrator.store.ledger import record
 
 TICK_S = 1.0  # how soon GPUs are noticed that others gave back, or a node that joined
 AVOID_S = 30.0  # a node where Ray did not find the room that we saw, or a deployment's engine did not start
-LOOK_ELSEWHERE_S = 5.0  # how often the cells are looked after that other drivers have taken
+LOOK_ELSEWHERE_S = 3.0  # how often the cells are looked after that other drivers have taken
 PREPARE_S = 60.0  # what is left when the next is prepared; the last cell at the latest
 
 
@@ -51,8 +52,10 @@ async def run_deployments(
 ) -> None:
     """Runs every deployment of the plan. Returns when each of its cells is committed, done or failed, here or
     by another driver of the study. Raises StorageError when they cannot be stored any more."""
-    context = RunContext(plan, board, limits or Limits.of(plan.deployments[0].config.timeout), durations)
-    await Scheduler(context, worker, sharing).run()
+    limits = limits or Limits.of(plan.deployments[0].config.timeout)
+    with left_nonce(plan.study_dir) as nonce:
+        context = RunContext(plan, board, limits, durations, nonce)
+        await Scheduler(context, worker, sharing).run()
 
 
 class Scheduler:
@@ -81,6 +84,7 @@ class Scheduler:
 
     async def run(self) -> None:
         try:
+            self._look_elsewhere()
             while True:
                 self.capacity.look()
                 self._drop_hopeless()
@@ -116,9 +120,11 @@ class Scheduler:
                 nodes = _less(nodes, slot)
                 self._launch(slot.prepared, slot)
         if self.waiting:
-            starts, self.promise = decide(
-                longest_first(self._waiting()), self._running(), nodes, time.monotonic(), self.promise
+            # What another driver serves has an engine already: this one begins with the others.
+            first = sorted(
+                longest_first(self._waiting()), key=lambda one: bool(self.works[one.key].source.elsewhere)
             )
+            starts, self.promise = decide(first, self._running(), nodes, time.monotonic(), self.promise)
         else:
             starts = widen(self._serving(), nodes)
         for start in starts:
@@ -160,24 +166,26 @@ class Scheduler:
             self.context.board.ended(work.deployment)
 
     def _look_elsewhere(self) -> None:
-        """Looks after the cells that other drivers have taken, now and then: they finish them or give them
-        up."""
+        """Looks now and then what other drivers of the study have taken, given up and finished."""
         now_s = time.monotonic()
-        if not self._elsewhere or now_s < self._looked_s + LOOK_ELSEWHERE_S:
+        if now_s < self._looked_s + LOOK_ELSEWHERE_S:
             return
         self._looked_s = now_s
-        for key in list(self._elsewhere):
-            work = self.works[key]
+        for key, work in self.works.items():
+            if not (work.source.waiting or work.source.elsewhere):
+                continue
             before = len(work.source.elsewhere)
-            try:
-                work.source.look_again()
-            except OSError as error:
-                raise self.context.unwritable(error) from error
+            work.source.look_again()
             self.context.settle(work)
-            if work.source.waiting or not work.source.elsewhere:
+            if work.engines:
+                continue
+            if key in self.waiting and not work.source.waiting:
+                self.waiting.remove(key)
+                self._sort_out(work)
+            elif key in self._elsewhere and (work.source.waiting or not work.source.elsewhere):
                 self._elsewhere.discard(key)
                 self._sort_out(work)
-            elif len(work.source.elsewhere) < before:
+            elif key in self._elsewhere and len(work.source.elsewhere) < before:
                 self.context.board.waiting_for_others(len(work.source.elsewhere))
 
     def _launch(self, key: str, slot: Slot) -> None:

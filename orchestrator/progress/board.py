@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.live import Live
 
 from orchestrator.cell import Cell
-from orchestrator.cluster.worker import WorkerProgress
-from orchestrator.measure.measure import CellOutcome
+from orchestrator.measure.context import CellOutcome, WorkerProgress
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Deployment, Plan
 from orchestrator.progress.display import Display
@@ -136,6 +135,11 @@ class Board:
         count = f"[{self.state.finished}/{self.state.total}]"
         self._say(f"{count} {status:<7} {self._plan.label(cell)}  (measured by another driver)")
         self._publish()
+
+    def taken_over(self, cell: Cell, slot: Hashable) -> None:
+        """Another driver has the cell that was measured in the slot."""
+        self.state.serve(slot)
+        self._say(f"{self._plan.label(cell)}: another driver of this study has taken it over")
 
     def waiting_for_others(self, cells: int) -> None:
         """Nothing is left here but cells that other drivers are measuring."""

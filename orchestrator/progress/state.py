@@ -11,8 +11,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.cell import Cell
-from orchestrator.cluster.worker import WorkerProgress
-from orchestrator.measure.measure import CellOutcome
+from orchestrator.measure.context import CellOutcome, WorkerProgress
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Deployment, Plan
 
@@ -120,7 +119,8 @@ class Progress:
         self._phase(slot, STARTING)
 
     def serve(self, slot: Hashable) -> None:
-        """The engine there is ready."""
+        """The engine there is ready, and measures nothing."""
+        self._idle(slot)
         self._phase(slot, READY)
 
     def measure(self, slot: Hashable, deployment: Deployment, cell: Cell) -> None:

@@ -5,7 +5,7 @@ drivers share, and for a search that decides by what has finished. Pure: no Ray,
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from orchestrator.cell import Cell
@@ -14,13 +14,19 @@ Taken = Literal["ours", "elsewhere", "settled"]
 
 
 class Sharing(Protocol):
-    """Who else works on the study. Both raise OSError when the study cannot be read or written."""
+    """Who else works on the study."""
 
     def take(self, cell: Cell) -> Taken:
         """Claims the cell. ``elsewhere``: another driver is at it; ``settled``: another has stored it."""
 
+    def look(self, cells: Sequence[Cell]) -> Mapping[str, Taken]:
+        """What each of the cells is, by its id, without claiming any: ``ours`` says that it may be taken."""
+
     def leave(self, cell: Cell) -> None:
         """Gives the claim back."""
+
+    def claim(self, cell: Cell) -> str | None:
+        """The claim's name; None where there is none to check."""
 
 
 class Alone:
@@ -29,7 +35,13 @@ class Alone:
     def take(self, cell: Cell) -> Taken:
         return "ours"
 
+    def look(self, cells: Sequence[Cell]) -> Mapping[str, Taken]:
+        return {cell.cell_id: "ours" for cell in cells}
+
     def leave(self, cell: Cell) -> None:
+        return None
+
+    def claim(self, cell: Cell) -> str | None:
         return None
 
 
@@ -53,8 +65,14 @@ class CellSource(Protocol):
 
     def finished(self, cell: Cell) -> None: ...
 
+    def lost(self, cell: Cell) -> None:
+        """Another driver has taken it over."""
+
+    def claim(self, cell: Cell) -> str | None:
+        """What a worker shows that it measures for the driver that has the cell."""
+
     def look_again(self) -> None:
-        """Finds out what has become of the cells that others measure: those that they gave up are waiting."""
+        """Finds out what others have taken, given up and finished since."""
 
     def settled(self) -> Sequence[Cell]:
         """Those that others have finished, each told once."""
@@ -96,14 +114,18 @@ class GridSource:
     def finished(self, cell: Cell) -> None:
         self._sharing.leave(cell)
 
+    def lost(self, cell: Cell) -> None:
+        self._elsewhere.append(cell)
+
+    def claim(self, cell: Cell) -> str | None:
+        return self._sharing.claim(cell)
+
     def look_again(self) -> None:
-        others, self._elsewhere = self._elsewhere, []
-        for cell in others:
-            taken = self._sharing.take(cell)
-            if taken == "ours":
-                self._waiting.append(cell)
-            else:
-                (self._elsewhere if taken == "elsewhere" else self._settled).append(cell)
+        cells = [*self._waiting, *self._elsewhere]
+        seen = self._sharing.look(cells)
+        self._waiting = deque(cell for cell in cells if seen[cell.cell_id] == "ours")
+        self._elsewhere = [cell for cell in cells if seen[cell.cell_id] == "elsewhere"]
+        self._settled += [cell for cell in cells if seen[cell.cell_id] == "settled"]
 
     def settled(self) -> Sequence[Cell]:
         told, self._settled = self._settled, []

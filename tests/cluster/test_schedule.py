@@ -17,7 +17,8 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 
-from orchestrator.cluster.runner import DEATHS, Limits
+from orchestrator.cluster.retry import DEATHS
+from orchestrator.cluster.runner import Limits
 from orchestrator.cluster.schedule import AVOID_S, run_deployments
 from orchestrator.cluster.slot import alive_nodes, free_nodes
 from orchestrator.errors import StorageError

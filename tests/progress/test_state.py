@@ -8,9 +8,8 @@ import pytest
 from rich.console import Console
 
 from orchestrator.cell import Cell, ResolvedJob
-from orchestrator.cluster.worker import WorkerProgress
 from orchestrator.config.schema import EngineConfig, HardwareConfig, ModelConfig, SamplingConfig, SweepConfig
-from orchestrator.measure.measure import CellOutcome
+from orchestrator.measure.context import CellOutcome, WorkerProgress
 from orchestrator.memory import Fit
 from orchestrator.plan import cost
 from orchestrator.plan.plan import Deployment, Plan, PlannedCell

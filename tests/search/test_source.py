@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orchestrator.cell import Cell
 from orchestrator.search.source import GridSource, Taken
 from tests.cluster.plans import deployment
@@ -17,8 +19,14 @@ class Others:
     def take(self, cell: Cell) -> Taken:
         return self.state.get(cell.cell_id, "ours")
 
+    def look(self, cells: Sequence[Cell]) -> dict[str, Taken]:
+        return {cell.cell_id: self.take(cell) for cell in cells}
+
     def leave(self, cell: Cell) -> None:
         self.left.append(cell.cell_id)
+
+    def claim(self, cell: Cell) -> str | None:
+        return None
 
 
 def test_cells_come_in_the_plans_order_and_each_once() -> None:
@@ -70,3 +78,12 @@ def test_the_claim_is_kept_until_the_cell_is_finished() -> None:
     assert source.next() is cell
     source.finished(cell)
     assert others.left == [cell.cell_id]
+
+
+def test_what_others_take_meanwhile_waits_here_no_more() -> None:
+    others = Others()
+    source = GridSource(CELLS, others)
+    others.state = {CELLS[1].cell_id: "elsewhere", CELLS[2].cell_id: "settled"}
+    source.look_again()
+    assert (list(source.waiting), list(source.elsewhere)) == ([CELLS[0]], [CELLS[1]])
+    assert source.settled() == [CELLS[2]]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.cluster.runner import MOVES, START_MOVES, may_retry, may_start_again
+from orchestrator.cluster.retry import MOVES, START_MOVES, may_retry, may_start_again
 
 
 @pytest.mark.parametrize("cause", ["crash", "hang", "worker_died", "start_timeout", "storage"])
