@@ -33,7 +33,8 @@ class Capacity:
     def look(self) -> None:
         """Sees what has changed. Does not wait."""
         self._demand.look()
-        self._gpu_memory.look(alive_nodes())
+        if self._gpu_memory.wanted:
+            self._gpu_memory.look(alive_nodes())
 
     def sized(self, nodes: Iterable[Node]) -> list[Node]:
         """The nodes with the memory of their GPUs."""
@@ -41,8 +42,9 @@ class Capacity:
 
     def hopeless(self, waiting: Iterable[str]) -> dict[str, str]:
         """Those of ``waiting`` that no node could hold while one was waited for, with the reason."""
-        there, now_s = self._gpu_memory.among(alive_nodes()), time.monotonic()
-        found = {}
+        waiting, now_s = list(waiting), time.monotonic()
+        found: dict[str, str] = {}
+        there = self._gpu_memory.among(alive_nodes()) if waiting else []
         for key in waiting:
             reason = impossible(self._needs[key], there)
             if reason is None:
@@ -58,10 +60,15 @@ class Capacity:
                 found[key] = self._explained(key, reason, patience_s)
         return found
 
+    @property
+    def grows(self) -> bool:
+        """Whether there is an autoscaler to ask."""
+        return bool(self._demand.autoscaled)
+
     def ask(self, waiting: Sequence[Waiting], free: Sequence[Node]) -> None:
         """Asks an autoscaler, where there is one, for what ``waiting`` needs beyond the ``free`` nodes, and
         for nothing else. Never for more than all of them at once, which is the plan's peak."""
-        if self._demand.autoscaled:
+        if self.grows:
             self._demand.ask(unplaced(waiting, self.sized(free), self._demand.groups))
 
     def groups(self) -> set[str]:

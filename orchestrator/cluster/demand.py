@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
@@ -23,6 +24,8 @@ from orchestrator.cluster import ray_private
 from orchestrator.cluster.admission import LABEL, bundles, could_hold
 from orchestrator.cluster.packing import Need, Node, Waiting, decide
 from orchestrator.cluster.ray_private import NodeGroup
+
+LOOK_S = 1.0
 
 
 def unplaced(
@@ -72,10 +75,13 @@ class Demand:
         self.autoscaled: bool | None = None
         self.groups: list[NodeGroup] = []
         self._asked: dict[str, PlacementGroup] = {}
+        self._looked_s = -math.inf
 
     def look(self) -> None:
-        """Asks the cluster whether it can grow, until it has said."""
-        if self.autoscaled is None:
+        """Asks the cluster whether it can grow, now and then until it has said."""
+        now_s = time.monotonic()
+        if self.autoscaled is None and now_s >= self._looked_s + LOOK_S:
+            self._looked_s = now_s
             self.autoscaled = ray_private.autoscaled()
             self.groups = ray_private.node_groups() if self.autoscaled else []
 

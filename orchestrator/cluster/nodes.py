@@ -21,13 +21,13 @@ class GpuMemory:
 
     def __init__(self, wanted: bool) -> None:
         """``wanted`` False: nothing needs to know, and no node is asked."""
-        self._wanted = wanted
+        self.wanted = wanted
         self._known: dict[str, float | None] = {}
         self._asked: dict[str, Any] = {}
 
     def look(self, nodes: Mapping[str, Mapping[str, float]]) -> None:
         """Asks the nodes with GPUs that are new, and takes what others have answered. Does not wait."""
-        if not self._wanted:
+        if not self.wanted:
             return
         for node_id, resources in nodes.items():
             if node_id in self._known or node_id in self._asked or not resources.get("GPU"):
@@ -52,7 +52,7 @@ class GpuMemory:
 
     def of(self, node_id: str) -> float | None:
         """None where the node cannot tell, `NOT_YET` before it has."""
-        return self._known.get(node_id, NOT_YET) if self._wanted else None
+        return self._known.get(node_id, NOT_YET) if self.wanted else None
 
     def among(self, nodes: Mapping[str, Mapping[str, float]]) -> list[Mapping[str, float]]:
         """The nodes' resources, with this one where it is known."""

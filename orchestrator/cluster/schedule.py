@@ -287,7 +287,8 @@ class Scheduler:
 
     def _ask_for_nodes(self) -> None:
         """Asks for those that the waiting deployments lack, and shows what they wait for."""
-        self.capacity.ask(longest_first(self._waiting()), self._all_free(self.parked))
+        if self.capacity.grows:
+            self.capacity.ask(longest_first(self._waiting()), self._all_free(self.parked))
         slots = [*(slot for _, slot in self.leases.values()), *self.parked, *self.closing]
         self._nodes.show(slots, self.capacity.groups(), waits=bool(self.waiting))
         self.context.board.waits([*self.capacity.waits(self.waiting), *self._nodes.held_by_others])
