@@ -253,10 +253,12 @@ def _holds(text: str, part: str) -> bool:
     """Whether an option's text stands in a line, not as a part of another number or word."""
     if not part:
         return False
-    return (
-        re.search(rf"(?<![\w/^:\\.-])(?<!\d,){re.escape(part)}(?!\w|[/^:{{\\]|[.,]\d|\s*[-+*=]\s*\d)", text)
-        is not None
-    )
+    pattern = rf"(?<![\w/^:\\.-])(?<!\d,){re.escape(part)}(?!\w|[/^:{{\\]|[.,]\d|\s*[-+*=]\s*\d)"
+    found = re.search(pattern, text)
+    if found is None or (value := quantity.read(part)) is None:
+        return found is not None
+    stated = quantity.read(text[found.start() :])
+    return stated is not None and same_number(value, stated)
 
 
 def _index(letter: str) -> int:

@@ -20,7 +20,8 @@ from orchestrator.grading.notation import (
     visible,
     without_bold,
 )
-from orchestrator.grading.quantity import and_tail
+from orchestrator.grading.quantity import and_tail, read
+from orchestrator.grading.spelling import normalized
 from orchestrator.grading.statements import EMPTY_BOX, Statement, statements
 
 _BOXES = 50  # at most are looked at: the answer is near the end
@@ -54,6 +55,7 @@ _DENIED = re.compile(
 )
 _SENTENCES = re.compile(r"(?<=[.!?;])(?=\s)|(?=\n)")
 _DENIAL = re.compile(
+    r"\b(?:if|suppose|supposing|assum\w+|whether|pretend)\b.*\banswers?\b|"
     r"\banswers?\b.*(?:\bnot\b|\bcannot\b|n['’]t\b)|(?:\bnot|n['’]t\s+be)\s+the\s+(?:\w+\s+)?answer\b",
     re.IGNORECASE,
 )
@@ -252,6 +254,8 @@ def _denies(sentence: str) -> bool:
 def _in_line(line: str) -> str | None:
     formulas = [f for f in _FORMULA.finditer(line) if not re.fullmatch(r"\s*[A-Za-z]\s*", f[1])]
     plain = without_bold(line)
+    if len(plain) <= 80 and not NUMBER.search(plain) and read(normalized(plain)) is not None:
+        return plain.strip()
     if formulas and not NUMBER.search(line[formulas[-1].end() :]):
         last = formulas[-1]
         if _DENIED.search(line[: last.start()]):
@@ -264,10 +268,7 @@ def _in_line(line: str) -> str | None:
         if (
             right
             and not _HEDGE.match(right)
-            and (
-                (_begins_with_number(right) and not is_prose(right))
-                or (not NUMBER.search(plain) and not is_prose(right))
-            )
+            and (_begins_with_number(right) or (not NUMBER.search(plain) and not is_prose(right)))
         ):
             return right
     for bold in reversed(re.findall(f"{BOLD}([^{UNBOLD}]*){UNBOLD}", line)):
