@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 
 from rich.console import Console
 
 from orchestrator.cluster.admission import needs
+from orchestrator.cluster.head import watched_head
 from orchestrator.cluster.schedule import run_deployments
 from orchestrator.cluster.session import Session, ray_session
 from orchestrator.errors import StorageError
@@ -37,6 +39,7 @@ def run_plan(plan: Plan, console: Console) -> None:
             with (
                 Claims(plan.study_dir, driver_name()) as claims,
                 Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id), durations) as board,
+                nullcontext() if session.local else watched_head(session.head, board.say),
             ):
                 stored = {one.cell.cell_id: one.stored for one in plan.cells}
                 sharing = SharedStudy(plan.study_dir, claims, stored)

@@ -27,10 +27,11 @@ DAEMONS_END_S = 10.0
 
 @dataclass(frozen=True)
 class Session:
-    """``dashboard`` is None where Ray has none."""
+    """``dashboard`` is None where Ray has none, ``head`` the HOST:PORT of the head's own service."""
 
     dashboard: str | None
     local: bool
+    head: str
 
 
 @contextmanager
@@ -67,7 +68,7 @@ def ray_session(
     finally:
         interruption.retake()
     url = context.dashboard_url or None
-    session = Session(f"http://{url}" if url else None, config.address is None)
+    session = Session(f"http://{url}" if url else None, config.address is None, _head())
     try:
         with _reaped_if_killed(daemons):
             yield session
@@ -139,6 +140,10 @@ def _reaped_if_killed(daemons: list[Daemon]) -> Iterator[None]:
         finally:
             process.stdin.write("done\n")
             process.stdin.close()
+
+
+def _head() -> str:
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _first_line(error: Exception) -> str:

@@ -221,6 +221,9 @@ class TimeoutConfig:
     weights_s: float = 7200.0  # what downloading a model's weights may add to that
     cell_s: float = 14400.0
     engine_stop_s: float = 30.0
+    # For nodes that could hold a deployment; None: 600 where an autoscaler can bring them, 300 for one that
+    # was there to come back, else 0.
+    resources_s: float | None = None
 
 
 @dataclass

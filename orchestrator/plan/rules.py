@@ -64,6 +64,7 @@ RULES: Mapping[str, Rule] = {
     "timeout.weights_s": POSITIVE,
     "timeout.cell_s": POSITIVE,
     "timeout.engine_stop_s": POSITIVE,
+    "timeout.resources_s": _optional(Rule(_number(lambda v: v >= 0), "a number from 0 up")),
     "model.kind": _one_of("reasoning", "standard"),
     "model.context": COUNT,
     "model.dtype": _one_of(*DTYPE_BYTES),
