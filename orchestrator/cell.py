@@ -106,7 +106,10 @@ LEFT_OUT: Mapping[str, str] = {
     "prepare": "how a sweep is run",
     "ray.address": "where a sweep is run",
     "ray.dashboard": "what is shown",
-    **{f"timeout.{name}": _BOUND for name in ("engine_start_s", "weights_s", "cell_s", "engine_stop_s")},
+    **{
+        f"timeout.{name}": _BOUND
+        for name in ("engine_start_s", "weights_s", "cell_s", "engine_stop_s", "resources_s")
+    },
 }
 # Of the keys that are in it as they stand, those that an engine's process depends on.
 _DEPLOYMENT = ("model.name", "model.dtype", "model.context", "weights", "engine.")

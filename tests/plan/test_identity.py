@@ -14,6 +14,7 @@ from orchestrator.plan.plan import Job, Plan, make_plan
 from tests.support.compose import config_of
 
 COMMIT, OTHER = "a" * 40, "b" * 40
+DRAFT_ID = "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"  # whose size the catalogue knows
 DRAFT = ("opt=[spec-draft]", "model=r1-14b", "hardware=h200")
 
 
@@ -102,15 +103,15 @@ def test_a_branch_is_replaced_by_its_commit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_a_drafts_commit_reaches_the_engine(tmp_path: Path, engine: str) -> None:
-    typed = (f"engine={engine}", "model.draft=org/draft", *DRAFT)
-    known = Known(revisions={"org/draft": COMMIT})
+    typed = (f"engine={engine}", f"model.draft={DRAFT_ID}", *DRAFT)
+    known = Known(revisions={DRAFT_ID: COMMIT})
     plan = planned(tmp_path, *typed, known=known)
     args = plan.cells[0].cell.facts.engine_args
     if engine == "vllm":
         draft = args["speculative-config"]["model"], args["speculative-config"]["revision"]
     else:
         draft = args["speculative-draft-model-path"], args["speculative-draft-model-revision"]
-    assert draft == ("org/draft", COMMIT)
+    assert draft == (DRAFT_ID, COMMIT)
     assert len(ids(plan, planned(tmp_path, *typed))) == 2
 
 
