@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
 import sys
 import tempfile
-from atexit import register as at_exit
+from contextlib import suppress
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -28,7 +29,12 @@ _single: list[tuple[tuple[str, ...], DictConfig]] = []
 
 
 def main() -> None:
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    atexit._run_exitfuncs()
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)  # taking hundreds of modules apart would take as long as importing many of them
 
 
 def run(arguments: list[str]) -> int:
@@ -84,7 +90,7 @@ def _open_engine_args(argument: str) -> str:
 def _scratch() -> str:
     """Where Hydra's sweepers put files of their own; removed at exit."""
     folder = tempfile.mkdtemp(prefix="orchestrator-hydra-")
-    at_exit(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 

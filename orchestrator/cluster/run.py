@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 from rich.console import Console
 
@@ -28,7 +29,8 @@ def run_plan(plan: Plan, console: Console) -> None:
         ray_session(config.ray, cpus, declared) as session,
         Tracker(plan.study_dir, config.tracker, console) as tracker,
     ):
-        _say_where(session, console)
+        # A thread, since a local Ray's dashboard takes seconds to serve, which no cell need wait for.
+        threading.Thread(target=_say_where, args=(session, console), daemon=True).start()
         metrics = SweepMetrics(_study_label(plan))
         try:
             with Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id)) as board:
@@ -67,9 +69,9 @@ async def _run(plan: Plan, board: Board) -> None:
 
 
 def _say_where(session: Session, console: Console) -> None:
-    if session.dashboard is not None:
+    if (url := session.dashboard()) is not None:
         console.print(
-            f"Ray dashboard: {session.dashboard}  (asks for a token: ray get-auth-token)",
+            f"Ray dashboard: {url}  (asks for a token: ray get-auth-token)",
             markup=False,
             highlight=False,
         )
