@@ -12,8 +12,11 @@ from orchestrator.cluster.schedule import run_deployments
 from orchestrator.cluster.session import Session, ray_session
 from orchestrator.errors import StorageError
 from orchestrator.interruption import interruptible
+from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Plan
 from orchestrator.progress.board import Board
+from orchestrator.store.claims import Claims
+from orchestrator.store.sharing import SharedStudy, driver_name
 from orchestrator.store.write import clean_partial
 from orchestrator.track.ray_metrics import SweepMetrics
 from orchestrator.track.tracker import Tracker
@@ -31,10 +34,15 @@ def run_plan(plan: Plan, console: Console) -> None:
     ):
         # A thread, since a local Ray's dashboard takes seconds to serve, which no cell need wait for.
         threading.Thread(target=_say_where, args=(session, console), daemon=True).start()
-        metrics = SweepMetrics(_study_label(plan))
+        metrics, durations = SweepMetrics(_study_label(plan)), Durations.learnt_from(plan.cells)
         try:
-            with Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id)) as board:
-                asyncio.run(_run(plan, board))
+            with (
+                Claims(plan.study_dir, driver_name()) as claims,
+                Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id), durations) as board,
+            ):
+                stored = {one.cell.cell_id: one.stored for one in plan.cells}
+                sharing = SharedStudy(plan.study_dir, claims, stored)
+                asyncio.run(_run(plan, board, durations, sharing))
         except StorageError as error:
             console.print(f"stopped: {error}", markup=False, highlight=False)
 
@@ -63,9 +71,10 @@ def _local_resources(plan: Plan) -> tuple[float, dict[str, float] | None]:
     )
 
 
-async def _run(plan: Plan, board: Board) -> None:
+async def _run(plan: Plan, board: Board, durations: Durations, sharing: SharedStudy) -> None:
     """An interruption cancels the scheduler, which stops every engine before it ends."""
-    await interruptible(asyncio.create_task(run_deployments(plan, board)))
+    scheduler = run_deployments(plan, board, durations=durations, sharing=sharing)
+    await interruptible(asyncio.create_task(scheduler))
 
 
 def _say_where(session: Session, console: Console) -> None:
