@@ -23,7 +23,7 @@ from orchestrator.plan.plan import Job, Plan, make_plan
 from orchestrator.progress.plan_table import show
 from orchestrator.progress.results_table import print_summary
 from orchestrator.store.limits import under
-from orchestrator.store.read import read_cells
+from orchestrator.store.read import read_cells, read_status
 from orchestrator.store.schema import METRIC_COLUMNS
 from orchestrator.store.write import check_writable
 
@@ -76,8 +76,21 @@ def run(jobs: Sequence[Job], kept: Kept) -> StudyResult:
         for planned in plan.cells
         if planned.status != "skipped" and planned.cell.cell_id in rows
     }
-    print_summary(plan, rows, console)
-    return StudyResult(_exit_code(plan, rows), _objectives(plan, rows, settings.objective))
+    beside = _failed_beside(plan)
+    print_summary(plan, rows, console, beside)
+    code = INCOMPLETE if beside else _exit_code(plan, rows)
+    return StudyResult(code, _objectives(plan, rows, settings.objective))
+
+
+def _failed_beside(plan: Plan) -> dict[str, str]:
+    """Why a cell could not be measured again that was measured before, by its id: the measurement stands."""
+    found = {}
+    for planned in plan.with_status("planned"):
+        before, now = planned.stored, read_status(plan.study_dir, planned.cell.cell_id)
+        failure = None if now is None or now.status == "failed" else now.last_failure
+        if failure is not None and (before is None or before.last_failure != failure):
+            found[planned.cell.cell_id] = failure.reason or "no reason stored"
+    return found
 
 
 def _with_address(job: Job) -> Job:

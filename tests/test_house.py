@@ -88,24 +88,6 @@ def test_no_arrow_runs_back() -> None:
     assert not back
 
 
-def test_load_is_three_rooms_of_which_none_looks_up() -> None:
-    def floor(module: str) -> int:
-        parts = module.split(".")
-        return ("receive", "stream", "client").index(parts[2]) if parts[2] in FLOORS else len(FLOORS)
-
-    FLOORS = ("receive", "stream", "client")
-    # What is sent and when is plain data, which all of them may know.
-    plain = ("orchestrator.load.arrivals", "orchestrator.load.lengths")
-    back = [
-        f"{module} imports {target}"
-        for module, target in arrows()
-        if room_of(module) == room_of(target) == "load"
-        and not target.startswith(plain)
-        and floor(target) > floor(module)
-    ]
-    assert not back
-
-
 @pytest.mark.parametrize(("library", "homes"), [("ray", ("cluster", "track")), ("hydra", ("config",))])
 def test_a_framework_stays_in_its_room(library: str, homes: tuple[str, ...]) -> None:
     """Ray where things run and are shown on its dashboard, Hydra where jobs are composed; the commands use

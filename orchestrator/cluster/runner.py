@@ -7,7 +7,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from secrets import token_hex
 from typing import Any
 
 from orchestrator.cell import Cell
@@ -22,6 +21,7 @@ from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Deployment, Plan
 from orchestrator.progress.board import Board
 from orchestrator.search.source import CellSource
+from orchestrator.store.attempts import new_attempt_id
 from orchestrator.store.read import read_cell, read_status
 from orchestrator.store.write import check_writable, commit
 
@@ -272,9 +272,8 @@ async def _measure(work: DeploymentQueue, slot: Slot, context: RunContext, taken
         expected_s, began_s = context.durations.cell_s(cell), time.monotonic()
         slot.until_s = None if expected_s is None else began_s + expected_s
         work.attempts[cell.cell_id] += 1
-        attempt = Attempt(work.attempts[cell.cell_id], token_hex(8), work.source.claim(cell))
-        path = study_dir / "cells" / f"{cell.cell_id}.parquet"
-        before = _version(path)
+        claim = work.source.claim(cell)
+        attempt = Attempt(work.attempts[cell.cell_id], new_attempt_id(), claim)
         context.board.measuring(deployment, slot, cell)
         taken()
         try:
@@ -285,7 +284,7 @@ async def _measure(work: DeploymentQueue, slot: Slot, context: RunContext, taken
             continue
         except SlotLost as lost:
             await slot.close()  # it must not store anything any more
-            stored = None if _version(path) == before else read_cell(study_dir, cell.cell_id)
+            stored = read_cell(study_dir, cell.cell_id, attempt.attempt_id)
             if stored is not None and stored["status"] != "failed":
                 context.finish(work, cell, _outcome(stored))
             else:
@@ -315,15 +314,6 @@ async def _measure(work: DeploymentQueue, slot: Slot, context: RunContext, taken
             context.finish(work, cell, outcome)
         return
     slot.serving = deployment.deployment_id
-
-
-def _version(path: Any) -> tuple[int, int] | None:
-    """Changes whenever the file is replaced; None while there is none."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_mtime_ns
 
 
 def _outcome(row: Mapping[str, Any]) -> CellOutcome:
