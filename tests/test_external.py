@@ -7,7 +7,6 @@ import contextlib
 import json
 import threading
 import time
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
