@@ -23,7 +23,7 @@ import orjson
 
 from orchestrator.errors import StorageError
 from orchestrator.store.files import Files, LocalFiles, writer_of
-from orchestrator.store.lease import Lease, Leases, Watch
+from orchestrator.store.lease import Lease, Leases, Watch, decode
 from orchestrator.store.process import Process, parse, this_process
 
 FOLDER = "claims"
@@ -141,6 +141,12 @@ class Claims:
                     del self._mine[cell_id]
             return still
 
+    def nonce(self, cell_id: str) -> str | None:
+        """What names this driver's claim on the cell, for `stands`; None where it has none."""
+        with self._lock:
+            lease = self._mine.get(cell_id)
+            return None if lease is None else lease.nonce
+
     def release(self, cell_id: str) -> None:
         """Gives the cell back; nothing where it is not this driver's any more."""
         with self._lock, self._storage():
@@ -247,6 +253,13 @@ class Claims:
 
     def _storage(self) -> _Storage:
         return _Storage(self._study_dir)
+
+
+def stands(study_dir: Path, cell_id: str, nonce: str) -> bool:
+    """Whether the claim of that nonce is still the cell's: what a worker asks that measures for a driver.
+    Raises OSError."""
+    content = LocalFiles(study_dir / FOLDER).read(cell_id)
+    return content is not None and decode(content).nonce == nonce
 
 
 class _Storage:
