@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import sys
 import tempfile
 from atexit import register as at_exit
-from types import FrameType
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from orchestrator import launcher, study
+from orchestrator import interruption, launcher, study
 from orchestrator.config.compose import to_config
 from orchestrator.config.explain import explain
 from orchestrator.config.schema import SweepConfig
@@ -36,7 +34,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code (CONTRACT, "Exit codes")."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
-    signal.signal(signal.SIGTERM, _interrupt)
+    interruption.install()
     ConfigStore.instance().store(name="sweep_schema", node=SweepConfig)
     OmegaConf.register_new_resolver("orchestrator_scratch", _scratch, use_cache=True, replace=True)
     sys.argv[1:] = [_open_engine_args(argument) for argument in sorted(arguments, key=_is_override)]
@@ -88,10 +86,6 @@ def _scratch() -> str:
     folder = tempfile.mkdtemp(prefix="orchestrator-hydra-")
     at_exit(shutil.rmtree, folder, ignore_errors=True)
     return folder
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

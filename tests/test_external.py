@@ -3,10 +3,15 @@ an engine's start."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -56,6 +61,43 @@ def test_known_times_come_out_of_the_whole_path(tmp_path: Path, port: int, measu
     assert row["ttfvt_s_p50"] == pytest.approx(0.05 + 8 * 0.01, abs=0.015)
     assert row["tpot_s_p50"] == pytest.approx(0.01, abs=0.002)
     assert row["gpus"] == 0
+    assert 0 <= row["receive_lag_s_p99"] <= row["receive_lag_s_max"]
+    assert json.loads(row["provenance"])["stamp_source"] == "kernel"
+
+
+def test_a_load_client_that_stands_still_makes_the_cell_invalid(tmp_path: Path, measured: Measured) -> None:
+    over = threading.Event()
+
+    def stop_the_clients_now_and_then() -> None:
+        while not over.wait(0.7):
+            found = clients_below()
+            for action, pause_s in ((psutil.Process.suspend, 0.3), (psutil.Process.resume, 0.0)):
+                for client in found:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        action(client)
+                time.sleep(pause_s)
+
+    def clients_below() -> list[psutil.Process]:
+        """Those that descend from this process alone."""
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "orchestrator.load.client.process" in process.cmdline():
+                    found.append(process)
+        return found
+
+    stopper = threading.Thread(target=stop_the_clients_now_and_then)
+    stopper.start()
+    try:
+        with scripted_server.serve(Script(tokens=100, ttft_s=0.05, gap_s=0.02)) as port:
+            _, output, (row,) = measured(tmp_path, port)
+    finally:
+        over.set()
+        stopper.join()
+    assert row["status"] == "invalid", output
+    assert "client_stalled" in row["flags"]
+    assert "stood still" in row["reason"]
+    assert row["receive_lag_s_max"] > 0.25
 
 
 def test_several_loads_share_the_one_server(tmp_path: Path, port: int, measured: Measured) -> None:

@@ -1,16 +1,17 @@
 """Composes the jobs of a sweep as Hydra does, many times faster, and to the same result.
 
 Hydra makes each job from nothing: it reads every file, builds the defaults list and merges some twenty
-configurations, about 75 ms. Three facts let jobs share that work:
+configurations, about 75 ms. It does so in two steps, and the jobs of a sweep share the first:
 
-- Which files make a job, its defaults list, follows from its group choices alone. An option without a
-  defaults list of its own stands in for another without changing the rest of the list.
-- Merging goes key by key: what lies under a top-level key follows from the files that contain that key.
-- An override of ``a.b`` changes only what lies under ``a``.
+- Which files make a job follows from its group choices and from the overrides of Hydra's own settings. This
+  *base* Hydra composes, once for each set of them; the other overrides Hydra then applies to a copy.
+- An option that is one file, without a defaults list and with all its values under its group's own key,
+  changes only what lies there. So bases that differ only in such options are one base with that part
+  exchanged: n options of one group and m of another cost n + m compositions, not n * m.
 
-So each top-level key is composed once by Hydra for each sequence of files, and once more for each set of
-overrides; a job is put together from these parts. Where a fact does not hold (an interpolation between
-keys, a deleted group, a search path) and wherever anything raises, Hydra's own loader composes the job.
+Where a file ties keys together (an interpolation that may stand for a whole node) parts are not exchanged;
+where anything else is out of the ordinary, and wherever anything raises, Hydra's own loader composes the job.
+What this stands on inside Hydra and OmegaConf is held by ``tests/config/test_forms.py``.
 """
 
 from __future__ import annotations
@@ -19,89 +20,87 @@ import copy
 import logging
 import pickle
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.plugins.config_source import ConfigResult
-from omegaconf import DictConfig, Node, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from orchestrator.config.defaults import DefaultsLists, File
 from orchestrator.config.explain import check_known
 from orchestrator.config.schema import SweepConfig
 from orchestrator.errors import ConfigError
 
-PartKey = tuple[Hashable, ...]
 logger = logging.getLogger(__name__)
 
 _FIELDS = frozenset(field.name for field in fields(SweepConfig))
 
+# Interpolations that stay within Hydra's own node: they tie no other key to it.
+_OWN = re.compile(r"\$\{(hydra[.:]|now:|oc\.env:|orchestrator_scratch:)")
+
 
 class Repository(ConfigRepository):
-    """Reads and parses each configuration once, and gives every caller a copy of its own."""
-
-    def __init__(self, config_search_path: ConfigSearchPath) -> None:
-        self._kept: dict[str, bytes] = {}
-        super().__init__(config_search_path)
+    """Reads and parses each configuration once, and gives every caller a copy of its own. ``tied`` are those
+    in which one key's content, or the list of files, may depend on another key."""
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
         super().initialize_sources(config_search_path)
-        self._kept = {}
+        self._kept: dict[str, bytes] = {}
+        self.tied: set[str] = set()
 
     def load_config(self, config_path: str) -> ConfigResult | None:
         if config_path not in self._kept:
-            self._kept[config_path] = pickle.dumps(super().load_config(config_path))
-        loaded: ConfigResult | None = pickle.loads(self._kept[config_path])
-        return loaded
+            loaded = super().load_config(config_path)
+            self._kept[config_path] = pickle.dumps(loaded)
+            if loaded is not None and _is_tied(config_path, loaded):
+                self.tied.add(config_path)
+        again: ConfigResult | None = pickle.loads(self._kept[config_path])
+        return again
+
+    def stays_under(self, key: str, config_path: str) -> bool:
+        """Whether it is one file whose values all lie under ``key``."""
+        loaded = self.load_config(config_path)
+        if loaded is None or loaded.defaults_list or not isinstance(loaded.config, DictConfig):
+            return False
+        package = loaded.header["package"]
+        return (package is None or package.partition(".")[0] == key) and not (
+            self.get_schema_source().is_config(config_path)
+        )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Repository:
         """Hydra copies the repository for each job, since a search path of its own replaces the sources."""
         return copy.copy(self)
 
 
+class _Line(NamedTuple):
+    """An override. ``base``: it has a say in which files make the job, or in Hydra's settings. ``slot``: it
+    chooses options that stay under their group's key; the key, and whether they are a list."""
+
+    text: str
+    override: Override
+    base: bool
+    slot: tuple[str, bool] | None
+
+
+class _Base(NamedTuple):
+    """What makes a base: all but the ``options``, by key, which stand in slots."""
+
+    frame: tuple[Hashable, ...]
+    options: Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class _Part:
-    """What lies under one top-level key: pickled, with no parent."""
+    """What lies under one top-level key, pickled and with no parent; what Hydra notes as the choice."""
 
-    pickled: bytes
-    interpolated: bool
-
-
-@dataclass(frozen=True)
-class _Own:
-    """What Hydra's part holds of the job that it was kept from, and how it names jobs: ``kv_sep``,
-    ``item_sep`` and ``exclude_keys`` of ``hydra.job.config.override_dirname``."""
-
-    choices: Mapping[str, Any]
-    naming: tuple[str, str, list[str]]
-
-
-@dataclass(frozen=True)
-class _Root:
-    """A root without its content, pickled, and the order of its keys."""
-
-    pickled: bytes
-    order: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Recipe:
-    """What a job is put together from: ``parts`` before overrides, ``changes`` by top-level key."""
-
-    root: _Root
-    parts: Mapping[str, PartKey]
-    changes: Mapping[str, tuple[Override, ...]]
-    choices: Mapping[str, Any]
-    task: tuple[Override, ...]
-
-    def part(self, key: str) -> PartKey:
-        return (*self.parts[key], *(change.input_line for change in self.changes.get(key, ())))
+    node: bytes
+    choice: str | None
 
 
 class SweepLoader(ConfigLoaderImpl):
@@ -111,20 +110,16 @@ class SweepLoader(ConfigLoaderImpl):
         super().__init__(config_search_path)
         self.repository = Repository(config_search_path)
         self._parser = OverridesParser.create()
-        self._parsed: dict[str, Override] = {}
-        self._is_group: dict[str, bool] = {}
-        self._defaults = DefaultsLists(self.repository, self.compute_defaults_list)
-        self._recipes: dict[tuple[str, ...], _Recipe | None] = {}
-        self._roots: dict[Hashable, _Root] = {}
-        self._own: dict[PartKey, _Own] = {}
-        self._parts: dict[PartKey, _Part] = {}
-        self._objects: dict[PartKey, Any] = {}
+        self._lines: dict[str, _Line] = {}
+        self._bases: dict[tuple[Hashable, ...], bytes] = {}
+        self._parts: dict[tuple[tuple[Hashable, ...], str], _Part] = {}
+        self._objects: dict[Hashable, Any] = {}
+        self._configs: dict[tuple[str, ...], SweepConfig] = {}
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """A job, equal to Hydra's in every node. Raises what Hydra raises."""
         try:
-            recipe = self._recipe(master_config, sweep_overrides)
-            composed = None if recipe is None else self._assemble(recipe)
+            composed = self._compose(master_config, sweep_overrides)
         except Exception:
             logger.debug("%s: left to Hydra", sweep_overrides, exc_info=True)
             composed = None  # what is wrong with the job Hydra says in its own words
@@ -135,145 +130,109 @@ class SweepLoader(ConfigLoaderImpl):
 
     def sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> SweepConfig:
         """A job as the schema's classes, whose values jobs share. Raises ConfigError as `to_config` does."""
-        recipe = self._recipes.get(_lines(master_config, sweep_overrides))
-        if recipe is None or (shared := self._shared(recipe)) is None:
-            return to_config(self.load_sweep_config(master_config, sweep_overrides))
-        return shared
+        job = tuple(sweep_overrides)
+        if job not in self._configs:
+            composed = self.load_sweep_config(master_config, sweep_overrides)
+            if job not in self._configs:
+                return to_config(composed)
+        return self._configs.pop(job)
 
-    def _shared(self, recipe: _Recipe) -> SweepConfig | None:
-        """None where only the whole job can tell: values are missing, or refer to others."""
-        if set(recipe.root.order) - {"hydra"} - _FIELDS:
+    def _compose(self, master: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig | None:
+        own = list(master.hydra.overrides.hydra)
+        lines = [self._line(text) for text in (*own, *sweep_overrides)]
+        chosen = [line for line in lines if line.base]
+        changes = [line for line in lines if not line.base]
+        if any(line.override.is_sweep_override() for line in lines) or master.hydra.searchpath:
             return None
-        values = {}
-        for key in recipe.root.order:
-            if key == "hydra":
-                continue
-            name = recipe.part(key)
-            if name not in self._objects:
-                part = self._parts.get(name)
-                if part is None or part.interpolated:
-                    return None
-                node = pickle.loads(part.pickled)
-                if not _is_complete(node, key):
-                    return None
-                self._objects[name] = (
-                    OmegaConf.to_object(node) if OmegaConf.is_config(node) else node._value()
-                )
-            values[key] = self._objects[name]
-        return SweepConfig(**values)
-
-    def _recipe(self, master: DictConfig, sweep_overrides: list[str]) -> _Recipe | None:
-        lines = _lines(master, sweep_overrides)
-        if lines not in self._recipes:
-            self._recipes[lines] = None  # should making it raise
-            self._recipes[lines] = self._make_recipe(master, lines)
-        return self._recipes[lines]
-
-    def _make_recipe(self, master: DictConfig, lines: tuple[str, ...]) -> _Recipe | None:
-        overrides = [self._parse(line) for line in lines]
-        task = tuple(overrides[len(master.hydra.overrides.hydra) :])
-        if any(one.is_sweep_override() or one.package is not None for one in overrides):
+        if any("searchpath" in line.text for line in chosen) or any("hydra" in one.text for one in changes):
             return None
-        if any(one.is_hydra_override() for one in task):
-            return None
-        groups = [one for one in overrides if self._chooses(one)]
-        others = [one for one in overrides if not self._chooses(one)]
-        # Hydra's own settings are the same for a whole sweep, and say how the rest is done.
-        own = [one for one in others if one.is_hydra_override()]
-        if any(one.is_delete() or one.is_force_add() for one in groups):
-            return None
-        if any(one.key_or_group.startswith("hydra.searchpath") for one in own):
-            return None
-        changes: dict[str, tuple[Override, ...]] = {}
-        for one in (one for one in others if not one.is_hydra_override()):
-            if re.search(r"[\[/]", one.key_or_group):
-                return None
-            key = one.key_or_group.partition(".")[0]
-            changes[key] = (*changes.get(key, ()), one)
-        name = master.hydra.job.config_name
-        files, choices = self._defaults.get(name, groups, own)
-        hydra_lines = tuple(one.input_line for one in overrides if one.is_hydra_override())
-        parts = _parts(files, (hydra_lines, Path.cwd(), tuple(choices)))
-        shape = (tuple((file.keys, file.typed) for file in files), parts["hydra"])
-        if shape not in self._roots or any(key not in self._parts for key in parts.values()):
-            self._compose_base(
-                master, [str(one.input_line) for one in task if self._chooses(one)], parts, shape
-            )
-        for key, applied in changes.items():
-            if key not in parts or self._parts[parts[key]].interpolated:
-                return None
-            if len(applied) > 1 and any("${" in str(one.input_line) for one in applied):
-                return None
-        return _Recipe(self._roots[shape], parts, changes, choices, task)
-
-    def _compose_base(
-        self, master: DictConfig, lines: list[str], parts: Mapping[str, PartKey], shape: Hashable
-    ) -> None:
-        """Has Hydra compose the job without its overrides, and keeps what lies under each key."""
-        composed = super().load_sweep_config(master, lines)
-        order = tuple(str(key) for key in composed)
-        if set(order) != parts.keys() or len(composed.hydra.job.env_copy):
-            raise ValueError("not what its files say")
-        if parts["hydra"] not in self._own:
-            naming = composed.hydra.job.config.override_dirname
-            self._own[parts["hydra"]] = _Own(
-                dict(composed.hydra.runtime.choices.items()),
-                (naming.kv_sep, naming.item_sep, list(naming.exclude_keys)),
-            )
-            composed.hydra.overrides.task.clear()
-        content = _content(composed)
-        for key in order:
-            self._keep(parts[key], content[key])
-        content.clear()
-        self._roots[shape] = _Root(pickle.dumps(composed), order)
-
-    def _keep(self, name: PartKey, node: Node) -> None:
-        if name in self._parts:
-            return
-        parent = node._get_parent()
-        node._set_parent(None)
-        interpolated = any(one._is_interpolation() for one in _nodes(node))
-        self._parts[name] = _Part(pickle.dumps(node), interpolated)
-        node._set_parent(parent)
-
-    def _assemble(self, recipe: _Recipe) -> DictConfig | None:
-        """The job, from copies of its parts. None when an override reaches beyond its key."""
-        composed: DictConfig = pickle.loads(recipe.root.pickled)
-        content = _content(composed)
-        for key in recipe.root.order:
-            part = self._parts.get(recipe.part(key)) or self._parts[recipe.parts[key]]
-            content[key] = pickle.loads(part.pickled)
-            content[key]._set_parent(composed)
-        for key, changes in recipe.changes.items():
-            if recipe.part(key) not in self._parts:
-                self._apply_overrides_to_config(list(changes), composed)
-                if tuple(content) != recipe.root.order:
-                    return None
-                self._keep(recipe.part(key), content[key])
-        own, hydra = self._own[recipe.parts["hydra"]], composed.hydra
-        for override in recipe.task:
-            hydra.overrides.task.append(override.input_line)
-        with open_dict(hydra):
-            for group, choice in recipe.choices.items():
-                if own.choices[group] != choice:
-                    hydra.runtime.choices[group] = choice
-        kv_sep, item_sep, exclude = own.naming
-        hydra.job.override_dirname = get_overrides_dirname(
-            list(recipe.task), kv_sep=kv_sep, item_sep=item_sep, exclude_keys=exclude
-        )
+        base = self._base(chosen)
+        if base.frame not in self._bases or any(
+            (base.frame, text) not in self._parts for text in base.options.values()
+        ):
+            composed = super().load_sweep_config(master, [line.text for line in chosen[len(own) :]])
+            base = self._base(chosen)  # it may have read a file that ties keys together
+            self._keep(base, composed)
+        composed = self._assembled(base)
+        self._apply_overrides_to_config([line.override for line in changes], composed)
+        _describe(composed, [one.override for one in lines if not one.override.is_hydra_override()])
+        if (config := self._shared(base, changes, composed)) is not None:
+            self._configs[tuple(sweep_overrides)] = config
         return composed
 
-    def _parse(self, line: str) -> Override:
-        if line not in self._parsed:
-            (self._parsed[line],) = self._parser.parse_overrides([line])
-        return self._parsed[line]
+    def _line(self, text: str) -> _Line:
+        if text not in self._lines:
+            (override,) = self._parser.parse_overrides([text])
+            value = None if override.is_sweep_override() else override.value()
+            group = self.repository.group_exists(override.key_or_group) and not isinstance(value, dict)
+            slot = self._slot(override, value) if group else None
+            self._lines[text] = _Line(text, override, group or override.is_hydra_override(), slot)
+        return self._lines[text]
 
-    def _chooses(self, override: Override) -> bool:
-        """Whether it chooses from a config group, as Hydra decides it."""
-        key = override.key_or_group
-        if key not in self._is_group:
-            self._is_group[key] = self.repository.group_exists(key)
-        return self._is_group[key] and not isinstance(override.value(), dict)
+    def _slot(self, override: Override, value: Any) -> tuple[str, bool] | None:
+        key, names = override.key_or_group, value if isinstance(value, list) else [value]
+        if (
+            override.type is not OverrideType.CHANGE
+            or override.package is not None
+            or re.search(r"[./]", key)
+        ):
+            return None
+        plain = names and all(isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) for name in names)
+        if not plain or not all(self.repository.stays_under(key, f"{key}/{name}") for name in names):
+            return None
+        return key, isinstance(value, list)
+
+    def _base(self, chosen: Sequence[_Line]) -> _Base:
+        times = Counter(line.override.key_or_group for line in chosen)
+        free = [one for one in chosen if one.slot and times[one.slot[0]] == 1 and not self.repository.tied]
+        frame = tuple(line.slot if line in free else line.text for line in chosen)
+        return _Base(frame, {line.override.key_or_group: line.text for line in free})
+
+    def _keep(self, base: _Base, composed: DictConfig) -> None:
+        content, hydra = composed.__dict__["_content"], composed.hydra
+        hydra.overrides.task.clear()
+        for key, text in base.options.items():
+            node, content[key] = content[key], None
+            node._set_parent(None)
+            self._parts[base.frame, text] = _Part(pickle.dumps(node), hydra.runtime.choices.get(key))
+        self._bases[base.frame] = pickle.dumps(composed)
+
+    def _assembled(self, base: _Base) -> DictConfig:
+        """The base, with the part of each option in its place."""
+        composed: DictConfig = pickle.loads(self._bases[base.frame])
+        content, choices = composed.__dict__["_content"], composed.hydra.runtime.choices
+        for key, text in base.options.items():
+            part = self._parts[base.frame, text]
+            content[key] = pickle.loads(part.node)
+            content[key]._set_parent(composed)
+            if part.choice is not None:
+                choices[key] = part.choice
+        return composed
+
+    def _shared(self, base: _Base, changes: Sequence[_Line], composed: DictConfig) -> SweepConfig | None:
+        """None where only the whole job can tell: values are missing, or refer to others."""
+        if composed.keys() != _FIELDS | {"hydra"}:
+            return None
+        changed: dict[str, tuple[str, ...]] = {}
+        for line in changes:
+            key = re.split(r"[.\[]", line.override.key_or_group)[0]
+            changed[key] = (*changed.get(key, ()), line.text)
+        values = {}
+        for key in _FIELDS:
+            name = (base.frame, base.options.get(key), key, changed.get(key))
+            if name not in self._objects:
+                if OmegaConf.is_missing(composed, key) or OmegaConf.is_interpolation(composed, key):
+                    return None
+                value = composed[key]
+                if OmegaConf.is_config(value):
+                    if "${" in repr(OmegaConf.to_container(value, resolve=False)):
+                        return None
+                    if OmegaConf.missing_keys(value) or not _is_known(value, key):
+                        return None
+                    value = OmegaConf.to_object(value)
+                self._objects[name] = value
+            values[key] = self._objects[name]
+        return SweepConfig(**values)
 
 
 def to_config(composed: DictConfig) -> SweepConfig:
@@ -292,39 +251,35 @@ def to_config(composed: DictConfig) -> SweepConfig:
     return config
 
 
-def _lines(master: DictConfig, sweep_overrides: Sequence[str]) -> tuple[str, ...]:
-    return (*master.hydra.overrides.hydra, *sweep_overrides)
+def _describe(composed: DictConfig, task: Sequence[Override]) -> None:
+    """Notes the job's overrides as Hydra does."""
+    job = composed.hydra.job
+    composed.hydra.overrides.task = [override.input_line for override in task]
+    naming = job.config.override_dirname
+    job.override_dirname = get_overrides_dirname(
+        list(task), kv_sep=naming.kv_sep, item_sep=naming.item_sep, exclude_keys=naming.exclude_keys
+    )
 
 
-def _parts(files: Sequence[File], hydra: Hashable) -> dict[str, PartKey]:
-    """Names what lies under each top-level key by the files that contain it, in their order."""
-    entangled = any(file.entangled for file in files)
-    names: dict[str, PartKey] = {}
-    for key in dict.fromkeys(key for file in files for key in file.keys):
-        of = tuple(file.name for file in files if entangled or file.typed or key in file.keys)
-        names[key] = (key, of, hydra) if key == "hydra" else (key, of)
-    return names
-
-
-def _content(composed: DictConfig) -> dict[str, Node]:
-    """The nodes themselves, by key."""
-    content: dict[str, Node] = composed.__dict__["_content"]
-    return content
-
-
-def _nodes(node: Node) -> Iterator[Node]:
-    """A node and those below it."""
-    yield node
-    content = node.__dict__.get("_content")
-    inner = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
-    for one in inner:
-        yield from _nodes(one)
-
-
-def _is_complete(node: Node, key: str) -> bool:
-    """Whether every value is there and every key is known."""
-    if any(one._is_missing() for one in _nodes(node)):
-        return False
-    if isinstance(node, DictConfig) and not node._is_none():
-        check_known(node, f"{key}.")
+def _is_known(value: Any, key: str) -> bool:
+    if isinstance(value, DictConfig):
+        check_known(value, f"{key}.")
     return True
+
+
+def _is_tied(path: str, loaded: ConfigResult) -> bool:
+    """Whether a node of it may stand for another key's, or its defaults list depends on another choice."""
+    if any("${" in repr(vars(one)) for one in loaded.defaults_list or ()):
+        return True
+    values = OmegaConf.to_container(loaded.config, resolve=False)
+    if isinstance(values, dict) and not path.startswith("hydra/"):
+        return any(_ties(value, str(key) == "hydra") for key, value in values.items())
+    return _ties(values, path.startswith("hydra/"))
+
+
+def _ties(value: Any, own: bool) -> bool:
+    if isinstance(value, str):
+        whole = value.startswith("${") and value.endswith("}")
+        return whole and not (own and _OWN.match(value) is not None)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_ties(one, own) for one in inner)

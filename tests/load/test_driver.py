@@ -1,7 +1,9 @@
+"""`driver.run` and how many client processes it takes."""
+
 from __future__ import annotations
 
-import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -18,7 +20,6 @@ import pytest
 
 from orchestrator.errors import MeasurementError
 from orchestrator.load.arrivals import Batch, Closed, Open, Schedule
-from orchestrator.load.client.linux import Tickets, Timer
 from orchestrator.load.driver import LoadProgress, choose_processes, run
 from orchestrator.records import Record
 from tests.load.scripted import Script, job
@@ -182,6 +183,44 @@ def test_a_client_that_dies_is_an_error_of_the_measurement_and_leaves_none_behin
     assert running("orchestrator.load.client.process") == []
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_client_that_stood_still_shows_as_receive_lag(port: int, processes: int) -> None:
+    stopped_s = 1.0
+
+    def stop_one() -> None:
+        assert began.wait(20)
+        found = running("orchestrator.load.client.process")
+        found[-1].send_signal(signal.SIGSTOP)
+        time.sleep(stopped_s)
+        found[-1].send_signal(signal.SIGCONT)
+
+    began = threading.Event()
+
+    def on_progress(progress: LoadProgress) -> None:
+        if progress.output_tokens > 0:
+            began.set()
+
+    stopper = threading.Thread(target=stop_one)
+    stopper.start()
+    scripts: list[Script] = [{"tokens": 150, "gap_s": 0.02}] * 4
+    result = run(job(port, scripts, Closed(4), processes=processes), on_progress=on_progress)
+    stopper.join()
+    assert [record.outcome for record in result.records] == ["ok"] * 4
+    assert result.receive_lag_s_max is not None
+    assert result.receive_lag_s_p99 is not None
+    assert stopped_s - 0.05 < result.receive_lag_s_max < stopped_s + 2.0
+    assert result.receive_lag_s_p99 > 0.5, "the lag was larger for over 1 % of the time"
+    assert max(float(np.diff(record.chunk_s).max()) for record in result.records) > stopped_s / 2
+
+
+def test_the_source_of_the_stamps_is_known(port: int) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        refused = run(job(held.getsockname()[1], [{}], Closed(1)))
+    assert run(job(port, VARIED, Closed(7))).stamp_source == "kernel"
+    assert refused.stamp_source is None
+
+
 def test_the_clients_die_with_their_parent(port: int) -> None:
     code = f"""
         from orchestrator.load.driver import run
@@ -208,34 +247,3 @@ def test_an_error_in_the_callers_callback_leaves_no_client_behind(port: int) -> 
     with pytest.raises(RuntimeError, match="the caller's own"):
         run(job(port, [{"tokens": 1000}] * 2), on_progress=fail)
     assert running("orchestrator.load.client.process") == []
-
-
-def test_tickets_are_handed_out_once_over_processes() -> None:
-    tickets = Tickets.create(4000)
-    code = "import sys\nfrom orchestrator.load.client.linux import Tickets\n"
-    code += "t = Tickets(int(sys.argv[1]), 4000)\n"
-    code += "while (n := t.take()) is not None: print(n)"
-    command = [sys.executable, "-c", code, str(tickets.fd)]
-    takers = [
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, pass_fds=[tickets.fd], cwd=Path(__file__).parents[2]
-        )
-        for _ in range(3)
-    ]
-    taken = [int(line) for taker in takers for line in taker.communicate()[0].split()]
-    os.close(tickets.fd)
-    assert sorted(taken) == list(range(4000))
-
-
-def test_the_timer_is_on_the_clock_of_perf_counter() -> None:
-    timer = Timer()
-    late = []
-    for _ in range(20):
-        at = time.perf_counter() + 0.01
-        timer.arm(at)
-        os.set_blocking(timer.fd, True)
-        os.read(timer.fd, 8)
-        late.append(time.perf_counter() - at)
-    timer.close()
-    assert min(late) >= 0
-    assert float(np.median(late)) < 0.005

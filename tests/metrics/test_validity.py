@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from orchestrator.load.arrivals import Closed, Open
-from orchestrator.metrics.validity import RunConditions, flags, status
+from orchestrator.metrics import validity
+from orchestrator.metrics.measurement import Measurement, RunConditions
+from orchestrator.metrics.validity import status
 from orchestrator.records import Record, Sample
 from tests.support.timelines import record
 
@@ -31,8 +34,19 @@ def sampled(until_s: float, tokens: float, **values: float) -> list[Sample]:
     ]
 
 
+@dataclass(frozen=True)
+class Given(RunConditions):
+    """Conditions with the samples that belong to them."""
+
+    telemetry: Sequence[Sample] = ()
+
+
+def flags(records: Sequence[Record], given: Given) -> tuple[str, ...]:
+    return validity.flags(Measurement(records, given.telemetry, given))
+
+
 RECORDS = [sent(0.0), sent(0.1), sent(0.2), sent(0.3)]
-GOOD = RunConditions(schedule=Closed(4), telemetry=sampled(1.3, 40.0), cache_reset=True)
+GOOD = Given(schedule=Closed(4), telemetry=sampled(1.3, 40.0), cache_reset=True)
 OPEN = replace(GOOD, schedule=Open(np.array([0.0, 0.1, 0.2, 0.3])))
 
 
@@ -62,6 +76,21 @@ def test_client_lag_above_five_milliseconds(lag_s: float, raised: tuple[str, ...
 def test_client_lag_above_a_tenth_of_the_gap_of_an_open_load(lag_s: float, raised: tuple[str, ...]) -> None:
     records = [sent(i / 100 + lag_s, i / 100) for i in range(100)]
     assert flags(records, replace(OPEN, telemetry=sampled(2.0, 1000.0))) == raised
+
+
+@pytest.mark.parametrize(
+    ("lag_s", "raised"),
+    [
+        ((0.0049, 0.09), ()),
+        ((0.0051, 0.09), ("client_stalled",)),
+        ((0.0001, 0.11), ("client_stalled",)),
+    ],
+)
+def test_a_client_that_read_late_or_stood_still(lag_s: tuple[float, float], raised: tuple[str, ...]) -> None:
+    given = replace(GOOD, receive_lag_s_p99=lag_s[0], receive_lag_s_max=lag_s[1])
+    assert flags(RECORDS, given) == raised
+    assert status(raised, RECORDS)[0] == ("invalid" if raised else "done")
+    assert status(raised, RECORDS, simulated=True)[0] == "done"
 
 
 def test_an_open_load_sent_too_slowly_is_under_rate() -> None:
