@@ -14,6 +14,7 @@ from rich.console import Console
 from orchestrator.cell import Cell
 from orchestrator.cluster.address import wanted
 from orchestrator.cluster.environment import set_ray_environment
+from orchestrator.cluster.kept import Kept
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.version import interpreter
 from orchestrator.errors import ConfigError
@@ -38,8 +39,9 @@ class StudyResult:
     objectives: tuple[float | None, ...]
 
 
-def run(jobs: Sequence[Job]) -> StudyResult:
-    """Plans and, unless it is a dry run, runs what is not done. Raises ConfigError before anything starts."""
+def run(jobs: Sequence[Job], kept: Kept) -> StudyResult:
+    """Plans and, unless it is a dry run, runs what is not done; a command's batches share what is ``kept``.
+    Raises ConfigError before anything starts."""
     from_environment = jobs[0].config.ray.address is None
     jobs = [_with_address(job) for job in jobs]
     settings = jobs[0].config
@@ -67,7 +69,7 @@ def run(jobs: Sequence[Job]) -> StudyResult:
         set_ray_environment(settings.ray.address)
         from orchestrator.cluster.run import run_plan  # Ray is imported only when something runs
 
-        run_plan(plan, console)
+        run_plan(plan, console, kept)
     rows = {str(row["cell_id"]): row for row in read_cells(plan.study_dir).to_pylist()}
     rows |= {
         planned.cell.cell_id: under(rows[planned.cell.cell_id], planned.cell.config.slo, plan.study_dir)
