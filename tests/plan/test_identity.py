@@ -101,7 +101,7 @@ def test_a_branch_is_replaced_by_its_commit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_a_drafts_commit_reaches_the_engine(tmp_path: Path, engine: str) -> None:
-    typed = (f"engine={engine}", "model.draft=org/draft", *DRAFT)
+    typed = (f"engine={engine}", "model.draft=org/draft", "tensor_parallel_size=1", *DRAFT)
     known = Known(revisions={"org/draft": COMMIT})
     plan = planned(tmp_path, *typed, known=known)
     args = plan.cells[0].cell.facts.engine_args
