@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from itertools import accumulate
 from time import perf_counter
 
 import numpy as np
@@ -102,15 +103,14 @@ def test_stamps_stay_exact_while_reads_are_gathered(
             made[number % 200][1].send(b"x")
         assert watched.gathering
         await until(lambda: sum(len(data) for ear in ears for _, data in ear.heard) == 3000)
-        single = [
-            heard[0] - at
+        # A read that holds several segments, as on a busy machine, has the stamp of the last.
+        late = [
+            t - times[last - 1]
             for times, ear in zip(sent, ears, strict=True)
-            if len(ear.heard) == len(times)
-            for at, heard in zip(times, ear.heard, strict=True)
+            for (t, _), last in zip(ear.heard, accumulate(len(data) for _, data in ear.heard), strict=True)
         ]
-        assert len(single) > 1000
-        assert min(single) > -5e-6
-        assert float(np.median(single)) < 0.0005
+        assert min(late) > -5e-6
+        assert float(np.median(late)) < 0.0005
         await until(lambda: not watched.gathering)
         for ours, theirs in made:
             watched.remove(ours)
