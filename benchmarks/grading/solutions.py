@@ -52,5 +52,5 @@ def print_table(path: Path) -> None:
     count = Counter(right for _, _, right in rows)
     print("\n| GSM8K's solutions without the mark | right accepted | wrong accepted |\n|---|---|---|")
     for name in ("here", "flexible-extract"):
-        right, wrong = accepted[name, True], accepted[name, False]
-        print(f"| {name} | {right} of {count[True]} | {wrong} of {count[False]} |")
+        own, foreign = accepted[name, True], accepted[name, False]
+        print(f"| {name} | {own} of {count[True]} | {foreign} of {count[False]} |")

@@ -48,7 +48,8 @@ def _unit_words(item: Item) -> str | None:
 
 
 def _percent(item: Item) -> str | None:
-    if not re.fullmatch(r"-?\d+(\.\d+)?", item.reference):
+    """None also below 1: 0.15 % is not 0.15."""
+    if not re.fullmatch(r"-?[1-9]\d*(\.\d+)?|0", item.reference):
         return None
     return f"Therefore, the answer is {item.reference}%."
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from orchestrator.grading import quantity
 from orchestrator.grading.equality import same_number
 from orchestrator.grading.extract import boxed
-from orchestrator.grading.notation import BOLD, CLOSE, OPEN, UNBOLD, told_apart, visible, without_bold
+from orchestrator.grading.notation import BOLD, CLOSE, OPEN, UNBOLD, narrow, told_apart, visible, without_bold
 from orchestrator.grading.spelling import normalized
 from orchestrator.grading.statements import statements
 
@@ -35,7 +35,8 @@ _REFUTED = re.compile(
 )
 _GOES_ON = re.compile(
     rf"""{_CLOSERS}(?: $ | [.;!?\n:,—(–-] | \b(?:because|since|as|for|which|due|based|from|by|with|in|on
-       |given|where       |here|indeed|so|not|rather|instead|if|when|that|and\s+not|is|after|according|would|应|因|。)(?![A-Za-z]) )""",
+       |given|where|here|indeed|so|not|rather|instead|if|when|that|and\s+not|is|after
+       |according|would|应|因|。)(?![A-Za-z]) )""",
     re.VERBOSE,
 )
 _TEXT_GOES_ON = re.compile(
@@ -69,7 +70,7 @@ def read(text: str, options: Sequence[str]) -> str | None:
     option; and the only option whose text stands in the last line. A letter elsewhere in the text is never
     taken for an answer.
     """
-    text = visible(text)
+    text, options = visible(text), [narrow(option) for option in options]
     boxes = boxed(text)
     if boxes.unfinished:
         return None

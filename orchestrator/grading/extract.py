@@ -206,12 +206,10 @@ def _computed(sentence: str) -> str | None:
         r"[-+$\d.,\s]+(?:[-+*/×÷x(]|\b(?:times|plus|minus|divided|multiplied|of)\b)[^=\n]{0,80}?(?:=|\b(?:is|equals|makes|gives)\b)",
         sentence,
     )
-    return (
-        sentence[match.end() :].strip()
-        if (match and not is_prose(sentence[match.end() :]))
-        or (match and NUMBER.match(sentence[match.end() :].strip()))
-        else None
-    )
+    if match is None or _ALGEBRA.search(match.group()):
+        return None
+    right = sentence[match.end() :].strip()
+    return right if not is_prose(right) or NUMBER.match(right) else None
 
 
 def _with_its_list(sentence: str, first: re.Match[str]) -> str:

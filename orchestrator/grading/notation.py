@@ -2,7 +2,8 @@
 
 `visible` takes off what is not the answer's own text: end-of-turn tokens and what follows them, channels,
 reasoning tags, answer tags, HTML. `told_apart` then marks LaTeX's formulas and Markdown's bold with
-characters of Unicode's private use area, so that in what remains a dollar sign is money and an asterisk a product.
+characters of Unicode's private use area, so that in what remains a dollar sign is money and an asterisk a
+product.
 """
 
 from __future__ import annotations
@@ -61,10 +62,15 @@ _STRUCK = re.compile(r"~~(?=\S)[^~\n]{1,300}~~")
 _TICKS = re.compile(r"`{1,3}(?:[a-z]+\n)?")
 
 
+def narrow(text: str) -> str:
+    """With full-width characters, dashes and spaces in their plain form."""
+    return text.translate(_WIDE)
+
+
 def visible(text: str) -> str:
     """The answer's own text: without special tokens, without what a run-on generation wrote after its end of
     turn, of several channels the final one, and of an answer in ``<answer>`` tags what stands in them."""
-    text = text.translate(_WIDE)
+    text = narrow(text)
     if "<" in text or "assistantfinal" in text or "[/INST]" in text:
         text = _untagged(text)
     return text
