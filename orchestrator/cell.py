@@ -2,7 +2,7 @@
 
 A cell's identity is everything that can change its numbers, so a finished cell is recognised by content:
 the same command again, another folder, another cluster or another order find it done, and a changed engine
-version or dataset does not. Paths, tracking and scheduling are left out.
+version or dataset does not. Paths, tracking, scheduling, limits and secrets are left out.
 """
 
 from __future__ import annotations
@@ -10,17 +10,102 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from orchestrator.config.schema import SamplingConfig, SweepConfig
+from orchestrator.secrets import public
 
-IDENTITY_VERSION = (
-    1  # raise it when what a cell measures changes, so that old results are not mistaken for new
-)
+# Raise it when what a cell measures changes, so that old results are not mistaken for new ones.
+IDENTITY_VERSION = 2
 
-# Keys of the load that say where and how hard the client works, not what it sends.
-_NOT_MEASURED = ("path", "processes", "telemetry_hz")
+# Every key of the configuration is part of a cell's identity as it stands, but for these two lists. A null
+# counts as absent, so that a new key whose null means "as before" leaves old cells their names.
+# Keys that are in it through what planning made of them, a field of `ResolvedJob`.
+RESOLVED: Mapping[str, str] = {
+    "model.hub_id": "model_source",
+    "model.package": "model_source",
+    "model.path": "model_revision",
+    "model.revision": "model_revision",
+    "model.checkpoints": "model_source",
+    "model.draft": "engine_args",
+    "model.eagle3": "engine_args",
+    "model.sampling.temperature": "sampling",
+    "model.sampling.top_p": "sampling",
+    "model.sampling.top_k": "sampling",
+    "model.sampling.seeded": "sampling",
+    "sampling.temperature": "sampling",
+    "sampling.top_p": "sampling",
+    "sampling.top_k": "sampling",
+    "sampling.seeded": "sampling",
+    "engine.version": "engine_version",
+    "engine.args": "engine_args",
+    "engine.env": "engine_env",
+    "opt.*.checkpoint": "model_source",
+    "opt.*.quantization": "model_revision",
+    **{f"opt.*.{engine}.args": "engine_args" for engine in ("vllm", "sglang", "simulated")},
+    **{f"opt.*.{engine}.env": "engine_env" for engine in ("vllm", "sglang", "simulated")},
+    "dataset.path": "dataset_revision",
+    "dataset.revision": "dataset_revision",
+    "load.path": "trace_revision",
+    "output_length": "output_length",
+    "hardware.name": "gpu_type",
+    "hardware.gpus_per_node": "nodes",
+    "hardware.gpu_memory_utilization": "engine_args",
+    "tensor_parallel_size": "tensor_parallel_size",
+}
+
+_SHAPE = "describes the weights, which model_revision names; random and simulated ones are described in full"
+_FIT = "decides what fits; the size that follows is in tensor_parallel_size"
+_ELSEWHERE = "says where results go"
+_BOUND = "what takes longer has no numbers"
+# Keys that are not in it, and why.
+LEFT_OUT: Mapping[str, str] = {
+    "model.pair": "names another model, for comparisons",
+    **{
+        f"model.{name}": _SHAPE
+        for name in (
+            *("parameters_b", "layers", "hidden_size", "heads", "kv_heads", "head_dim", "vocab_size"),
+            *("architecture", "intermediate_size", "tied_embeddings", "quantization"),
+        )
+    },
+    "model.reasoning_parser": "an engine's is in engine_args; else reasoning_inline tells what follows",
+    "engine.python": "a path; what it holds is in engine_version",
+    "engine.api_key_env": "says which variable opens the server's door",
+    "opt.*.summary": "words",
+    "opt.*.excludes": "decides what is skipped",
+    "opt.*.needs": "decides what is skipped",
+    "opt.*.weight_bytes": _FIT,
+    "opt.*.kv_bytes": _FIT,
+    **{
+        f"opt.*.{engine}.{key}": "decides what is skipped"
+        for engine in ("vllm", "sglang", "simulated")
+        for key in ("unsupported", "hardware")
+    },
+    "dataset.size": "an estimate; the items are those of the revision",
+    "dataset.gated": "chooses the words of an error",
+    "load.processes": "how the client works, not what it sends",
+    "load.telemetry_hz": "how often counters are read, not what they count",
+    "hardware.kind": "the engine's arguments follow from it",
+    "hardware.ray_accelerator_type": "how nodes are found; what they are is in gpu_type",
+    "hardware.memory_gib": _FIT,
+    "hardware.bandwidth_gb_s": "for estimates; a simulated engine has it among its arguments",
+    "hardware.bf16_tflops": "for estimates; a simulated engine has it among its arguments",
+    "hardware.cpus": "what is reserved, not what an engine may use",
+    **{f"tracker.{name}": _ELSEWHERE for name in ("name", "project", "entity", "mode")},
+    "study_name": _ELSEWHERE,
+    "results_dir": _ELSEWHERE,
+    **{f"slo.{name}": "goodput follows from the stored requests" for name in ("ttft_s", "ttfvt_s", "tpot_s")},
+    "objective": "chooses among a cell's numbers",
+    "dry_run": "how a sweep is run",
+    "rerun": "how a sweep is run",
+    "prepare": "how a sweep is run",
+    "ray.address": "where a sweep is run",
+    "ray.dashboard": "what is shown",
+    **{f"timeout.{name}": _BOUND for name in ("engine_start_s", "weights_s", "cell_s", "engine_stop_s")},
+}
+# Of the keys that are in it as they stand, those that an engine's process depends on.
+_DEPLOYMENT = ("model.name", "model.dtype", "model.context", "weights", "engine.")
 
 
 @dataclass(frozen=True)
@@ -28,9 +113,12 @@ class ResolvedJob:
     """What planning found out about one job, beyond its configuration.
 
     ``engine_args`` and ``engine_env`` are complete: adapter, optimizations and the user's own, merged.
-    ``engine_version`` is None where the engine's interpreter is not on this machine. ``wording`` stands for
+    ``engine_version`` is that of the nodes' engine, None where nobody could be asked. ``wording`` stands for
     the words around each question, ``trace_revision`` for the content of the load's trace file,
-    ``length_revision`` for that of a trace of output lengths.
+    ``length_revision`` for that of a trace of output lengths. ``model_source`` is the hub id or package whose
+    weights are loaded, ``files`` the content of files that ``engine_args`` name, ``served`` what an external
+    server says it serves (None: it was not asked). ``keys`` is what the plan asked by, for later plans; no
+    part of the identity.
     """
 
     model_revision: str
@@ -44,6 +132,11 @@ class ResolvedJob:
     sampling: SamplingConfig
     trace_revision: str | None = None
     length_revision: str | None = None
+    model_source: str | None = None
+    nodes: int = 1
+    files: Mapping[str, str] = field(default_factory=dict)
+    served: Mapping[str, Any] | None = None
+    keys: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,48 +189,56 @@ def digest(value: object) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
+def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
+    """A configuration's keys, dotted, with their values. Free mappings (``engine.args``) are one key each."""
+    if not is_dataclass(value):
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for one in fields(value):
+        found |= leaves(getattr(value, one.name), f"{prefix}.{one.name}" if prefix else one.name)
+    return found
+
+
+def stated(config: SweepConfig) -> dict[str, Any]:
+    """The keys that are in a cell's identity as they stand, without `RESOLVED`, `LEFT_OUT` and nulls."""
+    return {
+        key: value
+        for key, value in leaves(config).items()
+        if value is not None and key != "opt" and key not in RESOLVED and key not in LEFT_OUT
+    }
+
+
 def deployment_identity(config: SweepConfig, facts: ResolvedJob) -> dict[str, Any]:
     """What one engine process group is: a model served by an engine with one set of arguments."""
-    model, engine = config.model, config.engine
     return {
         "version": IDENTITY_VERSION,
-        "model": {
-            "name": model.name,
-            "source": None if model.path else model.hub_id or model.package,
-            "revision": facts.model_revision,
-            "dtype": model.dtype,
-            "context": model.context,
-            "weights": config.weights,
-        },
+        "config": {key: value for key, value in stated(config).items() if key.startswith(_DEPLOYMENT)},
+        "model": {"source": facts.model_source, "revision": facts.model_revision},
         "engine": {
-            "name": engine.name,
             "version": facts.engine_version,
             "args": dict(facts.engine_args),
-            "env": dict(facts.engine_env),
-            "base_url": engine.base_url,
+            "env": public(facts.engine_env),
+            "files": dict(facts.files),
+            "served": None if facts.served is None else dict(facts.served),
         },
         "opt": opt_names(config),
         "gpu_type": facts.gpu_type,
         "tensor_parallel_size": facts.tensor_parallel_size,
+        "nodes": facts.nodes,
     }
 
 
 def cell_identity(config: SweepConfig, facts: ResolvedJob) -> dict[str, Any]:
     """Everything that can change the numbers of one cell."""
-    dataset = asdict(config.dataset)
-    dataset |= {"path": None, "revision": facts.dataset_revision, "wording": facts.wording}
-    load = {key: value for key, value in asdict(config.load).items() if key not in _NOT_MEASURED}
     return {
         "deployment": deployment_identity(config, facts),
-        "dataset": dataset | {"limit": config.limit},
-        "load": load | {"trace_revision": facts.trace_revision},
+        "config": {key: value for key, value in stated(config).items() if not key.startswith(_DEPLOYMENT)},
+        "reasoning_inline": config.reasoning_inline,
+        "dataset_revision": facts.dataset_revision,
+        "wording": facts.wording,
+        "trace_revision": facts.trace_revision,
         "sampling": asdict(facts.sampling),
-        "chat_template_kwargs": dict(config.model.chat_template_kwargs),
-        "max_tokens": config.max_tokens,
         "output_length": facts.length_revision or config.output_length,
-        "seed": config.seed,
-        "repeats": config.repeats,
-        "slo": asdict(config.slo),
     }
 
 

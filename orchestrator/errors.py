@@ -27,5 +27,9 @@ class MeasurementError(OrchestratorError):
     """One cell could not be measured; the engine may be well."""
 
 
+class ClaimLostError(MeasurementError):
+    """Another driver of the study has taken the cell over: nothing of it is stored here."""
+
+
 class StorageError(OrchestratorError):
     """Results cannot be stored any more, so nothing more is measured; what was finished is kept."""

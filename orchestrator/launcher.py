@@ -16,6 +16,8 @@ from omegaconf import DictConfig
 
 from orchestrator import study
 from orchestrator.config.compose import SweepLoader
+from orchestrator.config.schema import SweepConfig
+from orchestrator.plan.agreement import check_command
 from orchestrator.plan.plan import Job
 
 exit_codes: list[int] = []
@@ -26,6 +28,7 @@ class Launcher(HydraLauncher):
     def __init__(self) -> None:
         self.config: DictConfig | None = None
         self.loader: SweepLoader | None = None
+        self.first: SweepConfig | None = None  # of the whole sweep, which may come in batches
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         # The sweeper holds the same context, so that its own check of every job goes the fast way too.
@@ -40,6 +43,8 @@ class Launcher(HydraLauncher):
         jobs = []
         for overrides in job_overrides:
             jobs.append(Job(tuple(overrides), self.loader.sweep_config(self.config, list(overrides))))
+        self.first = self.first or jobs[0].config
+        check_command([self.first, *(job.config for job in jobs)])
         result = study.run(jobs)
         exit_codes.append(result.exit_code)
         return [

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from orchestrator.cell import Cell
+from orchestrator.cluster.address import wanted
 from orchestrator.cluster.environment import set_ray_environment
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.version import interpreter
 from orchestrator.errors import ConfigError
+from orchestrator.plan.known import NOTHING, Known, as_stored
 from orchestrator.plan.plan import Job, Plan, make_plan
 from orchestrator.progress.plan_table import show
 from orchestrator.progress.results_table import print_summary
+from orchestrator.store.limits import under
 from orchestrator.store.read import read_cells
 from orchestrator.store.schema import METRIC_COLUMNS
 from orchestrator.store.write import check_writable
@@ -35,17 +40,26 @@ class StudyResult:
 
 def run(jobs: Sequence[Job]) -> StudyResult:
     """Plans and, unless it is a dry run, runs what is not done. Raises ConfigError before anything starts."""
+    from_environment = jobs[0].config.ray.address is None
+    jobs = [_with_address(job) for job in jobs]
     settings = jobs[0].config
     if settings.objective not in METRIC_COLUMNS:
         raise ConfigError(
             f"objective={settings.objective}: must be a metric, one of {', '.join(METRIC_COLUMNS)}"
         )
-    plan = make_plan(jobs)
+    plan = make_plan(jobs, _known(jobs))
     console = _console()
     if settings.dry_run == "json":
         sys.stdout.write(json.dumps(plan.to_json(), allow_nan=False) + "\n")
         return _nothing_run(plan)
     show(plan, console)
+    if from_environment and settings.ray.address is not None:
+        console.print(
+            f"on the Ray cluster that RAY_ADDRESS={settings.ray.address} names; "
+            "ray.address=local starts one of the sweep's own",
+            markup=False,
+            highlight=False,
+        )
     if settings.dry_run:
         return _nothing_run(plan)
     if plan.deployments:
@@ -55,8 +69,34 @@ def run(jobs: Sequence[Job]) -> StudyResult:
 
         run_plan(plan, console)
     rows = {str(row["cell_id"]): row for row in read_cells(plan.study_dir).to_pylist()}
+    rows |= {
+        planned.cell.cell_id: under(rows[planned.cell.cell_id], planned.cell.config.slo, plan.study_dir)
+        for planned in plan.cells
+        if planned.status != "skipped" and planned.cell.cell_id in rows
+    }
     print_summary(plan, rows, console)
     return StudyResult(_exit_code(plan, rows), _objectives(plan, rows, settings.objective))
+
+
+def _with_address(job: Job) -> Job:
+    ray = replace(job.config.ray, address=wanted(job.config.ray.address))
+    return replace(job, config=replace(job.config, ray=ray))
+
+
+def _known(jobs: Sequence[Job]) -> Known:
+    """What planning is told of nodes, servers and the hub: asked, or for a dry run as the study has it."""
+    settings = jobs[0].config
+    study_dir = Path(settings.results_dir) / settings.study_name
+    names = {job.config.engine.name for job in jobs}
+    if names == {"simulated"}:
+        return NOTHING
+    if settings.dry_run:
+        return as_stored([job.config for job in jobs], study_dir)
+    if settings.ray.address is not None:
+        set_ray_environment(settings.ray.address)
+    from orchestrator.cluster.ask import ask
+
+    return ask([job.config for job in jobs], study_dir)
 
 
 def _console() -> Console:
@@ -94,10 +134,11 @@ def _objectives(
     would compare them."""
     any_real = any(not row["simulated"] for row in rows.values())
 
-    def value(cell_id: str) -> float | None:
-        row = rows.get(cell_id)
+    def value(cell: Cell) -> float | None:
+        stored = rows.get(cell.cell_id)
+        row = stored and under(stored, cell.config.slo, plan.study_dir)
         if row is None or row["status"] != "done" or row[objective] is None:
             return None
         return None if row["simulated"] and any_real else float(row[objective])
 
-    return tuple(value(planned.cell.cell_id) for planned in plan.cells)
+    return tuple(value(planned.cell) for planned in plan.cells)

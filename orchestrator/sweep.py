@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from atexit import register as at_exit
-from types import FrameType
+from collections.abc import Sequence
 
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from orchestrator import launcher, study
+from orchestrator import interruption, launcher, study
 from orchestrator.config.arguments import arrange
 from orchestrator.config.compose import to_config
 from orchestrator.config.explain import explain
@@ -37,7 +36,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Runs one command line and returns its exit code (CONTRACT, "Exit codes")."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
-    signal.signal(signal.SIGTERM, _interrupt)
+    interruption.install()
     ConfigStore.instance().store(name="sweep_schema", node=SweepConfig)
     OmegaConf.register_new_resolver("orchestrator_scratch", _scratch, use_cache=True, replace=True)
     sys.argv[1:] = arrange(arguments)
@@ -62,7 +61,14 @@ def run(arguments: list[str]) -> int:
             raise
         print(f"error: {message}", file=sys.stderr)
         return WRONG
-    return max(launcher.exit_codes, default=DONE)
+    return whole(launcher.exit_codes)
+
+
+def whole(codes: Sequence[int]) -> int:
+    """The exit code of a command from those of its batches: as if they had been one. A batch in which nothing
+    could run counts only where no other ran."""
+    ran = [code for code in codes if code != WRONG]
+    return max(ran or codes, default=DONE)
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="sweep")
@@ -80,10 +86,6 @@ def _scratch() -> str:
     folder = tempfile.mkdtemp(prefix="orchestrator-hydra-")
     at_exit(shutil.rmtree, folder, ignore_errors=True)
     return folder
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -2,20 +2,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.cell import Cell, ResolvedJob, canonical_json, digest, make_cell, opt_names
+from orchestrator.cell import (
+    LEFT_OUT,
+    RESOLVED,
+    Cell,
+    ResolvedJob,
+    canonical_json,
+    digest,
+    leaves,
+    make_cell,
+    opt_names,
+)
 from orchestrator.config.schema import (
     DatasetConfig,
     EngineConfig,
+    EngineOptConfig,
     LoadConfig,
     ModelConfig,
     OptConfig,
     SamplingConfig,
+    SloConfig,
     SweepConfig,
 )
 
@@ -79,8 +92,10 @@ def test_an_id_is_sixteen_hex_digits() -> None:
         lambda c: replace(c, load=replace(c.load, processes=3)),
         lambda c: replace(c, dataset=replace(c.dataset, path="/data/copy.jsonl")),
         lambda c: replace(c, engine=replace(c.engine, python="/usr/bin/python3")),
+        lambda c: replace(c, slo=SloConfig(ttft_s=0.2)),
+        lambda c: replace(c, dataset=replace(c.dataset, size=1319, gated=True)),
     ],
-    ids=["results_dir", "study_name", "rerun", "load.processes", "dataset.path", "engine.python"],
+    ids=["results_dir", "study_name", "rerun", "processes", "dataset.path", "python", "slo", "size"],
 )
 def test_paths_tracking_and_scheduling_do_not_change_a_cell(
     changed: Callable[[SweepConfig], SweepConfig],
@@ -130,8 +145,12 @@ def test_what_changes_the_numbers_changes_the_cell_but_not_the_deployment(
         lambda f: replace(f, model_revision="r2"),
         lambda f: replace(f, gpu_type="h100"),
         lambda f: replace(f, tensor_parallel_size=2),
+        lambda f: replace(f, nodes=2),
+        lambda f: replace(f, model_source="org/m-awq"),
+        lambda f: replace(f, files={"/t.jinja": "abc"}),
+        lambda f: replace(f, served={"id": "m", "root": "org/m"}),
     ],
-    ids=["engine version", "engine args", "engine env", "model revision", "gpu type", "tp"],
+    ids=["version", "args", "env", "revision", "gpu type", "tp", "nodes", "source", "files", "served"],
 )
 def test_another_engine_process_is_another_deployment_and_another_cell(
     changed: Callable[[ResolvedJob], ResolvedJob],
@@ -145,3 +164,80 @@ def test_none_beside_an_optimization_is_not_one_more() -> None:
     both = replace(config(), opt={"none": OptConfig(), "fp8": OptConfig()})
     assert opt_names(both) == ("fp8",)
     assert opt_names(replace(config(), opt={"none": OptConfig()})) == ("none",)
+
+
+def every_key() -> list[str]:
+    """Of the whole schema, optimizations included."""
+    opt = OptConfig(vllm=EngineOptConfig(), sglang=EngineOptConfig(), simulated=EngineOptConfig())
+    return [key for key in leaves(SweepConfig()) if key != "opt"] + [f"opt.*.{key}" for key in leaves(opt)]
+
+
+def with_other(value: Any, path: list[str]) -> Any:
+    """``value`` with another one at ``path``."""
+    name, *below = path
+    own = getattr(value, name)
+    if below:
+        return replace(value, **{name: with_other(own, below)})
+    if isinstance(own, bool):
+        return replace(value, **{name: not own})
+    if isinstance(own, dict):
+        return replace(value, **{name: {**own, "another": "x"}})
+    if isinstance(own, int | float):
+        return replace(value, **{name: own + 1})
+    return replace(value, **{name: "another"})
+
+
+@pytest.mark.parametrize("key", every_key())
+def test_every_key_is_part_of_the_identity_or_listed_with_its_reason(key: str) -> None:
+    """A key that is added to the schema is in the identity until somebody decides otherwise."""
+    assert not (key in RESOLVED and key in LEFT_OUT)
+    if key.startswith("opt.*."):
+        assert key in RESOLVED or key in LEFT_OUT  # a cell has the names of optimizations alone
+        return
+    before, after = config(), with_other(config(), key.split("."))
+    changes = cell(after, facts()).cell_id != cell(before, facts()).cell_id
+    if key in LEFT_OUT:
+        assert LEFT_OUT[key].strip()
+        assert not changes
+    elif key in RESOLVED:
+        assert RESOLVED[key] == key or RESOLVED[key] in {field.name for field in fields(ResolvedJob)}
+    else:
+        assert changes
+
+
+def test_the_lists_name_no_key_that_is_gone() -> None:
+    assert {*RESOLVED, *LEFT_OUT} <= set(every_key())
+
+
+def test_every_fact_is_part_of_the_identity() -> None:
+    others: dict[str, Any] = {
+        "engine_args": {"x": 1},
+        "engine_env": {"X": "1"},
+        "sampling": SamplingConfig(top_k=3),
+        "files": {"/f": "1"},
+        "served": {"id": "x"},
+        "tensor_parallel_size": 8,
+        "nodes": 2,
+    }
+    for field in fields(ResolvedJob):
+        if field.name == "keys":  # by what later plans look things up
+            continue
+        other = replace(facts(), **{field.name: others.get(field.name, "another")})
+        assert cell(config(), other).cell_id != cell(config(), facts()).cell_id, field.name
+    assert is_dataclass(facts())
+
+
+def test_the_way_a_client_splits_reasoning_is_part_of_the_cell() -> None:
+    """On an external server whose engine no catalogue entry tells."""
+    reasoning = replace(config(), model=ModelConfig(name="m", kind="reasoning"))
+    reasoning = replace(reasoning, engine=EngineConfig(name="external"))
+    split = replace(reasoning, model=replace(reasoning.model, reasoning_parser={"vllm": "qwen3"}))
+    assert cell(reasoning, facts()).cell_id != cell(split, facts()).cell_id
+
+
+def test_a_secret_is_no_part_of_a_cell_and_a_setting_is() -> None:
+    plain = cell(config(), facts())
+    secret = replace(facts(), engine_env={"HF_TOKEN": "hf_x", "MY_API_KEY": "k"})
+    assert cell(config(), secret).cell_id == plain.cell_id
+    setting = replace(facts(), engine_env={"TOKENIZERS_PARALLELISM": "false"})
+    assert cell(config(), setting).cell_id != plain.cell_id

@@ -19,7 +19,7 @@ from benchmarks.efficiency.plans import Planned
 from benchmarks.load.clients import VLLM_BENCH_SERVE
 from orchestrator.engines import ADAPTERS, guard
 from orchestrator.engines.adapter import Launch, to_flags
-from orchestrator.engines.server import clean_environment
+from orchestrator.engines.environment import clean
 
 GRACE_S = 10.0
 VLLM_BENCH_SWEEP_SERVE = (
@@ -124,7 +124,7 @@ def bench_options(planned: Planned, launch: Launch, questions: Path) -> dict[str
 
 def _environment(launch: Launch) -> dict[str, str]:
     """That of our engines, without a key: the peer's client sends none."""
-    environment = clean_environment(ADAPTERS["vllm"], launch, os.environ)
+    environment = clean(ADAPTERS["vllm"], launch, os.environ)
     return {name: value for name, value in environment.items() if name != "ENGINE_API_KEY"}
 
 

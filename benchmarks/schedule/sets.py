@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.schedule.simulate import DeploymentQueue
+from benchmarks.schedule.simulate import Work
 from orchestrator.cluster.packing import Need, Node
 
 START_S = 100.0  # a 7B engine on an H200
@@ -62,7 +62,7 @@ SHAPES = (
 
 def draw(
     shape: Shape, seed: int, *, deployments: int = 400, cells: int = 10_000, nodes: int = 64
-) -> tuple[list[DeploymentQueue], list[Node]]:
+) -> tuple[list[Work], list[Node]]:
     """The deployments, in the order a user might have typed them, and the nodes."""
     rng = random.Random(f"{shape.name} {seed}")
     there = [
@@ -84,7 +84,7 @@ def draw(
         count = cells // deployments + (index < cells % deployments)
         own = rng.gauss(0.0, shape.error or 0.0)
         works.append(
-            DeploymentQueue(
+            Work(
                 key=f"deployment-{index:03}",
                 need=Need(
                     gpus=min(size, GPUS_PER_NODE),

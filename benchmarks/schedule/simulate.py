@@ -29,7 +29,7 @@ pass. ``longest first``: with promises. ``shared``: that, and idle GPUs help whe
 
 
 @dataclass(frozen=True)
-class DeploymentQueue:
+class Work:
     """One deployment: what it needs, and for its start and each of its cells the seconds they really take;
     estimates are these times ``estimated``, or absent where that is None. ``kind`` is what it shares its
     pace with."""
@@ -56,13 +56,13 @@ class Result:
     starts: int
 
 
-def bound_s(works: Sequence[DeploymentQueue], nodes: Sequence[Node]) -> float:
+def bound_s(works: Sequence[Work], nodes: Sequence[Node]) -> float:
     """No schedule that gives each deployment one engine is shorter: the longest chain of cells, or
     `area_bound_s`."""
     return max(area_bound_s(works, nodes), *(work.chain_s for work in works))
 
 
-def area_bound_s(works: Sequence[DeploymentQueue], nodes: Sequence[Node]) -> float:
+def area_bound_s(works: Sequence[Work], nodes: Sequence[Node]) -> float:
     """GPU-seconds, a start for every deployment among them, over GPUs; by type where they have one."""
     bounds = [_area_s(works) / sum(node.gpus for node in nodes)]
     for kind in {work.need.gpu_type for work in works} - {None}:
@@ -71,13 +71,13 @@ def area_bound_s(works: Sequence[DeploymentQueue], nodes: Sequence[Node]) -> flo
     return max(bounds)
 
 
-def _area_s(works: Sequence[DeploymentQueue]) -> float:
+def _area_s(works: Sequence[Work]) -> float:
     return sum(work.need.gpus * work.need.nodes * work.chain_s for work in works)
 
 
 @dataclass
 class _Live:
-    work: DeploymentQueue
+    work: Work
     queue: deque[float]
     engines: dict[int, tuple[str, ...]] = field(default_factory=dict)  # by number, the nodes of each
 
@@ -85,7 +85,7 @@ class _Live:
 class Simulation:
     """``run`` gives every deployment its GPUs as ``policy`` says and counts the time."""
 
-    def __init__(self, works: Sequence[DeploymentQueue], nodes: Sequence[Node], policy: Policy) -> None:
+    def __init__(self, works: Sequence[Work], nodes: Sequence[Node], policy: Policy) -> None:
         self.works = {work.key: work for work in works}
         self.nodes = {node.node_id: node for node in nodes}
         self.policy = policy
@@ -156,7 +156,7 @@ class Simulation:
             starts = widen([self._as_serving(live) for live in self.live.values() if live.queue], nodes)
         return starts
 
-    def _as_waiting(self, work: DeploymentQueue) -> Waiting:
+    def _as_waiting(self, work: Work) -> Waiting:
         return Waiting(work.key, work.need, self._expect_s(work, work.cells_s, work.start_s))
 
     def _as_running(self, live: _Live, at: tuple[str, ...]) -> Running:
@@ -176,14 +176,14 @@ class Simulation:
             live.work.start_s,
         )
 
-    def _expect_s(self, work: DeploymentQueue, cells_s: Sequence[float], start_s: float) -> float | None:
+    def _expect_s(self, work: Work, cells_s: Sequence[float], start_s: float) -> float | None:
         left_s = self.pace.total_s(_groups(work), [_estimate(work, cell_s) for cell_s in cells_s])
         return None if left_s is None else start_s + left_s
 
 
-def _groups(work: DeploymentQueue) -> tuple[str, str]:
+def _groups(work: Work) -> tuple[str, str]:
     return work.key, work.kind
 
 
-def _estimate(work: DeploymentQueue, cell_s: float) -> float | None:
+def _estimate(work: Work, cell_s: float) -> float | None:
     return None if work.estimated is None else cell_s * work.estimated

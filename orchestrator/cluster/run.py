@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 
 from rich.console import Console
 
@@ -11,8 +10,12 @@ from orchestrator.cluster.admission import needs
 from orchestrator.cluster.schedule import run_deployments
 from orchestrator.cluster.session import Session, ray_session
 from orchestrator.errors import StorageError
+from orchestrator.interruption import interruptible
+from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Plan
 from orchestrator.progress.board import Board
+from orchestrator.store.claims import Claims
+from orchestrator.store.sharing import SharedStudy, driver_name
 from orchestrator.store.write import clean_partial
 from orchestrator.track.ray_metrics import SweepMetrics
 from orchestrator.track.tracker import Tracker
@@ -29,10 +32,15 @@ def run_plan(plan: Plan, console: Console) -> None:
         Tracker(plan.study_dir, config.tracker, console) as tracker,
     ):
         _say_where(session, console)
-        metrics = SweepMetrics(_study_label(plan))
+        metrics, durations = SweepMetrics(_study_label(plan)), Durations.learnt_from(plan.cells)
         try:
-            with Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id)) as board:
-                asyncio.run(_interruptible(plan, board))
+            with (
+                Claims(plan.study_dir, driver_name()) as claims,
+                Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id), durations) as board,
+            ):
+                stored = {one.cell.cell_id: one.stored for one in plan.cells}
+                sharing = SharedStudy(plan.study_dir, claims, stored)
+                asyncio.run(_run(plan, board, durations, sharing))
         except StorageError as error:
             console.print(f"stopped: {error}", markup=False, highlight=False)
 
@@ -61,28 +69,10 @@ def _local_resources(plan: Plan) -> tuple[float, dict[str, float] | None]:
     )
 
 
-async def _interruptible(plan: Plan, board: Board) -> None:
-    """SIGINT and SIGTERM cancel the loop, which stops every engine before it ends."""
-    task = asyncio.ensure_future(run_deployments(plan, board))
-    loop = asyncio.get_running_loop()
-    interrupted = False
-
-    def interrupt() -> None:
-        nonlocal interrupted
-        interrupted = True
-        task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, interrupt)
-    try:
-        await task
-    except asyncio.CancelledError:
-        if interrupted:
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+async def _run(plan: Plan, board: Board, durations: Durations, sharing: SharedStudy) -> None:
+    """An interruption cancels the scheduler, which stops every engine before it ends."""
+    scheduler = run_deployments(plan, board, durations=durations, sharing=sharing)
+    await interruptible(asyncio.create_task(scheduler))
 
 
 def _say_where(session: Session, console: Console) -> None:

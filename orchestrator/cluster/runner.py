@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Any
 
 from orchestrator.cell import Cell
@@ -14,13 +15,14 @@ from orchestrator.cluster.slot import STOP_S, Slot, SlotLost
 from orchestrator.cluster.spec import WorkerSpec
 from orchestrator.cluster.worker import Started
 from orchestrator.config.schema import TimeoutConfig
-from orchestrator.errors import ConfigError, EngineError, StorageError
-from orchestrator.measure.measure import CellOutcome
+from orchestrator.errors import ClaimLostError, ConfigError, EngineError, StorageError
+from orchestrator.measure.context import Attempt, CellOutcome
 from orchestrator.measure.row import cell_row
-from orchestrator.plan import cost
-from orchestrator.plan.plan import Deployment, Plan, learn, pace_groups
+from orchestrator.plan.durations import Durations
+from orchestrator.plan.plan import Deployment, Plan
 from orchestrator.progress.board import Board
-from orchestrator.store.read import read_cell
+from orchestrator.search.source import CellSource
+from orchestrator.store.read import read_cell, read_status
 from orchestrator.store.write import check_writable, commit
 
 WORKER_S = 120.0  # a worker's own process, before it starts anything
@@ -29,6 +31,7 @@ MOVES = 3  # to another node: losing one is not the cell's doing, yet a cell may
 MOVED = frozenset({"node_died"})
 FINAL = frozenset(
     {"oom", "oom_serving", "unsupported", "bad_flag", "no_results_dir", "timeout"}
+    | {"version_mismatch", "weights_mismatch", "served_mismatch"}
 )  # it would happen again
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
@@ -59,11 +62,11 @@ class Limits:
 
 @dataclass(eq=False)
 class DeploymentQueue:
-    """What is left of a deployment. Its ``engines``, one a slot, take their cells from one queue. ``alone``:
+    """What is left of a deployment. Its ``engines``, one a slot, take their cells from one source. ``alone``:
     a further engine did not start, so there shall be none."""
 
     deployment: Deployment
-    queue: deque[Cell]
+    source: CellSource
     engines: set[Slot] = field(default_factory=set)
     attempts: Counter[str] = field(default_factory=Counter)
     losses: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -74,35 +77,76 @@ class DeploymentQueue:
 class RunContext:
     """What the sweep is, how it goes, and how long things take."""
 
-    def __init__(self, plan: Plan, board: Board, limits: Limits) -> None:
-        self.plan, self.board, self.limits = plan, board, limits
-        self._estimated_s = {planned.cell.cell_id: planned.estimated_s for planned in plan.cells}
-        self._cells, self._starts = learn(plan.cells)
+    def __init__(
+        self,
+        plan: Plan,
+        board: Board,
+        limits: Limits | None,
+        durations: Durations | None = None,
+        nonce: str | None = None,
+    ) -> None:
+        self.plan, self.board, self.nonce, self._limits = plan, board, nonce, limits
+        self.durations = durations or Durations.learnt_from(plan.cells)
 
-    def cell_s(self, cell: Cell) -> float | None:
-        return self._cells.expect_s(pace_groups(cell), self._estimated_s.get(cell.cell_id))
-
-    def start_s(self, deployment: Deployment) -> float:
-        estimated_s = cost.start_s(deployment.config, deployment.fit)
-        return self._starts.expect_s(pace_groups(deployment.cells[0]), estimated_s) or estimated_s
+    def limits(self, of: Deployment | Cell) -> Limits:
+        """An engine's are its deployment's, a cell's its own."""
+        return self._limits or Limits.of(of.config.timeout)
 
     def queued_s(self, work: DeploymentQueue) -> float | None:
         """The cells that no engine has taken yet, one after another."""
-        return self._cells.total_s(
-            pace_groups(work.deployment.cells[0]),
-            [self._estimated_s.get(cell.cell_id) for cell in work.queue],
-        )
+        return self.durations.cells_s(work.source.waiting)
 
-    def took(self, cell: Cell, seconds: float) -> None:
-        self._cells.observe(pace_groups(cell), self._estimated_s.get(cell.cell_id), seconds)
+    def settle(self, work: DeploymentQueue) -> None:
+        """Tells of the cells that other drivers have finished."""
+        for cell in work.source.settled():
+            stored = read_status(self.plan.study_dir, cell.cell_id)
+            self.board.settled_elsewhere(work.deployment, cell, stored.status if stored else "failed")
 
-    def started(self, deployment: Deployment, started: Started) -> None:
-        if not started.prepared:
-            estimated_s = cost.start_s(deployment.config, deployment.fit)
-            self._starts.observe(pace_groups(deployment.cells[0]), estimated_s, started.seconds)
+    def next(self, work: DeploymentQueue) -> Cell | None:
+        """The next cell to measure. Raises StorageError."""
+        cell = work.source.next()
+        self.settle(work)
+        return cell
 
-    def fail(self, deployment: Deployment, cell: Cell, reason: str, cause: str, attempts: int) -> None:
+    def reserve(self, work: DeploymentQueue) -> bool:
+        """Whether there is a cell to start an engine for; it is this driver's from now on. Raises
+        StorageError."""
+        cell = self.next(work)
+        if cell is not None:
+            work.source.returned(cell, first=True)
+        return cell is not None
+
+    def finish(self, work: DeploymentQueue, cell: Cell, outcome: CellOutcome) -> None:
+        work.source.finished(cell)
+        self.board.finished(work.deployment, cell, outcome)
+
+    def retry_or_fail(
+        self,
+        work: DeploymentQueue,
+        cell: Cell,
+        reason: str,
+        cause: str,
+        *,
+        said: str | None = None,
+        first: bool = False,
+    ) -> None:
+        """What becomes of a cell that was lost to ``cause``. ``said`` is shown when it is tried again, in
+        place of ``reason``. Raises StorageError."""
+        work.losses[cell.cell_id].append(cause)
+        if may_retry(work.losses[cell.cell_id]):
+            work.source.returned(cell, first=first)
+            self.board.lost(work.deployment, cell, said or reason)
+        else:
+            self.fail(work, cell, reason, cause, work.attempts[cell.cell_id])
+
+    def fail_waiting(self, work: DeploymentQueue, reason: str, cause: str, attempts: int) -> None:
+        """Stores every waiting cell of the deployment as failed. Raises StorageError."""
+        while (cell := self.next(work)) is not None:
+            self.fail(work, cell, reason, cause, attempts)
+
+    def fail(self, work: DeploymentQueue, cell: Cell, reason: str, cause: str, attempts: int) -> None:
         """Stores a cell that could not be measured, with why. Raises StorageError."""
+        deployment = work.deployment
         row: Mapping[str, Any] = cell_row(
             cell,
             study=self.plan.study,
@@ -125,7 +169,7 @@ class RunContext:
         except OSError as error:
             raise self.unwritable(error) from error
         outcome = CellOutcome(cell.cell_id, "failed", reason, (), 0, None, None, False, cause)
-        self.board.finished(deployment, cell, outcome)
+        self.finish(work, cell, outcome)
 
     def unwritable(self, error: OSError) -> StorageError:
         return StorageError(
@@ -154,17 +198,19 @@ class RunContext:
             tensor_parallel_size=deployment.fit.tensor_parallel_size,
             nodes=deployment.nodes,
             gpus=deployment.gpus,
+            facts=deployment.cells[0].facts,
+            nonce=self.nonce,
         )
 
 
-async def serve(work: DeploymentQueue, slot: Slot, sweep: RunContext, taken: Callable[[], None]) -> None:
-    """Takes cells off the queue until it is empty, on a fresh engine as often as needed, and ends the engine;
-    ``taken`` is called for each. Raises SlotLost when the slot is of no use any more, StorageError when
-    results cannot be written."""
-    while work.queue:
-        if await _start(work, slot, sweep):
-            await _measure(work, slot, sweep, taken)
-        elif work.queue:
+async def serve(work: DeploymentQueue, slot: Slot, context: RunContext, taken: Callable[[], None]) -> None:
+    """Takes cells from the deployment's source until there is none, on a fresh engine as often as needed, and
+    ends the engine; ``taken`` is called for each. Raises SlotLost when the slot is of no use any more,
+    StorageError when results cannot be written."""
+    while work.source.waiting:
+        if await _start(work, slot, context):
+            await _measure(work, slot, context, taken)
+        elif work.source.waiting:
             raise SlotLost("start_failed", "the engine did not start there")
     try:
         await slot.call("end", timeout_s=STOP_S)
@@ -172,92 +218,89 @@ async def serve(work: DeploymentQueue, slot: Slot, sweep: RunContext, taken: Cal
         raise SlotLost("worker_died", f"the engine could not be ended: {error}") from error
 
 
-async def _start(work: DeploymentQueue, slot: Slot, sweep: RunContext) -> bool:
+async def _start(work: DeploymentQueue, slot: Slot, context: RunContext) -> bool:
     deployment = work.deployment
-    sweep.board.starting(deployment, slot)
-    slot.until_s = time.monotonic() + sweep.start_s(deployment)
+    context.board.starting(deployment, slot)
+    slot.until_s = time.monotonic() + context.durations.start_s(deployment)
     try:
         await slot.call("__ray_ready__", timeout_s=WORKER_S)
-        started: Started = await slot.call("start", sweep.spec(deployment), timeout_s=sweep.limits.start_s)
+        started: Started = await slot.call(
+            "start", context.spec(deployment), timeout_s=context.limits(deployment).start_s
+        )
     except SlotLost as lost:
-        _start_failed(work, sweep, str(lost), lost.cause)
+        _start_failed(work, context, str(lost), lost.cause)
         raise
     except Exception as error:
-        sweep.check_storage(error)
-        _start_failed(work, sweep, *_explained(error))
+        context.check_storage(error)
+        _start_failed(work, context, *_explained(error))
         return False
     work.failed_starts.clear()
-    sweep.started(deployment, started)
-    sweep.board.serving(deployment, slot, started.seconds)
+    context.durations.start_took(deployment, started.seconds, prepared=started.prepared)
+    context.board.serving(deployment, slot, started.seconds)
     return True
 
 
-def _start_failed(work: DeploymentQueue, sweep: RunContext, reason: str, cause: str) -> None:
+def _start_failed(work: DeploymentQueue, context: RunContext, reason: str, cause: str) -> None:
     if len(work.engines) > 1:
         work.alone = True
         return
     work.failed_starts.append(cause)
     if may_retry(work.failed_starts):
-        sweep.board.lost(work.deployment, None, reason)
+        context.board.lost(work.deployment, None, reason)
     else:
-        while work.queue:
-            sweep.fail(work.deployment, work.queue.popleft(), reason, cause, len(work.failed_starts))
+        context.fail_waiting(work, reason, cause, len(work.failed_starts))
 
 
-async def _measure(work: DeploymentQueue, slot: Slot, sweep: RunContext, taken: Callable[[], None]) -> None:
+async def _measure(work: DeploymentQueue, slot: Slot, context: RunContext, taken: Callable[[], None]) -> None:
     """On one engine, as long as it lives."""
-    deployment, study_dir = work.deployment, sweep.plan.study_dir
-    while work.queue:
-        cell = work.queue.popleft()
-        expected_s, began_s = sweep.cell_s(cell), time.monotonic()
+    deployment, study_dir = work.deployment, context.plan.study_dir
+    while (cell := context.next(work)) is not None:
+        expected_s, began_s = context.durations.cell_s(cell), time.monotonic()
         slot.until_s = None if expected_s is None else began_s + expected_s
         work.attempts[cell.cell_id] += 1
+        attempt = Attempt(work.attempts[cell.cell_id], token_hex(8), work.source.claim(cell))
         path = study_dir / "cells" / f"{cell.cell_id}.parquet"
         before = _version(path)
-        sweep.board.measuring(deployment, slot, cell)
+        context.board.measuring(deployment, slot, cell)
         taken()
         try:
-            outcome: CellOutcome = await slot.call(
-                "run", cell, work.attempts[cell.cell_id], timeout_s=sweep.limits.cell_s
-            )
+            limit_s = context.limits(cell).cell_s
+            outcome: CellOutcome = await slot.call("run", cell, attempt, timeout_s=limit_s)
+        except ClaimLostError:
+            work.source.lost(cell)
+            context.board.taken_over(cell, slot)
+            continue
         except SlotLost as lost:
             await slot.close()  # it must not store anything any more
             stored = None if _version(path) == before else read_cell(study_dir, cell.cell_id)
             if stored is not None and stored["status"] != "failed":
-                sweep.board.finished(deployment, cell, _outcome(stored))
-            elif _again(work, cell, lost.cause):
-                work.queue.appendleft(cell)
-                sweep.board.lost(deployment, cell, str(lost).partition(": ")[0])  # without Ray's essay
+                context.finish(work, cell, _outcome(stored))
             else:
-                sweep.fail(deployment, cell, str(lost), lost.cause, work.attempts[cell.cell_id])
+                words = str(lost).partition(": ")[0]  # without Ray's essay
+                context.retry_or_fail(work, cell, str(lost), lost.cause, said=words, first=True)
             raise
         except Exception as error:
-            sweep.check_storage(error)
+            context.check_storage(error)
             reason, cause = _explained(error)
             engine_lost = isinstance(error, EngineError)
-            if (engine_lost or cause == "storage") and _again(work, cell, cause):
-                work.queue.append(cell)
-                sweep.board.lost(deployment, cell, reason)
+            if engine_lost or cause == "storage":
+                context.retry_or_fail(work, cell, reason, cause)
             else:
-                sweep.fail(deployment, cell, reason, cause, work.attempts[cell.cell_id])
+                context.fail(work, cell, reason, cause, work.attempts[cell.cell_id])
             if engine_lost:
                 return
             continue
         if outcome.engine_alive:
-            sweep.took(cell, time.monotonic() - began_s)
-            sweep.board.finished(deployment, cell, outcome)
+            context.durations.cell_took(cell, time.monotonic() - began_s)
+            context.finish(work, cell, outcome)
             continue
-        if _again(work, cell, outcome.cause or "crash"):
-            work.queue.append(cell)  # behind the others: it may be what the engine died of
-            sweep.board.lost(deployment, cell, outcome.reason or "the engine died")
+        work.losses[cell.cell_id].append(outcome.cause or "crash")
+        if may_retry(work.losses[cell.cell_id]):
+            work.source.returned(cell)  # behind the others: it may be what the engine died of
+            context.board.lost(deployment, cell, outcome.reason or "the engine died")
         else:
-            sweep.board.finished(deployment, cell, outcome)
+            context.finish(work, cell, outcome)
         return
-
-
-def _again(work: DeploymentQueue, cell: Cell, cause: str) -> bool:
-    work.losses[cell.cell_id].append(cause)
-    return may_retry(work.losses[cell.cell_id])
 
 
 def _version(path: Any) -> tuple[int, int] | None:

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import math
 import time
-from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,35 +27,47 @@ from orchestrator.cluster.packing import (
 )
 from orchestrator.cluster.runner import DeploymentQueue, Limits, RunContext, serve
 from orchestrator.cluster.slot import Slot, SlotLost, alive_nodes, free_nodes
+from orchestrator.cluster.spec import left_nonce
 from orchestrator.cluster.worker import EngineWorker
+from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Plan
 from orchestrator.progress import state as progress
 from orchestrator.progress.board import Board
+from orchestrator.search.source import GridSource, Sharing
 from orchestrator.store.ledger import record
 
 TICK_S = 1.0  # how soon GPUs are noticed that others gave back, or a node that joined
 AVOID_S = 30.0  # a node where Ray did not find the room that we saw, or an engine did not start
 LACKING_S = 300.0  # how long a node may take to come back, when no other could do its work
+LOOK_ELSEWHERE_S = 3.0  # how often the cells are looked after that other drivers have taken
 PREPARE_S = 60.0  # what is left when the next is prepared; the last cell at the latest
 
 
 async def run_deployments(
-    plan: Plan, board: Board, worker: Any = EngineWorker, limits: Limits | None = None
+    plan: Plan,
+    board: Board,
+    worker: Any = EngineWorker,
+    limits: Limits | None = None,
+    durations: Durations | None = None,
+    sharing: Sharing | None = None,
 ) -> None:
-    """Runs every deployment of the plan. Returns when each of its cells is committed, done or failed. Raises
-    StorageError when they cannot be stored any more."""
-    timeout = plan.deployments[0].config.timeout
-    await Scheduler(RunContext(plan, board, limits or Limits.of(timeout)), worker).run()
+    """Runs every deployment of the plan. Returns when each of its cells is committed, done or failed, here or
+    by another driver of the study. Raises StorageError when they cannot be stored any more."""
+    with left_nonce(plan.study_dir) as nonce:
+        context = RunContext(plan, board, limits, durations, nonce)
+        await Scheduler(context, worker, sharing).run()
 
 
 class Scheduler:
     """``worker`` is the class of the actors, `EngineWorker` or what stands in for it in a test."""
 
-    def __init__(self, sweep: RunContext, worker: Any) -> None:
-        self.sweep = sweep
+    def __init__(self, context: RunContext, worker: Any, sharing: Sharing | None = None) -> None:
+        self.context = context
         self.worker = worker
-        deployments = sweep.plan.deployments
-        self.works = {one.deployment_id: DeploymentQueue(one, deque(one.cells)) for one in deployments}
+        deployments = context.plan.deployments
+        self.works = {
+            one.deployment_id: DeploymentQueue(one, GridSource(one.cells, sharing)) for one in deployments
+        }
         self.needs = {one.deployment_id: needs(one) for one in deployments}
         self.waiting = list(self.works)
         self.leases: dict[asyncio.Task[bool], tuple[DeploymentQueue, Slot]] = {}
@@ -65,13 +76,15 @@ class Scheduler:
         self.promise: Promise | None = None
         self._avoided: dict[str, float] = {}
         self._lacking: dict[str, float] = {}
-        self._shown_s = -math.inf
+        self._shown_s = self._looked_s = -math.inf
+        self._elsewhere: set[str] = set()  # deployments of which only others' cells are left
         self._preparing: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         try:
+            self._look_elsewhere()
             self._drop_impossible(patience_s=0.0)
-            while self.waiting or self.leases:
+            while self.waiting or self.leases or self._elsewhere:
                 self._place()
                 self._show_nodes()
                 await asyncio.wait(
@@ -80,6 +93,7 @@ class Scheduler:
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 self._collect()
+                self._look_elsewhere()
                 self._drop_impossible(patience_s=LACKING_S)
         finally:
             await asyncio.shield(self._end())
@@ -101,13 +115,19 @@ class Scheduler:
                 nodes = _less(nodes, slot)
                 self._launch(slot.prepared, slot)
         if self.waiting:
-            starts, self.promise = decide(
-                longest_first(self._waiting()), self._running(), nodes, time.monotonic(), self.promise
+            # What another driver serves has an engine already: this one begins with the others.
+            first = sorted(
+                longest_first(self._waiting()), key=lambda one: bool(self.works[one.key].source.elsewhere)
             )
+            starts, self.promise = decide(first, self._running(), nodes, time.monotonic(), self.promise)
         else:
             starts = widen(self._serving(), nodes)
         for start in starts:
-            self._launch(start.key, self._slot_for(start))
+            if self.context.reserve(self.works[start.key]):
+                self._launch(start.key, self._slot_for(start))
+            elif start.key in self.waiting:  # other drivers have all of its cells
+                self.waiting.remove(start.key)
+                self._sort_out(self.works[start.key])
         while self.parked:
             self._close(self.parked.pop())
 
@@ -120,16 +140,48 @@ class Scheduler:
             work.engines.discard(slot)
             if task.exception() is None and task.result():
                 self.parked.append(slot)
-                self.sweep.board.parked(slot)
+                self.context.board.parked(slot)
             else:
                 self._close(slot)
             task.result()
             if work.engines:
                 continue
-            if work.queue:
-                self.waiting.append(work.deployment.deployment_id)
-            else:
-                self.sweep.board.ended(work.deployment)
+            self._sort_out(work)
+
+    def _sort_out(self, work: DeploymentQueue) -> None:
+        """Where a deployment belongs that no engine serves."""
+        key = work.deployment.deployment_id
+        self.context.settle(work)
+        if work.source.waiting:
+            self.waiting.append(key)
+        elif work.source.elsewhere:
+            self._elsewhere.add(key)
+            self.context.board.waiting_for_others(len(work.source.elsewhere))
+        else:
+            self.context.board.ended(work.deployment)
+
+    def _look_elsewhere(self) -> None:
+        """Looks now and then what other drivers of the study have taken, given up and finished."""
+        now_s = time.monotonic()
+        if now_s < self._looked_s + LOOK_ELSEWHERE_S:
+            return
+        self._looked_s = now_s
+        for key, work in self.works.items():
+            if not (work.source.waiting or work.source.elsewhere):
+                continue
+            before = len(work.source.elsewhere)
+            work.source.look_again()
+            self.context.settle(work)
+            if work.engines:
+                continue
+            if key in self.waiting and not work.source.waiting:
+                self.waiting.remove(key)
+                self._sort_out(work)
+            elif key in self._elsewhere and (work.source.waiting or not work.source.elsewhere):
+                self._elsewhere.discard(key)
+                self._sort_out(work)
+            elif key in self._elsewhere and len(work.source.elsewhere) < before:
+                self.context.board.waiting_for_others(len(work.source.elsewhere))
 
     def _launch(self, key: str, slot: Slot) -> None:
         work = self.works[key]
@@ -137,7 +189,7 @@ class Scheduler:
             self.parked.remove(slot)
         if key in self.waiting:
             self.waiting.remove(key)
-        slot.prepared, slot.until_s = None, time.monotonic() + self.sweep.start_s(work.deployment)
+        slot.prepared, slot.until_s = None, time.monotonic() + self.context.durations.start_s(work.deployment)
         slot.served.append(work.deployment)
         work.engines.add(slot)
         self.leases[asyncio.create_task(self._lease(work, slot))] = work, slot
@@ -149,13 +201,13 @@ class Scheduler:
             await asyncio.gather(*here)
             deployment = work.deployment
             name = f"{deployment.label} {deployment.deployment_id}"
-            if not await slot.open(self.worker, name, self.sweep.limits.place_s):
+            if not await slot.open(self.worker, name, self.context.limits(deployment).place_s):
                 self._avoid(slot.nodes)
                 return False
-        self.sweep.board.placed(work.deployment, slot.nodes, slot.need.gpus, slot)
+        self.context.board.placed(work.deployment, slot.nodes, slot.need.gpus, slot)
         watch = asyncio.create_task(self._watch(work, slot))
         try:
-            await serve(work, slot, self.sweep, lambda: self._prepare_next(work, slot))
+            await serve(work, slot, self.context, lambda: self._prepare_next(work, slot))
         except SlotLost as lost:
             elsewhere = [node for name, node in alive_nodes().items() if name not in slot.nodes]
             if lost.cause == "start_failed" and impossible(slot.need, elsewhere) is None:
@@ -173,16 +225,16 @@ class Scheduler:
         with contextlib.suppress(Exception):
             while True:
                 await asyncio.sleep(1.0)
-                self.sweep.board.progress(work.deployment, await slot.actor.progress.remote())
+                self.context.board.progress(work.deployment, await slot.actor.progress.remote())
 
     def _prepare_next(self, work: DeploymentQueue, slot: Slot) -> None:
         """Has the slot's likely next deployment prepared beside the last cells of this one."""
-        left_s = self.sweep.queued_s(work)
-        if work.queue and (left_s is None or left_s / len(work.engines) > PREPARE_S):
+        left_s = self.context.queued_s(work)
+        if work.source.waiting and (left_s is None or left_s / len(work.engines) > PREPARE_S):
             return
         if slot.prepared in self.waiting or (key := self._successor(slot)) is None:
             return
-        spec = self.sweep.spec(self.works[key].deployment)
+        spec = self.context.spec(self.works[key].deployment)
         if spec.config.prepare == "off":
             return
         slot.prepared = key
@@ -212,10 +264,10 @@ class Scheduler:
 
     async def _give_back(self, slot: Slot) -> None:
         await slot.close()
-        self.sweep.board.freed(slot)
+        self.context.board.freed(slot)
         if (reservation := slot.reservation()) is not None:
             with contextlib.suppress(OSError):  # results that cannot be written are noticed where cells are
-                record(self.sweep.plan.study_dir, reservation)
+                record(self.context.plan.study_dir, reservation)
 
     def _free(self, given: list[Slot]) -> list[Node]:
         """What is free, and what ``given`` slots hold."""
@@ -239,14 +291,14 @@ class Scheduler:
                     (key[5:] for key in total if key.startswith("node:") and "__" not in key), node_id
                 )
                 shown[node_id] = progress.NodeUsage(name, gpus, gpus - not_others.get(node_id, gpus))
-        self.sweep.board.nodes(shown)
+        self.context.board.nodes(shown)
 
     def _waiting(self) -> list[Waiting]:
         found = []
         for key in self.waiting:
             work = self.works[key]
-            left_s = self.sweep.queued_s(work)
-            start_s = self.sweep.start_s(work.deployment)
+            left_s = self.context.queued_s(work)
+            start_s = self.context.durations.start_s(work.deployment)
             found.append(Waiting(key, self.needs[key], None if left_s is None else start_s + left_s))
         return found
 
@@ -255,7 +307,7 @@ class Scheduler:
         return [Running(slot.need, slot.nodes, self._ends_s(work, slot)) for work, slot in slots]
 
     def _ends_s(self, work: DeploymentQueue, slot: Slot) -> float | None:
-        left_s = self.sweep.queued_s(work)
+        left_s = self.context.queued_s(work)
         if left_s is None or slot.until_s is None:
             return None
         return max(slot.until_s, time.monotonic()) + left_s / max(1, len(work.engines))
@@ -264,12 +316,14 @@ class Scheduler:
         """The deployments that a further engine may help."""
         found = []
         for key, work in self.works.items():
-            left_s = self.sweep.queued_s(work)
+            left_s = self.context.queued_s(work)
             may = work.deployment.gpus and work.engines and not work.alone and not work.failed_starts
             if may and left_s:
-                start_s = self.sweep.start_s(work.deployment)
+                start_s = self.context.durations.start_s(work.deployment)
                 found.append(
-                    Serving(key, self.needs[key], len(work.engines), len(work.queue), left_s, start_s)
+                    Serving(
+                        key, self.needs[key], len(work.engines), len(work.source.waiting), left_s, start_s
+                    )
                 )
         return found
 
@@ -285,9 +339,8 @@ class Scheduler:
             elif now_s - self._lacking.setdefault(key, now_s) >= patience_s:
                 self.waiting.remove(key)
                 work = self.works[key]
-                while work.queue:
-                    self.sweep.fail(work.deployment, work.queue.popleft(), reason, "no_resources", 0)
-                self.sweep.board.ended(work.deployment)
+                self.context.fail_waiting(work, reason, "no_resources", 0)
+                self._sort_out(work)
 
 
 def _less(nodes: list[Node], slot: Slot) -> list[Node]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,14 +13,16 @@ from typing import Any
 
 import psutil
 import ray
+from ray._private import services
 
+from orchestrator import interruption
 from orchestrator.cluster import reaper
+from orchestrator.cluster.address import head_of
 from orchestrator.config.schema import RayConfig
 from orchestrator.errors import ConfigError
 
 OBJECT_STORE_BYTES = 256 * 2**20  # only plans and outcomes travel through Ray; measurements go to disk
 DAEMONS_END_S = 10.0
-ANSWERS_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -37,69 +37,95 @@ class Session:
 def ray_session(
     config: RayConfig, cpus: float, declared: Mapping[str, float] | None = None
 ) -> Iterator[Session]:
-    """Connects to ``config.address`` or starts a local Ray with at least ``cpus`` CPUs; ends it after.
+    """Connects to ``config.address``, as `address.wanted` gives it, or starts a local Ray with at least
+    ``cpus`` CPUs; ends it after.
 
     ``declared``: further resources that a local Ray is told it has (GPU, accelerator types), whatever this
     machine has; None leaves the GPUs to be found. Raises ConfigError when the cluster does not answer.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "orchestrator"}
-    _check_answers(config.address)
     others = dict(declared or {})
     gpus = others.pop("GPU", None)
+    daemons: list[Daemon] = []
     try:
         if config.address is not None:
-            context = ray.init(address=config.address, **quiet)
+            context = ray.init(address=head_of(config.address), **quiet)
         else:
-            context = ray.init(
-                address="local",  # None would join a cluster named by RAY_ADDRESS
-                num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)),
-                num_gpus=None if gpus is None else int(gpus),
-                resources=others or None,
-                include_dashboard=config.dashboard,
-                object_store_memory=OBJECT_STORE_BYTES,
-                **quiet,
-            )
+            with interruption.deferred(), _daemons_apart() as daemons:
+                context = ray.init(
+                    address="local",  # None would join a cluster named by RAY_ADDRESS
+                    num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)),
+                    num_gpus=None if gpus is None else int(gpus),
+                    resources=others or None,
+                    include_dashboard=config.dashboard,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    **quiet,
+                )
     except (ConnectionError, TimeoutError, RuntimeError) as error:
         where = f"ray.address={config.address}" if config.address else "a local Ray"
         raise ConfigError(f"{where}: does not answer or does not start ({_first_line(error)})") from error
-    daemons = psutil.Process().children(recursive=True) if config.address is None else []
+    finally:
+        interruption.retake()
     url = context.dashboard_url or None
     session = Session(f"http://{url}" if url else None, config.address is None)
     try:
         with _reaped_if_killed(daemons):
             yield session
     finally:
-        _shut_down(daemons)
+        with interruption.deferred():
+            _shut_down(daemons)
 
 
-def _check_answers(address: str | None) -> None:
-    """Raises ConfigError for a ``HOST:PORT`` where nothing listens: Ray itself would try for minutes."""
-    found = re.fullmatch(r"(?:ray://)?([^/:]+):(\d+)", address or "")
-    if found is None:
-        return
+class Daemon(subprocess.Popen[bytes]):
+    """One of a local Ray's, in a session of its own: a signal to our process group, which is what Ctrl-C and
+    ``timeout`` send, must leave it to the engines' orderly end. It has nothing to tidy, so Ray's request to
+    end kills it: Ray would wait a second for each."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options | {"start_new_session": True})
+
+    def terminate(self) -> None:
+        self.kill()
+
+
+@contextmanager
+def _daemons_apart() -> Iterator[list[Daemon]]:
+    """What Ray starts meanwhile. Ray has no option for it; its own class is replaced as of Ray 2.60."""
+    started: list[Daemon] = []
+
+    def start(*arguments: Any, **options: Any) -> Daemon:
+        started.append(Daemon(*arguments, **options))
+        return started[-1]
+
+    theirs = services.ConsolePopen
+    services.ConsolePopen = start
     try:
-        socket.create_connection((found[1], int(found[2])), timeout=ANSWERS_S).close()
-    except OSError as error:
-        raise ConfigError(
-            f"ray.address={address}: nothing answers there ({error.strerror or error})"
-        ) from error
+        yield started
+    finally:
+        services.ConsolePopen = theirs
 
 
-def _shut_down(daemons: list[psutil.Process]) -> None:
-    """Ray returns before its daemons are gone; whoever looks after us must find nothing."""
-    family = list(daemons)
-    for process in daemons:
+def _shut_down(daemons: list[Daemon]) -> None:
+    """Ray returns before its daemons' children are gone; whoever looks after us must find nothing. Guards
+    end what engines a hurried end has left to the workers that are killed here."""
+    known = [psutil.Process(daemon.pid) for daemon in daemons if daemon.poll() is None]
+    workers, others = [], []
+    for process in known:
         with suppress(psutil.Error):
-            family += process.children(recursive=True)
+            workers += process.children()
+            others += process.children(recursive=True)
     ray.shutdown()
-    _, left = psutil.wait_procs(family, timeout=DAEMONS_END_S)
+    for process in workers:
+        with suppress(psutil.Error):
+            process.kill()
+    _, left = psutil.wait_procs([*known, *others], timeout=DAEMONS_END_S)
     for process in left:
         with suppress(psutil.Error):
             process.kill()
 
 
 @contextmanager
-def _reaped_if_killed(daemons: list[psutil.Process]) -> Iterator[None]:
+def _reaped_if_killed(daemons: list[Daemon]) -> Iterator[None]:
     """Meanwhile a process of its own waits to end a local Ray's daemons should this one be killed."""
     command = [sys.executable, "-I", "-S", reaper.__file__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True) as process:

@@ -14,8 +14,14 @@ from typing import Any
 
 from orchestrator.cell import Cell
 from orchestrator.cluster.ranks import multi_node_engine
-from orchestrator.cluster.spec import WorkerSpec, check_sees_results, launch_of, log_path
-from orchestrator.engines import ADAPTERS
+from orchestrator.cluster.spec import (
+    WorkerSpec,
+    check_sees_results,
+    check_serves_as_planned,
+    launch_of,
+    log_path,
+)
+from orchestrator.engines import ADAPTERS, environment
 from orchestrator.engines.adapter import Adapter, Launch, metrics_of
 from orchestrator.engines.external import connect
 from orchestrator.engines.standby_process import Standby, started
@@ -24,23 +30,13 @@ from orchestrator.grading import LIMIT_S
 from orchestrator.grading.isolated import Grader
 from orchestrator.load.client.pool import ClientPool
 from orchestrator.load.driver import LoadProgress
-from orchestrator.measure.measure import CellOutcome, LiveServer, MeasurementContext, measure
+from orchestrator.measure.context import Attempt, CellOutcome, LiveServer, MeasurementContext, WorkerProgress
+from orchestrator.measure.measure import measure
 from orchestrator.records import Endpoint
+from orchestrator.secrets import masked
 from orchestrator.store.write import prepare as prepare_storing
 from orchestrator.telemetry.gpu import Gpus, GpuUse, once_idle, open_gpus
 from orchestrator.telemetry.host import host_provenance
-
-
-@dataclass(frozen=True)
-class WorkerProgress:
-    """``phase`` is one of: starting, warm-up, load, grade, idle, stopping."""
-
-    phase: str
-    cell_id: str | None
-    requests: int
-    finished: int
-    output_tokens: int
-
 
 CPUS_PER_SLOT = 4  # an engine's two busy processes, the client, and the imports of the next engine
 GPU_IDLE_S = 20.0  # what a killed worker's engine needs at most; others' GPUs do not get idle by waiting
@@ -69,6 +65,7 @@ class _Serving:
     gpu_use: tuple[GpuUse, GpuUse] | None = None
     pid: int | None = None
     started: Started = Started(0.0, False)
+    version: str | None = None  # of the engine that serves
 
 
 class EngineWorker:
@@ -157,14 +154,16 @@ class EngineWorker:
 
     def _prepare_tools(self, spec: WorkerSpec) -> None:
         """What the first cell would wait for otherwise, beside the engine's start."""
-        self._clients.prepare()
+        self._clients.start()
         if spec.config.weights != "dummy":
             self._grader.prepare()
         threading.Thread(target=prepare_storing, daemon=True).start()
 
     def _connected(self, spec: WorkerSpec) -> _Serving:
         server, metrics = connect(spec.config)
-        return _Serving(spec, server, metrics, host_provenance())
+        check_serves_as_planned(spec, server.served)
+        told = {"served": dict(server.served)}
+        return _Serving(spec, server, metrics, host_provenance() | told, version=server.served.get("version"))
 
     def _live(self, spec: WorkerSpec) -> _Serving:
         config, launch, waiting = spec.config, launch_of(spec), self._take_standby(spec)
@@ -175,7 +174,14 @@ class EngineWorker:
                 multi_node_engine(spec, launch, log_path(spec), self._is_cancelled)
             )
             provenance = _provenance(adapter, engine.server.launch) | {"followers": engine.provenance}
-            return _Serving(spec, engine, metrics_of(adapter, launch.args), provenance, lazy=adapter.lazy)
+            return _Serving(
+                spec,
+                engine,
+                metrics_of(adapter, launch.args),
+                provenance,
+                lazy=adapter.lazy,
+                version=launch.version,
+            )
         gpus = open_gpus() if spec.gpus and not config.engine.simulated else None
         before = once_idle(gpus, GPU_IDLE_S, self._is_cancelled) if gpus else None
         server, prepared = self._life.enter_context(
@@ -199,9 +205,10 @@ class EngineWorker:
             gpu_use=(before, gpus.use()) if gpus and before else None,
             pid=None if config.engine.simulated else server.pid,
             started=Started(0.0, prepared),
+            version=launch.version,
         )
 
-    def run(self, cell: Cell, attempt: int) -> CellOutcome:
+    def run(self, cell: Cell, attempt: Attempt) -> CellOutcome:
         """Measures one cell and commits it; see `measure`."""
         serving = self._serving
         assert serving is not None
@@ -217,7 +224,7 @@ class EngineWorker:
             external=serving.spec.config.engine.name == "external",
             metrics=serving.metrics,
             lazy=serving.lazy,
-            engine_version=cell.facts.engine_version,
+            engine_version=serving.version or cell.facts.engine_version,
             deployment_start_s=serving.started.seconds,
             nodes=serving.spec.nodes,
             gpu_count=serving.spec.gpus,
@@ -273,7 +280,10 @@ class EngineWorker:
 
 
 def _provenance(adapter: Adapter, launch: Launch) -> dict[str, Any]:
-    return host_provenance() | {"command": adapter.command(launch)}
+    return host_provenance() | {
+        "command": adapter.command(launch),
+        "environment": masked(environment.clean(adapter, launch, os.environ)),
+    }
 
 
 def _worth_preparing(spec: WorkerSpec) -> bool:

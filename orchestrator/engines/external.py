@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator.config.schema import EngineConfig, SweepConfig
@@ -14,13 +16,17 @@ from orchestrator.engines.http import ask
 from orchestrator.errors import ConfigError, EngineError
 from orchestrator.records import Endpoint
 
+_TOLD = ("id", "root", "parent", "max_model_len", "owned_by")
+
 
 @dataclass(frozen=True, slots=True)
 class External:
-    """``adapter`` is that of the engine whose metrics it exposes, None when it exposes none that we know."""
+    """``adapter`` is that of the engine whose metrics it exposes, None when it exposes none that we know;
+    ``served`` as `served` says."""
 
     endpoint: Endpoint
     adapter: Adapter | None
+    served: Mapping[str, Any]
 
     def reset_cache(self) -> bool | None:
         """Whether the prefix cache is empty now; None where the server has no way to be asked."""
@@ -40,14 +46,39 @@ def connect(config: SweepConfig) -> tuple[External, dict[str, str]]:
 
     Raises ConfigError when it cannot be reached, refuses the key, or does not serve ``engine.served_model``.
     """
-    endpoint = _find_model(parse_base_url(config.engine), config.engine)
+    endpoint, entry = _find_model(parse_base_url(config.engine), config.engine)
+    told = _identity(endpoint, entry)
     status, body = ask(endpoint, "GET", "/metrics")
     lines = body.decode(errors="replace").splitlines() if status == 200 else []
     exposed = {line.split("{")[0].split(" ")[0] for line in lines if not line.startswith("#")}
     for adapter in ADAPTERS.values():
         if found := {field: name for field, name in adapter.metrics.items() if name in exposed}:
-            return External(endpoint, adapter), found
-    return External(endpoint, None), {}
+            return External(endpoint, adapter, told), found
+    return External(endpoint, None, told), {}
+
+
+def served(engine: EngineConfig) -> Mapping[str, Any]:
+    """What the server says it serves, as far as it stays the same while the server does: ``id``, and where it
+    tells them ``root`` and ``parent`` (what the name stands for), ``max_model_len``, ``owned_by``, and the
+    engine's ``version``.
+
+    Raises ConfigError as `connect` does.
+    """
+    return _identity(*_find_model(parse_base_url(engine), engine))
+
+
+def _identity(endpoint: Endpoint, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Not ``created``, which vLLM makes up at every answer."""
+    told = {name: entry[name] for name in _TOLD if entry.get(name) is not None}
+    for path in ("/version", "/server_info", "/get_server_info"):  # vLLM; SGLang, newer and older
+        status, body = ask(endpoint, "GET", path)
+        try:
+            version = json.loads(body)["version"] if status == 200 else None
+        except (ValueError, KeyError, TypeError):
+            version = None
+        if isinstance(version, str):
+            return told | {"version": version}
+    return told
 
 
 def parse_base_url(engine: EngineConfig) -> Endpoint:
@@ -70,7 +101,8 @@ def parse_base_url(engine: EngineConfig) -> Endpoint:
     return Endpoint(parts.hostname, port, engine.served_model or "", key, path)
 
 
-def _find_model(endpoint: Endpoint, engine: EngineConfig) -> Endpoint:
+def _find_model(endpoint: Endpoint, engine: EngineConfig) -> tuple[Endpoint, Mapping[str, Any]]:
+    """The endpoint with its model's name, and the model's entry of ``/v1/models``."""
     status, body = ask(endpoint, "GET", "/v1/models")
     if status is None:
         raise ConfigError(f"engine.base_url={engine.base_url}: nothing answers there")
@@ -88,4 +120,5 @@ def _find_model(endpoint: Endpoint, engine: EngineConfig) -> Endpoint:
     if engine.served_model and engine.served_model not in served:
         raise ConfigError(f"engine.served_model={engine.served_model}: is not served; {', '.join(served)}")
     model = engine.served_model or served[0]
-    return Endpoint(endpoint.host, endpoint.port, model, endpoint.api_key, endpoint.base_path)
+    entry = next(entry for entry in listed if str(entry["id"]) == model)
+    return Endpoint(endpoint.host, endpoint.port, model, endpoint.api_key, endpoint.base_path), entry

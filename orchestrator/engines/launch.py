@@ -63,14 +63,34 @@ def build_launch(
     )
     return replace(
         launch,
-        args=merge_args(
-            adapter.base_args(launch),
-            described(config) if config.engine.simulated else {},
-            *(entry.args for entry in entries),
-            config.engine.args,
+        args=_draft_pinned(
+            merge_args(
+                adapter.base_args(launch),
+                described(config) if config.engine.simulated else {},
+                *(entry.args for entry in entries),
+                config.engine.args,
+            )
         ),
         env=_merge_env(*(entry.env for entry in entries), config.engine.env),
     )
+
+
+def _draft_pinned(args: dict[str, Any]) -> dict[str, Any]:
+    """``args`` with a draft model's ``hub_id@revision`` as the two flags that an engine has for them."""
+    draft = args.get("speculative-config")
+    if isinstance(draft, Mapping) and (pair := _at(draft.get("model"))):
+        args = {**args, "speculative-config": {**draft, "model": pair[0], "revision": pair[1]}}
+    if pair := _at(args.get("speculative-draft-model-path")):
+        args |= {"speculative-draft-model-path": pair[0], "speculative-draft-model-revision": pair[1]}
+    return args
+
+
+def _at(source: object) -> tuple[str, str] | None:
+    """The two halves of ``hub_id@revision``; None for anything else, a path above all."""
+    if not isinstance(source, str) or source.startswith(("/", "~", ".")):
+        return None
+    hub_id, _, revision = source.partition("@")
+    return (hub_id, revision) if revision else None
 
 
 def _entry(opt: OptConfig, engine: str) -> EngineOptConfig | None:

@@ -12,18 +12,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
-from orchestrator.engines import failures, guard
+from orchestrator.engines import environment, failures, guard
 from orchestrator.engines.adapter import Adapter, Launch
 from orchestrator.engines.http import ask
 from orchestrator.errors import EngineError
 from orchestrator.records import Endpoint
+from orchestrator.secrets import is_secret
 
 POLL_S = 0.25
 HEALTH_EVERY_S = 5.0
@@ -31,26 +32,13 @@ HANG_S = 60.0
 KILL_MARGIN_S = 10.0
 # On a CPU the engine would keep the client off the cores, and its lateness be taken for the server's.
 YIELD_TO_CLIENT = ("nice", "-n", "10")
-_DROPPED = re.compile(
-    r"RAY_|PYTHON|VIRTUAL_ENV$|WANDB_|OMP_NUM_THREADS$|SGLANG_|VLLM_(?!CACHE_ROOT|CONFIG_ROOT|ASSETS_CACHE)"
-)
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD")
-
-
-def clean_environment(adapter: Adapter, launch: Launch, inherited: Mapping[str, str]) -> dict[str, str]:
-    """What the engine's process gets: ``inherited`` without Ray's and Python's variables and without settings
-    of an engine, which would change numbers and stand in no cell; then the adapter's, then the launch's."""
-    kept = {name: value for name, value in inherited.items() if not _DROPPED.match(name)}
-    bin_dir = str(Path(launch.python).parent)  # engines call compilers that lie beside their interpreter
-    kept["PATH"] = f"{bin_dir}:{inherited['PATH']}" if inherited.get("PATH") else bin_dir
-    return kept | {"PYTHONUNBUFFERED": "1"} | adapter.environment(launch) | dict(launch.env)
 
 
 def by_hand(adapter: Adapter, launch: Launch) -> str:
     """A shell line that runs the same engine. Secrets stand in it by name only."""
     env = adapter.environment(launch) | dict(launch.env)
     words = [
-        f'{name}="${name}"' if _SECRET.search(name) else f"{name}={shlex.quote(value)}"
+        f'{name}="${name}"' if is_secret(name) else f"{name}={shlex.quote(value)}"
         for name, value in env.items()
     ]
     return " ".join([*words, shlex.join(adapter.command(launch))]).replace(launch.api_key, "$API_KEY")
@@ -102,7 +90,7 @@ class Server:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=clean_environment(adapter, launch, os.environ),
+                    env=environment.clean(adapter, launch, os.environ),
                     pass_fds=(*fds, *pass_fds),
                     start_new_session=True,  # Ctrl-C is the driver's to handle
                 )

@@ -57,8 +57,11 @@ def interpreter(engine: EngineConfig) -> Path:
 def engine_version(engine: EngineConfig) -> str | None:
     """The version of the engine's distribution in its interpreter, or ``engine.version`` where that is set.
     None when it is not installed there, or is no engine of ours to start. About 0.1 s, cached."""
-    if engine.version:
-        return engine.version
+    return engine.version or installed_version(engine)
+
+
+def installed_version(engine: EngineConfig) -> str | None:
+    """As `engine_version`, whatever ``engine.version`` says: for the node that starts the engine."""
     if engine.name not in ADAPTERS:
         return None
     if ADAPTERS[engine.name].version:

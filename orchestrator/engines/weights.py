@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import shutil
 import subprocess
@@ -14,12 +13,9 @@ from pathlib import Path
 
 from orchestrator import paths
 from orchestrator.config.schema import ModelConfig, SweepConfig
-from orchestrator.engines import convert, dummy
+from orchestrator.engines import content, convert, dummy
 from orchestrator.engines.version import installed
 from orchestrator.errors import ConfigError, EngineError
-
-_WEIGHT_FILES = {".safetensors", ".bin", ".gguf", ".pt", ".pth"}
-_SMALL_FILE_BYTES = 64 << 20
 
 
 def served(config: SweepConfig) -> ModelConfig:
@@ -65,21 +61,21 @@ def revision(model: ModelConfig) -> str:
     return model.revision or "main"
 
 
+def source(model: ModelConfig) -> str | None:
+    """The package or hub id whose weights are loaded; None for a folder, which its content names, and for
+    random weights."""
+    return None if model.path else model.package or model.hub_id
+
+
 def fingerprint(folder: Path) -> str:
-    """The first 16 hex digits of SHA-256 over a folder's files: the contents of configuration and tokenizer,
-    names and sizes of weights, whose contents would take minutes to read. Raises ConfigError without a
-    ``config.json``."""
+    """16 hex digits of the names and contents of a folder's files, weights included. Raises ConfigError
+    without a ``config.json``, and where a file cannot be read."""
     if not (folder / "config.json").is_file():
         raise ConfigError(f"model.path={folder}: no Hugging Face model folder (it has no config.json)")
-    digest = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if not file.is_file() or file.name.startswith("."):
-            continue
-        size = file.stat().st_size
-        digest.update(f"{file.name}\0{size}\0".encode())
-        if file.suffix not in _WEIGHT_FILES and size <= _SMALL_FILE_BYTES:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    try:
+        return content.of_folder(folder)
+    except OSError as error:
+        raise ConfigError(f"model.path={folder}: cannot be read ({error.strerror or error})") from error
 
 
 def prepare(model: ModelConfig, python: Path) -> str:
@@ -91,7 +87,8 @@ def prepare(model: ModelConfig, python: Path) -> str:
     """
     place = location(model)
     if model.path:
-        fingerprint(Path(place))
+        if not Path(place, "config.json").is_file():
+            raise ConfigError(f"model.path={place}: no Hugging Face model folder (it has no config.json)")
     elif model.package and not Path(place).exists():
         with _locked(Path(place)):
             if not Path(place).exists():

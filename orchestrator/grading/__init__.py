@@ -13,7 +13,6 @@ __all__ = ["grade", "grade_many"]
 
 LIMIT_S = 5.0
 _TEXT_LIMIT = 200_000  # characters; the answer is at the end
-_PREDICTED_LIMIT = 200
 
 
 def grade(item: Item, response_text: str, *, truncated: bool) -> Grade:
@@ -66,9 +65,4 @@ def _read(item: Item, text: str) -> str | None:
 
 
 def _math_answer(text: str) -> str | None:
-    text = text[-_TEXT_LIMIT:]
-    answer = extract.boxed(text)
-    if answer is None:
-        stated = (extract.expression(content) for content in extract.statements(text))
-        answer = next((found for found in stated if found), None) or extract.closing(text)
-    return answer[:_PREDICTED_LIMIT] if answer else None
+    return extract.answer(text[-_TEXT_LIMIT:]) or None

@@ -1,199 +1,270 @@
 """Whether an answer equals the reference.
 
-Numbers are compared exactly, as fractions: no tolerance, so that 10001 is not 10000. What is not a number
-goes to ``math-verify``, which compares symbolically.
+Numbers are compared exactly, as fractions: no tolerance, so that 10001 is not 10000 and 10^-20 not 10^-21.
+Lists, tuples, intervals, sets and matrices are compared entry by entry. Other expressions are read by
+``math-verify`` and compared exactly by sympy; relations and what else it reads, by ``math-verify`` itself.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
 import re
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from itertools import product
 
-_LONGEST = 500  # characters; no reference comes near, and sympy's time grows fast
+from orchestrator.grading import quantity, symbolic, units
+from orchestrator.grading.notation import is_prose
+from orchestrator.grading.quantity import Quantity
+from orchestrator.grading.spelling import compact, has_relation, is_text, normalized, split, unlabelled
 
-_SPACE = re.compile(r"(?<!\\)\\[ ,;:!>]|\\quad\b|\\qquad\b|~|\s+")
-_WRAP = re.compile(
-    r"\\(?:text|textbf|textit|textrm|textsf|mathrm|mathbf|mathit|mathsf|mbox|hbox|operatorname)\b"
-)
-_UNIT = re.compile(r"(?<=[\d}%)])\s*\\text\s*\{[^{}]*\}(?:\s*\^\s*\{?\d\}?)?$")
-_DEGREE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|°|\\degree\b")
-_LABEL = re.compile(r"^\s*(?:[A-Za-z]\w{0,2}|[a-z]\([a-z]\))\s*(?:=|\\in\b|∈)\s*(?=\S)")
-_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
-_FRAC = re.compile(r"\\frac\s*(\{[^{}]*\}|\d|[a-zA-Z])\s*(\{[^{}]*\}|\d|[a-zA-Z])")
+_LONGEST = 10_000  # characters; no reference comes near
 
-_DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)"
-_NUMBER = re.compile(
-    rf"""(?P<sign>[-+]?)\s*(?:
-        (?P<whole>\d+)?\s*\\frac\{{(?P<n>-?\d+)\}}\{{(?P<d>-?\d+)\}}
-      | (?:(?P<whole2>\d+)\s+)?(?P<n2>\d+)\s*/\s*(?P<d2>\d+)
-      | \\frac\{{(?P<n3>-?{_DECIMAL})\}}\{{(?P<d3>-?{_DECIMAL})\}}
-      | (?P<decimal>{_DECIMAL})
-        (?:\s*(?:\\times|\\cdot|×|\*|x)\s*10\s*\^\s*\{{?\s*(?P<power>[-+]?\d{{1,3}})\s*\}}?|[eE](?P<exp>[-+]?\d{{1,3}}))?
-    )(?:\s*(?P<percent>%|percent\b|percentage\b|pct\b))?""",
-    re.VERBOSE,
-)
-_BASE = re.compile(r"(?<=\d)_\{?\d+\}?$")
-# What may follow a number that is the whole answer: nothing, or words. "3 and 4" is two numbers.
-_UNIT_WORDS = re.compile(
-    r"""\s*(?: $ | [¢€£] | \([A-Za-z]{2,}
-        | [,;]\s+ (?!(?:and|or)\s+[-$\\\d]) [A-Za-z]{2,}
-        | [-\s]\s* (?!(?:and|or)\s+[-$\\\d]) (?!(?:to|plus|minus|times|over|divided)\b) [A-Za-z]{2,}\b
-          (?: \^\{?[23]\}?$ | (?!\s*[=^]) ) )""",
-    re.VERBOSE,
-)
-# "6 + 8" gives the question back. Fractions, powers and roots of numbers are left to math-verify.
-_UNDONE = re.compile(r"\d\s*(?:[-+*×÷]|\\times\b|\\cdot\b|\\div\b)\s*[\d.]")
-_ABOUT = re.compile(
-    r"^(?:approximately|about|around|roughly|exactly|only|just|a total of|equal to|≈|\\approx"
-    r"|USD|EUR|GBP|Rs\.?)\s*",
-    re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """An exact value; ``decimals`` is how many digits were written after the point (None: a fraction)."""
-
-    value: Fraction
-    percent: bool
-    decimals: int | None
+_BASE = re.compile(r"(?<=[\dA-F])_\{?\d+\}?$")
+# "6 + 8" gives the question back. Fractions, powers and roots of numbers are left to the symbolic comparison.
+_UNDONE = re.compile(r"\d\s*(?:[-+*×÷]|\\times\b|\\cdot\b|\\div\b)\s*(?:[\d.]|\\frac\{\d)")
+_NAME = r"(?:[A-Za-z](?:_?\{?\w\}?)?|[A-Z]{2,3})\s*(?:[=,;\\^+/*-]|$|(?:and|or)\b)"
+_ENTRY = rf"(?=\s*(?:[^A-Za-z\s]|(?!a\s){_NAME}))"  # words go on with the same entry
+_SEPARATOR = re.compile(rf"[,;]\s*(?:(?:and|or)\b)?{_ENTRY}|\b(?:and|or)\b{_ENTRY}|&(?!=)|\\\\")
+_WORD_SEPARATOR = re.compile(r"[,;]\s*(?:(?:and|or)\b)?|\b(?:and|or)\b")
+_EQUALS = re.compile(r"(?<![<>!\\=:])=(?!=)|\\approx(?![A-Za-z])")
+_BRACKETS = re.compile(r"(\\\{|[(\[])(.*)(\\\}|[)\]])", re.DOTALL)
+_MATRIX = re.compile(r"\\begin\{([pbvBV]?)matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
+_NAMED_UNIT = re.compile(r"\s+(?=[A-Za-z])|\s*(?=\^\s*\{?\s*\\circ)")
+_CLOSE = Fraction(1, 2 * 10**6)
+_RELATIVELY = Fraction(5, 10**6)
 
 
 def equal(reference: str, answer: str) -> bool:
     """Whether ``answer`` is the same mathematical object as ``reference``, both LaTeX, plain text or numbers.
 
-    A numeral's base may be left out. Units and a percent sign that the other side lacks do not count: 45 %
-    is 45, and also 0.45 (but 200 % is not 2). A decimal equals a fraction without a finite
-    decimal form when it is that fraction rounded at the sixth decimal or later.
+    A numeral's base may be left out, and a unit that the other side lacks. A percent sign is one hundredth:
+    15 % is 0.15; but where it must have been asked for in percent, because the reference is an integer or
+    more than 1, 45 % is also 45 (0.25 % is not 0.25). A decimal equals a number without a finite decimal
+    form when it is that number rounded at the sixth decimal or later. A leading bare label ("x =") does not
+    count; a relation does.
 
     Can take arbitrarily long on a hostile expression: see `orchestrator.grading.grade_many`.
     """
-    if len(answer) > _LONGEST:
+    if max(len(answer), len(reference)) > _LONGEST:
         return False
     expected, given = normalized(reference), normalized(answer)
-    if not given or not expected:
-        return False
-    if _compact(expected) == _compact(given):
+    return bool(expected and given) and _same(expected, given)
+
+
+def _same(expected: str, given: str) -> bool:
+    if compact(expected) == compact(given):
         return True
-    if base := _BASE.search(expected):  # math-verify reads 52_8 and 52_9 as 52
-        return _compact(given) == expected[: base.start()]
-    expected_number, given_number = number(expected), read_number(given)
+    ours, theirs = _assignments(expected), _assignments(given)
+    if len(ours) > 1 or len(theirs) > 1:
+        return _same_lists(ours, theirs)
+    (_, expected), (_, given) = ours[0], theirs[0]
+    if compact(expected) == compact(given):
+        return True
+    if base := _BASE.search(expected):  # the parser reads 52_8 and 52_9 as 52
+        return compact(given) == compact(expected[: base.start()]) or compact(given).replace(
+            "_{", "_"
+        ).rstrip("}") == compact(expected).replace("_{", "_").rstrip("}")
+    if (entries := _same_entries(expected, given)) is not None:
+        return entries
+    if len(chain := _parts(given, _EQUALS)) > 1 and not has_relation(expected):
+        return _same_chain(expected, chain)
+    return _same_single(expected, given)
+
+
+def _same_single(expected: str, given: str) -> bool:
+    expected_number, given_number = quantity.read(expected, letters=False), quantity.read(given)
     if expected_number is not None and given_number is not None:
-        return _same_number(expected_number, given_number)
-    if expected_number is not None and _UNDONE.search(given):
-        return False
-    if _is_text(expected) or _is_text(given):
+        return same_number(expected_number, given_number)
+    if is_text(expected) or is_text(given) or is_prose(given) or is_prose(expected):
         return False  # equal texts were found above, and a formula is no text
-    return _symbolic(expected, re.sub(r",?\s+(?:and|or)\s+", ", ", given))
+    expected, expected_unit = _without_unit(expected)
+    given, given_unit = _without_unit(given)
+    if expected_unit and given_unit and not _same_unit(expected_unit, given_unit):
+        return False
+    if expected_number is not None:
+        if _UNDONE.search(given) or has_relation(given):
+            return False
+        expected = str(expected_number.value)
+    given_decimal = given_number if given_number is not None and not given_number.percent else None
+    if "$" in given or "%" in given or "%" in expected:
+        return False
+    return symbolic.same(expected.replace("$", ""), given, given_decimal)
 
 
-def normalized(text: str) -> str:
-    """The text without what does not change its meaning: delimiters, spacing and sizing commands, units,
-    degree signs, thousands commas, a leading "x =", and with one spelling of fractions."""
-    text = text.strip().strip("$").strip()
-    text = re.sub(r"^\\[(\[]|\\[)\]]$", "", text).strip()
-    text = text.replace("−", "-").replace("–", "-").replace("{,}", ",").replace("\\$", "").replace("\\%", "%")
-    text = re.sub(r",\s*\\!\s*", ",", text)
-    text = re.sub(r"\\(?:left|right|bigl?|bigr|Bigl?|Bigr|displaystyle|textstyle)\b\s*(?![a-zA-Z])", "", text)
-    text = re.sub(r"\\[dtc]frac", r"\\frac", text)
-    text = re.sub(r"\\sqrt\s*(\d)", r"\\sqrt{\1}", text)
-    text = _WRAP.sub(r"\\text", _DEGREE.sub("", text))
-    text = re.sub(r"\\(?=%|\$)", "", text).rstrip(" .,;:")
-    text = _UNIT.sub("", _SPACE.sub(" ", text).strip())
-    text = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text).strip()
-    text = _LABEL.sub("", text.replace("$", "")).strip()
-    text = _FRAC.sub(lambda m: rf"\frac{_group(m[1])}{_group(m[2])}", text)
-    if not re.search(r"[(\[{]", re.sub(r"\\frac\{[^{}]*\}\{[^{}]*\}", "", text)):
-        text = _THOUSANDS.sub(lambda m: m.group().replace(",", ""), text)
-    return text
-
-
-def _group(text: str) -> str:
-    return text if text.startswith("{") else f"{{{text}}}"
-
-
-def _compact(text: str) -> str:
-    """For comparing spellings: no spaces, no braces around one token, a lone choice without parentheses,
-    words without case."""
-    text = re.sub(r"\s+", "", text)
-    text = re.sub(r"([_^])\{(\w)\}", r"\1\2", text)
-    text = re.sub(r"^\((\w)\)$", r"\1", text)
-    return text.lower() if _is_text(text) else text
-
-
-def _is_text(text: str) -> bool:
-    return re.fullmatch(r"\(?[A-Za-z][A-Za-z\s'’-]+\)?", text) is not None
-
-
-def number(text: str) -> Number | None:
-    """The number that ``text`` is as a whole: an integer, decimal, fraction, mixed number, or a decimal
-    times a power of ten, with an optional percent sign. The text is `normalized`."""
-    match = _NUMBER.fullmatch(text)
-    return None if match is None else _number(match)
-
-
-def read_number(text: str) -> Number | None:
-    """As `number`, also with words around: "about 18 dollars for the 7 days", "x + 2 = 18"."""
-    for part in dict.fromkeys((text, text.rpartition("=")[2])):
-        part = _ABOUT.sub("", part.strip()).lstrip("$€£ ")
-        match = _NUMBER.match(part)
-        if match is not None and _UNIT_WORDS.match(part, match.end()):
-            return _number(match)
-    return None
-
-
-def _number(match: re.Match[str]) -> Number | None:
-    part = match.groupdict()
-    sign = -1 if part["sign"] == "-" else 1
-    decimals: int | None = None
-    try:
-        if part["decimal"] is not None:
-            power = int(part["power"] or part["exp"] or 0)
-            value = Fraction(part["decimal"].rstrip(".")) * Fraction(10) ** power
-            decimals = len(part["decimal"].partition(".")[2])
-        elif part["n3"] is not None:
-            value = Fraction(part["n3"]) / Fraction(part["d3"])
-        else:
-            whole = Fraction(part["whole"] or part["whole2"] or 0)
-            value = whole + Fraction(part["n"] or part["n2"]) / Fraction(part["d"] or part["d2"])
-    except ZeroDivisionError:
-        return None
-    return Number(sign * value, part["percent"] is not None, decimals)
-
-
-def _same_number(expected: Number, given: Number) -> bool:
-    values = {given.value}
-    if given.percent and not expected.percent and expected.value.denominator > 1:
-        values.add(given.value / 100)
-    if expected.percent and not given.percent and given.value.denominator > 1:
-        values.add(given.value * 100)
-    if expected.value in values:
+def _same_chain(expected: str, chain: list[str]) -> bool:
+    """ "9 * 2 = 18", "P = 3/36 = 1/12", "1/3 ≈ 0.33": right when its end (or what it approximates) is, and
+    its parts are equal, so that "2x = 5" and "3 = 5" are not 5."""
+    *before, last = chain
+    if not last or not all(before):
+        return False
+    if _same(expected, last) and all(_same_parts(last, part) for part in before):
         return True
-    if expected.decimals is None and given.decimals is not None and given.decimals >= 6:
-        return any(abs(expected.value - value) <= Fraction(1, 2 * 10**6) for value in values)
+    return len(chain) == 2 and _same(expected, before[0]) and _rounds(before[0], last)
+
+
+def _same_parts(last: str, part: str) -> bool:
+    if _same(last, part):
+        return True
+    return symbolic.same(_without_unit(last)[0].strip("$"), part.replace("$", ""), None)
+
+
+def _rounds(exact: str, rounded: str) -> bool:
+    value, number = symbolic.value(exact), quantity.read(rounded)
+    if value is None or number is None or number.decimals is None:
+        return False
+    return abs(value - number.value) <= Fraction(1, 2 * 10**number.decimals)
+
+
+def _assignments(text: str) -> list[tuple[str, str]]:
+    """The label ("" where it has none) and the value of each entry of a list, a plus-minus being two."""
+    entries = []
+    inner = re.fullmatch(r"\\\{(.*)\\\}", text, re.DOTALL)
+    separator = _WORD_SEPARATOR if re.fullmatch(r"[A-Za-z ,;]+", text) else _SEPARATOR
+    for part in _parts(inner[1] if inner and _is_one_bracket(text) else text, separator):
+        if not part:
+            continue
+        label, value = unlabelled(part)
+        if label and has_relation(value) and not _EQUALS.search(value):
+            label, value = "", part
+        if "\\pm" in value and "\\mp" not in value and value.count("\\pm") == 1:
+            entries += [(label, value.replace("\\pm", sign).strip().removeprefix("+")) for sign in "+-"]
+        else:
+            entries.append((label, value))
+    return entries or [("", text)]
+
+
+def _same_lists(ours: list[tuple[str, str]], theirs: list[tuple[str, str]]) -> bool:
+    our_labels, their_labels = [label for label, _ in ours], [label for label, _ in theirs]
+    if len(theirs) == 1:  # a list in brackets for a bare list of assignments
+        inner = _inside(theirs[0][1])
+        theirs = [("", part) for part in inner[1]] if inner and any(our_labels) else theirs
+        return len(theirs) > 1 and _in_order(ours, theirs)
+    if len(ours) == 1:
+        inner = _inside(ours[0][1])
+        if inner is None or len(set(their_labels)) != len(theirs):
+            return False
+        return _in_order([("", part) for part in inner[1]], sorted(theirs))
+    if len(ours) != len(theirs):
+        return False
+    distinct = len(set(their_labels)) == len(theirs) and all(their_labels)
+    if all(our_labels) and len(set(our_labels)) == len(ours):
+        if distinct:
+            if {compact(label) for label in our_labels} != {compact(label) for label in their_labels}:
+                return False
+            key = _by_label
+            return _in_order(sorted(ours, key=key), sorted(theirs, key=key))
+        return not any(their_labels) and _in_order(ours, theirs)
+    if distinct:
+        return _in_order(ours, sorted(theirs, key=_by_label))
+    return _in_any_order([value for _, value in ours], [value for _, value in theirs])
+
+
+def _by_label(entry: tuple[str, str]) -> str:
+    return compact(entry[0])
+
+
+def _in_order(ours: list[tuple[str, str]], theirs: list[tuple[str, str]]) -> bool:
+    return len(ours) == len(theirs) and all(_same(a[1], b[1]) for a, b in zip(ours, theirs, strict=True))
+
+
+def _in_any_order(ours: list[str], theirs: list[str]) -> bool:
+    left = list(theirs)
+    for one in ours:
+        found = next((i for i, other in enumerate(left) if _same(one, other)), None)
+        if found is None:
+            return False
+        del left[found]
+    return not left
+
+
+def _same_entries(expected: str, given: str) -> bool | None:
+    """For two matrices, tuples or intervals; None where these are not two of these."""
+    ours, theirs = _MATRIX.fullmatch(expected), _MATRIX.fullmatch(given)
+    if ours and theirs:
+        rows = [[re.split(r"(?<!\\)&", row) for row in m[2].strip().split("\\\\")] for m in (ours, theirs)]
+        rows = [
+            [[cell.strip() for cell in row] for row in matrix if any(map(str.strip, row))] for matrix in rows
+        ]
+        if [len(row) for row in rows[0]] != [len(row) for row in rows[1]]:
+            return False
+        pairs = [pair for row in zip(*rows, strict=True) for pair in zip(*row, strict=True)]
+        return all(_same(normalized(a), normalized(b)) for a, b in pairs)
+    our, their = _inside(expected), _inside(given)
+    if our is None or their is None:
+        return None
+    if our[0] != their[0] or len(our[1]) != len(their[1]):
+        return False
+    return all(_same(normalized(a), normalized(b)) for a, b in zip(our[1], their[1], strict=True))
+
+
+def _inside(text: str) -> tuple[str, list[str]] | None:
+    """The two brackets around the whole of ``text`` and the entries between, if there are several."""
+    match = _BRACKETS.fullmatch(text.strip())
+    if match is None or not _is_one_bracket(text.strip()):
+        return None
+    parts = _parts(match[2], re.compile(","))
+    return (match[1] + match[3], parts) if len(parts) > 1 else None
+
+
+def _is_one_bracket(text: str) -> bool:
+    depth = 0
+    for i, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 and i < len(text) - 1 and not (i == 0 and character == "\\"):
+            return False
+    return depth == 0
+
+
+def _parts(text: str, separator: re.Pattern[str]) -> list[str]:
+    if separator.search(text) is None or "\\begin" in text:
+        return [text]
+
+    def length(string: str, i: int) -> int:
+        match = separator.match(string, i)
+        return len(match.group()) if match else 0
+
+    return split(text, length)
+
+
+def _without_unit(text: str) -> tuple[str, str]:
+    for gap in _NAMED_UNIT.finditer(text):
+        if gap.start() and (found := units.unit(text, gap.start())) and not text[found[1] :].strip():
+            return text[: gap.start()], found[0]
+    return text, ""
+
+
+def _same_unit(expected: str, given: str) -> bool:
+    if expected.startswith("deg") and given.startswith("deg"):
+        return "deg" in (expected, given) or expected == given
+    return expected == given
+
+
+def same_number(expected: Quantity, given: Quantity) -> bool:
+    if expected.unit and given.unit and not _same_unit(expected.unit, given.unit):
+        return False
+    ours, theirs = {expected.value}, {given.value}
+    if given.percent and not expected.percent:
+        theirs = _without_percent(given.value, asked=expected.value)
+    if expected.percent and not given.percent:
+        ours = _without_percent(expected.value, asked=given.value)
+    if ours & theirs:
+        return True
+    if expected.decimals is None and given.decimals is not None and given.decimals >= 6 and given.digits >= 5:
+        pairs = product(ours, theirs)
+        return any(abs(a - b) <= min(_CLOSE, abs(a) * _RELATIVELY) and _is_endless(a) for a, b in pairs)
     return False
 
 
-def _symbolic(expected: str, given: str) -> bool:
-    try:
-        from math_verify import verify
-
-        return bool(
-            verify(_parsed(expected), _parsed(given), timeout_seconds=None, allow_set_relation_comp=True)
-        )
-    except Exception:  # sympy and its parser raise whatever they meet; what cannot be compared is not equal
-        return False
+def _without_percent(value: Fraction, asked: Fraction) -> set[Fraction]:
+    """What a percentage is beside ``asked``, a number without a percent sign."""
+    values = {value / 100} if asked.denominator > 1 else set()
+    if asked.denominator == 1 or abs(asked) >= 1:
+        values.add(value)
+    return values
 
 
-@functools.lru_cache(maxsize=4096)
-def _parsed(text: str) -> list[Any]:
-    from math_verify import LatexExtractionConfig, parse
-
-    # Its own time limits need signals, which only work in a main thread, and it warns that they are off.
-    logging.getLogger("math_verify").setLevel(logging.ERROR)
-    parsed: list[Any] = parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)
-    return parsed
+def _is_endless(value: Fraction) -> bool:
+    rest = value.denominator
+    for factor in (2, 5):
+        while rest % factor == 0:
+            rest //= factor
+    return rest > 1

@@ -1,165 +1,307 @@
-"""Where in a response the answer is: the text of the answer, not yet its meaning.
+"""Where in a response the answer to a problem is: the text of the answer, not yet its meaning.
 
 The order is that of how clearly an answer is marked: the last ``\\boxed{}``; the last statement of the form
-``#### x``, "the answer is x" or "Answer: x"; and, when a response has neither, its end (see `closing`).
-Every pattern is bounded, so that reading takes time linear in the response's length.
+``#### x``, "the answer is x", "Answer: x" or "x is the answer"; and, when a response has neither, its end (see
+`closing`). Every pattern is bounded, so that reading takes time linear in the response's length.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from dataclasses import dataclass
 
-STATEMENTS = 50  # of each form, at most, are looked at: the answer is near the end
+from orchestrator.grading.notation import (
+    BOLD,
+    CLOSE,
+    OPEN,
+    UNBOLD,
+    is_prose,
+    told_apart,
+    visible,
+    without_bold,
+)
+from orchestrator.grading.quantity import and_tail
+from orchestrator.grading.statements import EMPTY_BOX, Statement, statements
 
+_BOXES = 50  # at most are looked at: the answer is near the end
+_LONGEST_BOX = 10_000
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=\{|\d)")
 _BARE = re.compile(r"[\d.,]{0,20}\d")
-_JOINED = re.compile(r"[\s$.,;]*(?:\\[()\[\]][\s$,]*)*(?:,|and|or)?[\s$,]*(?:\\[()\[\]][\s$,]*)*")
-_CONNECTOR = re.compile(r",|and|or")
-
-_STATEMENT = re.compile(
-    r"""
-    ^\#{4}[ \t]*(?=[-+$\\(\[{.\d]|[a-zA-Z]\s*(?:[-+=^*/_\\]|$))           # GSM8K's own mark, not a heading
-    | \banswers?\b[^\n.:=]{0,80}?
-      (?: [*_]{0,3}\s*[:=]                                             # Answer: x   **Answer**: x
-        | \s(?:is|are|was|would\ be|will\ be|should\ be|must\ be|equals)\b
-          (?:\s+(?:therefore|thus|hence|then|simply|just|indeed|equal\ to|given\ by|option|choice)\b)*\s*:?
-      )
-    | ^[\s\#*_]{0,12}(?:final\s+)?answers?[\s*_]{0,6}$                 # a heading of its own line
-    """,
-    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+_GLUE = re.compile(
+    r"""(?: [\s$.,;:&*~{}()\[\]\\-] | \\(?:quad|qquad|text|mathrm|textbf|hspace\{[^{}]*\}|newline|left|right)
+          | \b(?:and|or|also)\b )*""",
+    re.VERBOSE,
 )
-_EMPTY_BOX = re.compile(r"[^\d\n]{0,80}\\boxed\s*\{\s*\}")  # "within \\boxed{}", the prompt given back
-_MARKUP = re.compile(r"[\s*_`>~:]*")
-
-_MATH = re.compile(
-    r"\$\$(?P<dd>.{1,400}?)\$\$|\\\[(?P<db>.{1,400}?)\\\]|\\\((?P<ip>.{1,400}?)\\\)"
-    r"|(?<!\\)\$(?P<id>(?:\\.|[^$\n\\]){1,400}?)\$",
-    re.DOTALL,
-)
-_WORDS = re.compile(r"(?<![A-Za-z])[A-Za-z]{2,}+[,;]?\s++[A-Za-z]{2}")
-_COMMAND = re.compile(r"\\[A-Za-z]+\s*(?:\{[^{}]*\})?")
-_SENTENCE_END = re.compile(r"[.!?;][\s*_]*(?:$|\s+(?=[A-Z(\"*\\]))|\n")
-_VERB = re.compile(r"\b(?:is|are|equals|makes|gives)\b")
-_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
-NUMBER = re.compile(  # the minus of "7 - 2" is not a sign
-    r"(?<![\w.])(?:(?<![\d)]\s)[-+−]\s?)?(?:\\?\$)?\s?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:\s?\\?%)?"
+_BOX_LABEL = re.compile(
+    r"(?:^|[\s$,;&\\])(?P<label>[A-Za-z](?:_\{?\w\}?)?|[A-Za-z]\([a-z]\))\s*[=:]\s*[$\s]*$"
 )
 
+_FORMULA = re.compile(f"{OPEN}([^{CLOSE}]*){CLOSE}")
+_LIST_GLUE = re.compile(r"\s*(?:[,;]|,?\s*(?:and|or)(?!\s+not))\s*")
+_SENTENCE_END = re.compile(r"[.!?;]\s*(?:$|\s+(?=[A-Z(\"*\\\ue000\ue002]))|[.!?;]?\n")
+_COPULA = re.compile(
+    r"\b(?:is|are|was|were|equals|be|totals|makes|gives|leaves)\b\s*(?:equal\s+to\s+|then\s+|therefore\s+)?:?\s*"
+)
+_HEDGE = re.compile(
+    r"""\s*(?:either|between|at\s+least|at\s+most|(?:more|less|fewer|greater|larger|smaller|higher|lower|other)\s+than
+      |up\s+to|over|under|above|below|no\s+(?:more|less|fewer)\s+than|not|almost|nearly|anything|any)\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_DENIED = re.compile(
+    r"""(?:\b(?:not|never|neither|nor|cannot|rather\s+than|instead\s+of|unlike)\b|n['’]t\b|\\ne(?:q)?\b|≠|!=)
+      \s*(?:be\b|equal(?:\s+to)?\b|just\b|simply\b)?\s*$""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_SENTENCES = re.compile(r"(?<=[.!?;])(?=\s)|(?=\n)")
+_DENIAL = re.compile(
+    r"\banswers?\b.*(?:\bnot\b|\bcannot\b|n['’]t\b)|(?:\bnot|n['’]t\s+be)\s+the\s+(?:\w+\s+)?answer\b",
+    re.IGNORECASE,
+)
+_SUM = re.compile(r"\d\s*[-+*/×÷x]\s*\$?\s*\d[^=]{0,60}=")
+_END = 4000  # characters at the end in which an unmarked answer is looked for
+NUMBER = re.compile(  # the minus of "7 - 2" is not a sign; a fraction, a ratio or a time is one thing
+    r"(?<![\w.^_\\])(?:(?<![\d)]\s)(?<![\d)])[-+])?\s?(?:[$€£]\s?)?[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:\s?[/:^]\s?\d[\d,]*(?:\.\d+)?)*(?:\s?\\?%)?"
+)
+_ALGEBRA = re.compile(
+    r"(?<![A-Za-z])(?:\d+[a-z](?![a-z])|[a-z]\s*[\^*/+-]|[-+*/]\s*[a-z](?![A-Za-z]))|[<>!]\s*$"
+)
+_LABEL_END = re.compile(r"(?<![\w*/+^-])[A-Za-z]\s*$")
+_PRODUCT_BEFORE = re.compile(r"(?:[-+*/×÷^]|\b(?:plus|minus|times|over|by|of)\b|\bdivided\s+by\b)\s*$")
+_LONGEST_TAIL = 100
 
-def boxed(text: str) -> str | None:
-    """The content of the last ``\\boxed{}`` that has any, braces balanced. Boxes that a comma, "and" or "or"
-    joins are one answer: "\\boxed{1} and \\boxed{2}" gives "1, 2"."""
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """The contents of the last box and of those that belong together with it, in order, and where the last
+    one ends; ``unfinished`` when the last box never closes."""
+
+    contents: tuple[str, ...]
+    end: int
+    unfinished: bool = False
+
+
+def answer(text: str) -> str | None:
+    """The answer that a response states, None where it states none."""
+    text = visible(text)
+    boxes = boxed(text)
+    if boxes.unfinished:
+        return None
+    if boxes.contents:
+        return ", ".join(boxes.contents)
+    marked = told_apart(text)
+    plain = without_bold(marked)
+    for statement in statements(plain):
+        if statement.retracted:
+            return closing(plain[statement.end :])
+        if not statement.denied and (found := _stated(statement)):
+            return found
+    return closing(marked)
+
+
+def boxed(text: str) -> Boxes:
+    """The last ``\\boxed{}`` that has any content, braces balanced, with those before it that only spacing, a
+    comma, "and", "or", a line break or a label ("y =") separates: they are one answer. Said twice is once."""
     parts: list[str] = []
-    after: int | None = None  # where the box to the right begins
-    for match in reversed(list(_BOX.finditer(text))[-STATEMENTS:]):
+    after = last = -1
+    for match in reversed(list(_BOX.finditer(text))[-_BOXES:]):
         content, end = _braced(text, match.end())
+        if end < 0:
+            if last < 0:
+                return Boxes((), len(text), unfinished=True)
+            break
         if not content.strip(" $"):
             continue
-        if after is not None:
-            between = text[end:after]
-            if len(between) > 40 or not (_JOINED.fullmatch(between) and _CONNECTOR.search(between)):
+        between = text[end:after] if after >= 0 else ""
+        if after >= 0:
+            label = _BOX_LABEL.search(between)
+            glue = between[: label.start("label")] if label else between
+            if len(between) > 60 or _GLUE.fullmatch(glue) is None:
                 break
+            if label:
+                parts[-1] = f"{label['label']} = {parts[-1]}"
         parts.append(content.strip())
-        after = match.start()
-    return ", ".join(reversed(parts)) or None
+        last, after = max(last, end), match.start()
+    if len(parts) > 1 and (label := _BOX_LABEL.search(text[max(0, after - 20) : after])):
+        parts[-1] = f"{label['label']} = {parts[-1]}"
+    return Boxes(tuple(dict.fromkeys(reversed(parts))), last)
 
 
 def _braced(text: str, start: int) -> tuple[str, int]:
-    """The group that starts at ``start`` and where it ends; ("", start) when it is not closed within 1,000
-    characters."""
+    """The group that starts at ``start`` and where it ends; ("", -1) when it is not closed."""
     if text[start] != "{":
         token = _BARE.match(text, start)
         return (token.group(), token.end()) if token else ("", start)
     depth = 0
-    for position in range(start, min(len(text), start + 1000)):
+    for position in range(start, min(len(text), start + _LONGEST_BOX)):
         if text[position] in "{}" and text[position - 1] != "\\":
             depth += 1 if text[position] == "{" else -1
             if depth == 0:
                 return text[start + 1 : position], position + 1
-    return "", start
+    return "", -1
 
 
-def statements(text: str) -> Iterator[str]:
-    """What follows each "the answer is", "Answer:" or "####", the last one first, at most 400 characters and
-    not past the next statement."""
-    end = len(text)
-    for match in reversed(list(_STATEMENT.finditer(text))[-STATEMENTS:]):
-        start = match.end()
-        marked = _MARKUP.match(text, start)
-        content = text[marked.end() if marked else start : min(end, start + 400)]
-        end = match.start()
-        if content.strip() and not content.startswith("not ") and not _EMPTY_BOX.match(content):
-            yield content
+def _stated(statement: Statement) -> str | None:
+    if not statement.reversed:
+        return expression(statement.content)
+    return statement.content if re.search(rf"[\d{OPEN}]", statement.content) else None
 
 
 def expression(content: str) -> str | None:
-    """The mathematical answer at the start of a statement: its first formula when no number comes before it,
-    otherwise its first sentence, or, if that tells more before it comes to a number, its last number."""
-    sentence = content[: end.start()] if (end := _SENTENCE_END.search(_masked(content))) else content
-    formulas = list(_formulas(content))
-    if formulas:
-        (start, stop, first), *others = formulas
-        if not re.search(r"\d", content[:start]) and start <= len(sentence):
-            answer = first
-            for start, end_, formula in others:
-                between = content[stop:start]
-                if not re.fullmatch(r"\s*(?:,|,?\s*and|,?\s*or)\s*", between):
-                    break
-                answer, stop = f"{answer}, {formula}", end_
-            return answer + ("%" if re.match(r"\s*\\?%", content[stop:]) else "")
-    sentence = sentence.strip(" *_`\n")
-    if _prose(sentence) and not NUMBER.match(sentence) and (numbers := NUMBER.findall(sentence)):
-        return str(numbers[-1]).strip()
+    """The mathematical answer at the start of a statement: its first formula or number, with the words after
+    it that may change it; or, if its sentence only comes to it ("the largest n is 34"), what follows the verb;
+    a sentence without numbers as it stands."""
+    sentence = _sentence(content)
+    if _HEDGE.match(sentence):
+        return sentence.strip()
+    while (verb := _COPULA.search(sentence)) is not None:
+        before, after = sentence[: verb.start()], sentence[verb.end() :]
+        if not re.search(rf"[\d{OPEN}]", after) or not _only_names(before):
+            break
+        sentence = after
+        if _HEDGE.match(sentence):
+            return sentence.strip()
+    first = _FORMULA.search(sentence)
+    number = NUMBER.search(sentence)
+    if first is not None and (number is None or first.start() <= number.start()):
+        return _with_its_list(sentence, first)
+    sentence = sentence.strip(" _`\n\"'")
+    if number is None:
+        return sentence or None
+    if is_prose(sentence) and not _begins_with_number(sentence):
+        if "=" in sentence:
+            return _right_of_equals(sentence)
+        return _last_number(sentence)
+    if (right := _computed(sentence)) is not None:
+        return right
     return sentence or None
 
 
-def closing(text: str) -> str | None:
+def _sentence(content: str) -> str:
+    content = content.lstrip()
+    masked = _FORMULA.sub(lambda m: "x" * len(m.group()), content)
+    end = _SENTENCE_END.search(masked)
+    return content[: end.start()] if end else content
+
+
+def _only_names(before: str) -> bool:
+    """Whether these words, with formulas that are names, only lead up to a value."""
+    names = _FORMULA.findall(before)
+    words = _FORMULA.sub(" ", before)
+    if re.search(r"\d", words) or "," in words:
+        return False
+    if before.lstrip().startswith(OPEN) and not re.fullmatch(
+        r"[A-Za-z]\w?(?:_\{?\w\}?)?|[A-Za-z]\([a-z]\)", names[0]
+    ):
+        return False
+    return all(re.search(r"[A-Za-z]", name) for name in names) and bool(words.strip() or names)
+
+
+def _begins_with_number(sentence: str) -> bool:
+    match = NUMBER.search(sentence)
+    return match is not None and not sentence[: match.start()].strip(" ≈~")
+
+
+def _computed(sentence: str) -> str | None:
+    """What stands right of "7 * 2 = 14", or of "7 times 2 is 14"."""
+    match = re.match(
+        r"[-+$\d.,\s]+(?:[-+*/×÷x(]|\b(?:times|plus|minus|divided|multiplied|of)\b)[^=\n]{0,80}?(?:=|\b(?:is|equals|makes|gives)\b)",
+        sentence,
+    )
+    return (
+        sentence[match.end() :].strip()
+        if (match and not is_prose(sentence[match.end() :]))
+        or (match and NUMBER.match(sentence[match.end() :].strip()))
+        else None
+    )
+
+
+def _with_its_list(sentence: str, first: re.Match[str]) -> str:
+    answer, stop = first[1], first.end()
+    for other in _FORMULA.finditer(sentence, stop):
+        if not _LIST_GLUE.fullmatch(sentence[stop : other.start()]):
+            break
+        answer, stop = f"{answer}, {other[1]}", other.end()
+    lead = sentence[: first.start()].strip().rpartition(" ")[2].lower()
+    lead = {"negative": "-", "minus": "-"}.get(lead, "")
+    tail = sentence[stop:]
+    return f"{lead}{answer}{and_tail(tail)}"
+
+
+def closing(marked: str) -> str | None:
     """The answer of a response that marks none: of the last line that has any of these, the last formula,
     what stands right of the last equals sign or verb such as "is", the last bold text with a number, or the
-    last number."""
-    lines = [line for line in text.splitlines() if line.strip() and not _EMPTY_BOX.match(line)]
-    if len(lines) == 1 and len(lines[0]) <= 120 and not _prose(lines[0]) and not _VERB.search(lines[0]):
-        return expression(lines[0].strip())
-    paragraphs = list(_formulas(text))
-    if paragraphs and not text[paragraphs[-1][1] :].strip(" \n.*"):
-        return paragraphs[-1][2]
+    last number. What is asked or denied is no answer."""
+    sentences = _SENTENCES.split(marked[-_END:])
+    text = "".join(one for one in sentences if not one.rstrip().endswith("?") and not _denies(one))
+    lines = [line for line in text.splitlines() if line.strip() and not EMPTY_BOX.match(line)]
+    if len(lines) == 1 and len(lines[0]) <= 120 and not is_prose(_FORMULA.sub(" ", lines[0])):
+        line = without_bold(lines[0]).strip()
+        if not _COPULA.search(line) and not _SUM.search(line):
+            return expression(line)
     for line in reversed(lines):
-        if formulas := list(_formulas(line)):
-            return formulas[-1][2]
-        _, *parts = re.split(rf"=|{_VERB.pattern}", line)
-        right = parts[-1].strip(" .*_") if parts else ""
-        if right and not _prose(right) and (re.search(r"[\d\\]", right) or not NUMBER.search(line)):
-            return right
-        for bold in reversed(_BOLD.findall(line)):
-            if number := NUMBER.search(bold):
-                return bold if not _prose(bold) else number.group()
-        if numbers := NUMBER.findall(line):
-            return str(numbers[-1]).strip()
+        if (found := _in_line(line)) is not None:
+            return found
     return None
 
 
-def _formulas(text: str) -> Iterator[tuple[int, int, str]]:
-    """Start, end and content of each formula between math delimiters. Two dollar signs with prose between
-    them are amounts of money."""
-    position = 0
-    while match := _MATH.search(text, position):
-        content = next(group for group in match.groups() if group is not None)
-        if match.group("id") is not None and _prose(content):
-            position = match.start() + 1
+def _denies(sentence: str) -> bool:
+    lowered = sentence[:1000].lower()
+    return "answer" in lowered and _DENIAL.search(lowered) is not None
+
+
+def _in_line(line: str) -> str | None:
+    formulas = [f for f in _FORMULA.finditer(line) if not re.fullmatch(r"\s*[A-Za-z]\s*", f[1])]
+    plain = without_bold(line)
+    if formulas and not NUMBER.search(line[formulas[-1].end() :]):
+        last = formulas[-1]
+        if _DENIED.search(line[: last.start()]):
+            return None
+        return last[1] + and_tail(line[last.end() :])
+    if "=" in plain and (right := _right_of_equals(plain)) is not None:
+        return right
+    if (verb := list(_COPULA.finditer(plain))) and not _DENIED.search(plain[: verb[-1].start()]):
+        right = plain[verb[-1].end() :].strip(" .*_")
+        if (
+            right
+            and not _HEDGE.match(right)
+            and (
+                (_begins_with_number(right) and not is_prose(right))
+                or (not NUMBER.search(plain) and not is_prose(right))
+            )
+        ):
+            return right
+    for bold in reversed(re.findall(f"{BOLD}([^{UNBOLD}]*){UNBOLD}", line)):
+        if (number := NUMBER.search(bold)) and number.group().strip():
+            return bold if not is_prose(bold) else number.group()
+    return _last_number(plain)
+
+
+def _right_of_equals(line: str) -> str | None:
+    """What follows the last "=", unless algebra stands before it ("2x = 10", "x >= 5"): then the relation."""
+    left, _, right = line.rpartition("=")
+    last_left = re.split(r"=|[.;:]\s|,\s|\s{2,}", left)[-1]
+    if not NUMBER.search(right):
+        return None
+    if _ALGEBRA.search(last_left) and not re.search(r"\d\s*x\s*[\d$]", last_left):
+        return f"{last_left.strip()} = {right.strip()}"
+    number = NUMBER.search(right)
+    assert number is not None
+    if right[: number.start()].strip(" $≈~\"'("):
+        return _last_number(right)
+    return _with_tail(right, number)
+
+
+def _last_number(line: str) -> str | None:
+    """The last number of a line with the words after it that may change it, unless it is denied or only one
+    side of a sum."""
+    for number in reversed(list(NUMBER.finditer(line))):
+        if _DENIED.search(line[: number.start()]):
             continue
-        yield match.start(), match.end(), content.strip()
-        position = match.end()
+        return _with_tail(line, number)
+    return None
 
 
-def _masked(text: str) -> str:
-    """The text with every formula blanked, of the same length, so that a full stop inside ends nothing."""
-    parts, position = [], 0
-    for start, stop, _ in _formulas(text):
-        parts += [text[position:start], "x" * (stop - start)]
-        position = stop
-    return "".join([*parts, text[position:]])
-
-
-def _prose(text: str) -> bool:
-    return _WORDS.search(_COMMAND.sub(" ", text)) is not None
+def _with_tail(line: str, number: re.Match[str]) -> str:
+    lead = re.search(r"\b(negative|minus)\s+$", line[: number.start()], re.IGNORECASE)
+    sign = "-" if lead and not re.search(r"\d\s*\w*\s*$", line[: lead.start()]) else ""
+    return f"{sign}{number.group().strip()}{and_tail(line[number.end() :])}"

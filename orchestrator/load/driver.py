@@ -1,4 +1,4 @@
-"""Runs a load against an endpoint in child processes, and brings back one record per request.
+"""Runs a load against an endpoint in client processes, and brings back one record per request.
 
 The clients are processes of their own, so that neither the caller's threads nor its interpreter lock stand
 between a byte's arrival and its stamp. They share one pre-drawn schedule and one clock (CLOCK_MONOTONIC).
@@ -80,7 +80,7 @@ class LoadProgress:
 class LoadResult:
     """``records`` in the order of the job's requests, one for each. ``started_s`` is the schedule's zero on
     the cell's clock. ``cpu_s`` and ``peak_rss_bytes`` are of the client processes, summed; the peak is since
-    they were started. ``native``: their inner loops were compiled (`native.library`)."""
+    they were started. ``native``: their inner loops were compiled (`client.loops`)."""
 
     records: tuple[Record, ...]
     processes: int
@@ -134,37 +134,38 @@ def run(
     )
 
     with contextlib.ExitStack() as stack:
-        children = stack.enter_context((clients or stack.enter_context(ClientPool())).lent(processes))
-        spools = _hand_out(job, children, stack)
-        started, reason = _supervise(job, children, on_progress, should_stop)
+        pool = clients or stack.enter_context(ClientPool())
+        lent = stack.enter_context(pool.lent(processes))
+        spools = _assign(job, lent, stack)
+        started, reason = _supervise(job, lent, on_progress, should_stop)
         records = _collect(job, spools, started, reason or "the run ended before it was sent")
     return LoadResult(
         records=records,
         processes=processes,
         started_s=started - job.zero,
-        cpu_s=sum(child.cpu_s for child in children),
-        peak_rss_bytes=sum(child.peak_rss_bytes for child in children),
-        native=all(child.native for child in children),
+        cpu_s=sum(client.cpu_s for client in lent),
+        peak_rss_bytes=sum(client.peak_rss_bytes for client in lent),
+        native=all(client.native for client in lent),
     )
 
 
-def _hand_out(job: LoadJob, children: Sequence[ClientProcess], stack: contextlib.ExitStack) -> list[BinaryIO]:
-    """Gives each child its part of the job. Returns the files that they spool to."""
+def _assign(job: LoadJob, clients: Sequence[ClientProcess], stack: contextlib.ExitStack) -> list[BinaryIO]:
+    """Assign each client process its part of the job. Returns the files that they spool to."""
     tickets = Tickets.create(len(job.requests))
     stack.callback(os.close, tickets.fd)
-    pipes = [os.pipe() for _ in children]
+    pipes = [os.pipe() for _ in clients]
     for fd in (fd for pipe in pipes for fd in pipe):
         stack.callback(os.close, fd)
 
     spools: list[BinaryIO] = []
-    for number, child in enumerate(children):
+    for number, client in enumerate(clients):
         spools.append(stack.enter_context(nameless_file()))
         task = Task(
             endpoint=job.endpoint,
-            requests=dict(_share(job, number, len(children))),
+            requests=dict(_share(job, number, len(clients))),
             total=len(job.requests),
             schedule=job.schedule,
-            slots=_slots(job.schedule, number, len(children)),
+            slots=_slots(job.schedule, number, len(clients)),
             counted=job.usage == "continuous",
             inline=job.reasoning_inline,
             opened=job.think_opened,
@@ -173,7 +174,7 @@ def _hand_out(job: LoadJob, children: Sequence[ClientProcess], stack: contextlib
             duration_s=job.duration_s,
         )
         files = (spools[number].fileno(), tickets.fd, pipes[number][0], *(write for _, write in pipes))
-        child.give(task, list(files))
+        client.assign(task, list(files))
     return spools
 
 
@@ -195,47 +196,47 @@ def _slots(schedule: Schedule, number: int, processes: int) -> int:
 
 def _supervise(
     job: LoadJob,
-    children: Sequence[ClientProcess],
+    clients: Sequence[ClientProcess],
     on_progress: Callable[[LoadProgress], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> tuple[float, str | None]:
     """Start all at one moment and wait for them. Returns that moment and why the run was cut short."""
     started: float | None = None
     reason: str | None = None
-    told = 0.0
+    reported = 0.0
     with selectors.DefaultSelector() as selector:
-        for child in children:
-            selector.register(child, selectors.EVENT_READ, child)
-        while not all(child.done for child in children):
+        for client in clients:
+            selector.register(client, selectors.EVENT_READ, client)
+        while not all(client.done for client in clients):
             for key, _ in selector.select(_POLL_S):
-                child = key.data
-                child.read()
-                if child.done:
+                client = key.data
+                client.read_reports()
+                if client.done:
                     selector.unregister(key.fileobj)
             now = perf_counter()
             if started is None:
-                if not all(child.ready for child in children):
+                if not all(client.ready for client in clients):
                     continue
                 started = now + _START_AFTER_S
-                for child in children:
-                    child.start(started)
+                for client in clients:
+                    client.start(started)
             if reason is None and should_stop is not None and should_stop():
                 reason = "the run was stopped"
-                for child in children:
-                    child.stop(reason)
-            if on_progress is not None and now - told >= _PROGRESS_S:
-                told = now
-                on_progress(_progress(children, max(0.0, now - started)))
+                for client in clients:
+                    client.stop(reason)
+            if on_progress is not None and now - reported >= _PROGRESS_S:
+                reported = now
+                on_progress(_progress(clients, max(0.0, now - started)))
     assert started is not None
     if on_progress is not None:
-        on_progress(_progress(children, perf_counter() - started))
+        on_progress(_progress(clients, perf_counter() - started))
     if reason is None and job.duration_s is not None:
         reason = f"the window of {job.duration_s:g} s ended before it was sent"
     return started, reason
 
 
-def _progress(children: Sequence[ClientProcess], elapsed_s: float) -> LoadProgress:
-    sent, finished, failed, tokens, in_flight = map(sum, zip(*(c.progress for c in children), strict=True))
+def _progress(clients: Sequence[ClientProcess], elapsed_s: float) -> LoadProgress:
+    sent, finished, failed, tokens, in_flight = map(sum, zip(*(c.progress for c in clients), strict=True))
     return LoadProgress(elapsed_s, sent, finished, failed, in_flight, tokens)
 
 

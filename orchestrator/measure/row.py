@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.cell import Cell
+from orchestrator.secrets import masked, masked_config
 
 
 def cell_row(
@@ -70,8 +71,15 @@ def cell_row(
         "engine_args": dict(facts.engine_args),
         "provenance": {
             **provenance,
-            "engine_env": dict(facts.engine_env),
-            "config": asdict(config),
+            "engine_env": masked(facts.engine_env),
+            "config": masked_config(asdict(config)),
+            "planned": {
+                **facts.keys,
+                "engine_version": facts.engine_version,
+                "served": facts.served and dict(facts.served),
+                "model_source": facts.model_source,
+                "files": dict(facts.files),
+            },
             **({"speed": facts.engine_args["speed"]} if cell.simulated else {}),
         },
         "status": status,

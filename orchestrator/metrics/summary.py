@@ -8,44 +8,41 @@ from collections.abc import Sequence
 from orchestrator.config.schema import SloConfig
 from orchestrator.metrics.accuracy import accuracy, maj_at_k, pass_at_k
 from orchestrator.metrics.energy import energy
-from orchestrator.metrics.engine import batch_limit, engine_metrics
+from orchestrator.metrics.engine import engine_metrics
 from orchestrator.metrics.goodput import goodput
 from orchestrator.metrics.latency import latencies
+from orchestrator.metrics.measurement import Measurement
 from orchestrator.metrics.requests import truncated
 from orchestrator.metrics.steady_state import steady_state
 from orchestrator.metrics.stragglers import stragglers
 from orchestrator.metrics.throughput import counts, rates
-from orchestrator.metrics.window import in_flight, measured_window
-from orchestrator.records import Grade, Record, Sample
+from orchestrator.records import Grade, Record
 
 
 def summarize(
-    records: Sequence[Record],
-    grades: Sequence[Grade] | None,
-    samples: Sequence[Sample],
-    slo: SloConfig,
-    gpus: int,
-    gpu_shared: bool | None = None,
+    measurement: Measurement, grades: Sequence[Grade] | None, slo: SloConfig
 ) -> dict[str, float | int | None]:
     """Every metric column of ``cells``, always the same keys; None where the cell does not hold the number.
 
-    ``grades`` are in the order of ``records``, or None when nothing is graded. ``gpus`` is the deployment's
-    number of GPUs, 0 on a CPU. ``gpu_shared`` True voids the energy.
+    ``grades`` are in the order of the records, or None when nothing is graded. GPUs that others used too void
+    the energy.
     """
-    window = measured_window(records)
-    running = in_flight(records, limit=batch_limit(samples))
+    records, samples, window = measurement.records, measurement.samples, measurement.window
+    running, conditions = measurement.running, measurement.conditions
     counted = counts(records)
     tokens = counted["output_tokens"]
     return {
         **latencies(records),
         **accuracies(records, grades),
         **counted,
-        **rates(records, window, gpus),
+        **rates(records, window, conditions.gpus),
         **goodput(records, window, slo),
         **steady_state(records, running),
         **stragglers(records, window, running),
         **engine_metrics(samples, window),
-        **energy(samples, window, None if tokens is None else int(tokens), gpus, gpu_shared),
+        **energy(
+            samples, window, None if tokens is None else int(tokens), conditions.gpus, conditions.gpu_shared
+        ),
     }
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,8 +12,9 @@ from numpy.typing import NDArray
 from orchestrator.load.arrivals import Open, Schedule
 from orchestrator.metrics.engine import counter_delta, gpu_starved_share, series, times_s
 from orchestrator.metrics.latency import send_lag_s_p99
+from orchestrator.metrics.measurement import Measurement
 from orchestrator.metrics.throughput import error_rate
-from orchestrator.metrics.window import Window, measured_window
+from orchestrator.metrics.window import Window
 from orchestrator.records import Record, Sample
 
 Status = Literal["done", "invalid", "failed"]
@@ -51,43 +51,24 @@ NOTES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RunConditions:
-    """How a measurement went, beside its records.
-
-    ``telemetry`` are the samples, from before the load to after it; ``expected`` the `Sample` fields that
-    they must have, empty where there is nothing to ask. ``cache_reset`` is None when there was no way to
-    reset the cache or to learn the outcome, True when there is no cache. ``gpu_shared`` is None when nobody
-    can tell, as on a CPU. ``asked_tokens`` is how long each request's answer was made to be, None where
-    answers end by themselves.
-    """
-
-    schedule: Schedule
-    telemetry: Sequence[Sample]
-    cache_reset: bool | None
-    external: bool = False
-    engine_restarted: bool = False
-    gpu_shared: bool | None = None
-    asked_tokens: Mapping[str, int] | None = None
-    expected: Collection[str] = ("kv_usage", "running", "generation_tokens_total")
-
-
-def flags(records: Sequence[Record], conduct: RunConditions) -> tuple[str, ...]:
+def flags(measurement: Measurement) -> tuple[str, ...]:
     """Names of all that is wrong, of `INVALIDATING_FLAGS`, and of what has to be told, of `NOTES`."""
-    complete = _telemetry_complete(records, conduct)
+    records, samples, conditions = measurement.records, measurement.samples, measurement.conditions
+    window, external = measurement.window, conditions.external
+    cache_reset, complete = conditions.cache_reset, _telemetry_complete(measurement)
     raised = {
         "errors": (error_rate(records) or 0.0) > MAX_ERROR_RATE,
-        "client_lag": _client_lags(records, conduct),
-        "under_rate": _under_rate(records, conduct),
-        "engine_restarted": conduct.engine_restarted,
-        "cache_warm": not conduct.cache_reset and not (conduct.external and conduct.cache_reset is None),
-        "gpu_shared": conduct.gpu_shared is True,
-        "length_missed": _length_missed(records, conduct.asked_tokens or {}),
-        "token_mismatch": tokens_mismatch(records, conduct.telemetry),
-        "telemetry_missing": not complete and not conduct.external,
-        "cache_unknown": conduct.cache_reset is None and conduct.external,
-        "telemetry_absent": not complete and conduct.external,
-        "gpu_starved": _gpu_starved(records, conduct),
+        "client_lag": _client_lags(records, conditions.schedule),
+        "under_rate": _under_rate(measurement),
+        "engine_restarted": conditions.engine_restarted,
+        "cache_warm": not cache_reset and not (external and cache_reset is None),
+        "gpu_shared": conditions.gpu_shared is True,
+        "length_missed": _length_missed(records, conditions.asked_tokens or {}),
+        "token_mismatch": tokens_mismatch(records, samples, window),
+        "telemetry_missing": not complete and not external,
+        "cache_unknown": cache_reset is None and external,
+        "telemetry_absent": not complete and external,
+        "gpu_starved": (gpu_starved_share(samples, window) or 0.0) > MAX_STARVED_SHARE,
     }
     return tuple(name for name, holds in raised.items() if holds)
 
@@ -105,24 +86,19 @@ def status(
     return ("invalid", "; ".join(reasons)) if reasons else ("done", None)
 
 
-def tokens_mismatch(records: Sequence[Record], samples: Sequence[Sample]) -> bool:
+def tokens_mismatch(records: Sequence[Record], samples: Sequence[Sample], window: Window | None) -> bool:
     """Whether the client's output tokens and the growth of the server's counter differ by over 0.1 %.
 
     After a request that is not ok the server may have generated more than it sent, so then only a counter
     below the client's count is a mismatch. False when either count is unknown: that is another flag's matter.
     """
-    served = counter_delta(samples, "generation_tokens_total", measured_window(records))
+    served = counter_delta(samples, "generation_tokens_total", window)
     if served is None or any(r.outcome == "ok" and r.output_tokens is None for r in records):
         return False
     received = sum(record.output_tokens or 0 for record in records)
     all_ok = all(record.outcome == "ok" for record in records)
     difference = abs(served - received) if all_ok else received - served
     return difference > MAX_TOKEN_MISMATCH * received
-
-
-def _gpu_starved(records: Sequence[Record], conduct: RunConditions) -> bool:
-    share = gpu_starved_share(conduct.telemetry, measured_window(records))
-    return share is not None and share > MAX_STARVED_SHARE
 
 
 def _length_missed(records: Sequence[Record], asked: Mapping[str, int]) -> bool:
@@ -135,30 +111,31 @@ def _length_missed(records: Sequence[Record], asked: Mapping[str, int]) -> bool:
     )
 
 
-def _client_lags(records: Sequence[Record], conduct: RunConditions) -> bool:
+def _client_lags(records: Sequence[Record], schedule: Schedule) -> bool:
     """Send lag p99 above 5 ms, or on an open load above 10 % of the mean gap of the schedule. (Batch and
     closed loads are scheduled by the server's own answers and have no gap to hold.)"""
     lag_s = send_lag_s_p99(records)
     if lag_s is None:
         return False
     limit_s = MAX_SEND_LAG_S
-    if isinstance(conduct.schedule, Open) and (rate := _rate([r.scheduled_s for r in _sent(records)])):
+    if isinstance(schedule, Open) and (rate := _rate([r.scheduled_s for r in _sent(records)])):
         limit_s = min(limit_s, MAX_SEND_LAG_OF_GAP / rate)
     return lag_s > limit_s
 
 
-def _under_rate(records: Sequence[Record], conduct: RunConditions) -> bool:
+def _under_rate(measurement: Measurement) -> bool:
     """On an open load: sent at below 95 % of the schedule's rate while the engine kept nothing waiting.
 
     The schedule's own rate, not the nominal one: N arrivals drawn at rate R do not take exactly N / R.
     """
-    if not isinstance(conduct.schedule, Open):
+    if not isinstance(measurement.conditions.schedule, Open):
         return False
-    asked = _rate([record.scheduled_s for record in _sent(records)])
-    achieved = _rate([record.sent_s for record in _sent(records) if record.sent_s is not None])
+    sent = _sent(measurement.records)
+    asked = _rate([record.scheduled_s for record in sent])
+    achieved = _rate([record.sent_s for record in sent if record.sent_s is not None])
     if asked is None or achieved is None or achieved >= MIN_OF_ASKED_RATE * asked:
         return False
-    _, waiting = series(conduct.telemetry, "waiting")
+    _, waiting = series(measurement.samples, "waiting")
     return not len(waiting) or float(np.mean(waiting > 0)) <= 0.5
 
 
@@ -172,12 +149,13 @@ def _rate(times_s: Sequence[float]) -> float | None:
     return (len(times_s) - 1) / span_s if span_s > 0 else None
 
 
-def _telemetry_complete(records: Sequence[Record], conduct: RunConditions) -> bool:
+def _telemetry_complete(measurement: Measurement) -> bool:
     """Whether each expected field was sampled on both sides of the window and all through it."""
-    window = measured_window(records)
+    window = measurement.window
     if window is None:
         return True
-    holes = [_hole_share(times_s(conduct.telemetry, field), window) for field in conduct.expected]
+    expected = measurement.conditions.expected
+    holes = [_hole_share(times_s(measurement.samples, field), window) for field in expected]
     return bool(holes) and max(holes) <= MAX_HOLE_SHARE
 
 

@@ -4,9 +4,10 @@ files: no GPU, no Ray, no network."""
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +18,15 @@ from orchestrator.config.schema import HardwareConfig, SweepConfig
 from orchestrator.errors import ConfigError
 from orchestrator.memory import Fit, nodes_of
 from orchestrator.plan import cost
+from orchestrator.plan.agreement import check_command, check_deployment
+from orchestrator.plan.durations import Durations
 from orchestrator.plan.hardware import resolve
-from orchestrator.plan.pace import Pace
+from orchestrator.plan.known import NOTHING, Known
+from orchestrator.plan.notes import notes
 from orchestrator.plan.resolve_job import resolve_job
 from orchestrator.plan.rules import check_values
+from orchestrator.plan.settle import settled
+from orchestrator.secrets import masked_overrides
 from orchestrator.store.read import CellStatus, read_status
 
 PlanStatus = Literal["planned", "done", "skipped"]
@@ -53,9 +59,14 @@ class Job:
 
     @property
     def own_overrides(self) -> tuple[str, ...]:
-        """Those that say what the cell is, as they were typed: sweepers escape colons and the like."""
+        """Those that say what the cell is, as they were typed (sweepers escape colons and the like), but for
+        secrets."""
         typed = (re.sub(r"\\(.)", r"\1", one) for one in self.overrides)
-        return tuple(one for one in typed if re.split(r"[.=/]", one.lstrip("+~"))[0] not in _HOUSEKEEPING)
+        own = (one for one in typed if re.split(r"[.=/]", one.lstrip("+~"))[0] not in _HOUSEKEEPING)
+        entries = (
+            entry for opt in self.config.opt.values() for entry in (opt.vllm, opt.sglang, opt.simulated)
+        )
+        return masked_overrides(own, [self.config.engine.env, *(entry.env for entry in entries if entry)])
 
 
 @dataclass(frozen=True)
@@ -122,12 +133,13 @@ class Deployment:
 @dataclass(frozen=True)
 class Plan:
     """``cells`` follow the user's order, one per job; ``deployments`` the order in which they are admitted,
-    with only the cells that will run."""
+    with only the cells that will run. ``notes`` are lines on what could not be told for certain."""
 
     study: str
     study_dir: Path
     cells: tuple[PlannedCell, ...]
     deployments: tuple[Deployment, ...]
+    notes: tuple[str, ...] = ()
 
     def with_status(self, status: PlanStatus) -> list[PlannedCell]:
         return [planned for planned in self.cells if planned.status == status]
@@ -167,6 +179,7 @@ class Plan:
                 for planned in self.cells
             ],
             "deployments": [_deployment_json(deployment) for deployment in self.deployments],
+            "notes": list(self.notes),
             "totals": {
                 "cells": len(self.cells),
                 "deployments": len(self.deployments),
@@ -206,8 +219,9 @@ def _deployment_json(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def make_plan(jobs: Sequence[Job]) -> Plan:
+def make_plan(jobs: Sequence[Job], known: Known = NOTHING) -> Plan:
     """Checks every job, names it by content, marks what is done or cannot work, and groups the rest.
+    ``known`` is what was found out about nodes, servers and the hub.
 
     Raises ConfigError for the first job whose configuration is wrong.
     """
@@ -218,21 +232,22 @@ def make_plan(jobs: Sequence[Job]) -> Plan:
     hardware: dict[str, HardwareConfig] = {}
     for job in jobs:
         check_values(job.config)
-        if (job.config.study_name, job.config.results_dir) != (first.study_name, first.results_dir):
-            raise ConfigError("study_name, results_dir: must be the same for every job of a sweep")
         asked = repr(job.config.hardware)
         if asked not in hardware:
             hardware[asked] = resolve(job.config.hardware, job.config.ray.address)
+    check_command([job.config for job in jobs])
     planned: list[PlannedCell] = []
     found: dict[str, _Found] = {}
-    for job in jobs:
-        one = _plan_job(job, hardware[repr(job.config.hardware)], study_dir)
+    for job in (replace(job, config=settled(job.config, known, os.environ)) for job in jobs):
+        one = _plan_job(job, hardware[repr(job.config.hardware)], study_dir, known)
         if one.planned.cell.cell_id in found:
             planned.append(PlannedCell(one.planned.cell, "skipped", _SAME))
             continue
         found[one.planned.cell.cell_id] = one
         planned.append(one.planned)
-    plan = Plan(first.study_name, study_dir, tuple(planned), _deployments(list(found.values())))
+    deployments = _deployments(list(found.values()))
+    told = (*known.notes, *notes(planned, os.environ))
+    plan = Plan(first.study_name, study_dir, tuple(planned), deployments, told)
     return replace(plan, cells=tuple(_naming_the_same(one, plan, found) for one in planned))
 
 
@@ -250,8 +265,8 @@ class _Found:
     command: tuple[str, ...]
 
 
-def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path) -> _Found:
-    identified = resolve_job(job.config, job.own_overrides, hardware)
+def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path, known: Known) -> _Found:
+    identified = resolve_job(job.config, job.own_overrides, hardware, known)
     cell, fit = identified.cell, identified.fit
     status: PlanStatus = "planned"
     reason = identified.reason
@@ -275,27 +290,24 @@ def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path) -> _Found:
 def _deployments(found: Sequence[_Found]) -> tuple[Deployment, ...]:
     """Cells that can share a live engine, and deployments longest first, so that none of them is left to run
     alone at the end. Estimates are corrected by what stored cells of the study took."""
-    cells, starts = learn([one.planned for one in found])
+    durations = Durations.learnt_from(one.planned for one in found)
     groups: dict[str, list[_Found]] = {}
     for one in found:
         if one.planned.status == "planned":
             groups.setdefault(one.planned.cell.deployment_id, []).append(one)
     deployments = []
     for deployment_id, members in groups.items():
+        check_deployment([replace(one.planned.cell.config, hardware=one.hardware) for one in members])
         first = members[0]
-        kin = pace_groups(first.planned.cell)
-        start_s = starts.expect_s(kin, first.planned.estimated_start_s)
-        cells_s = cells.total_s(kin, [one.planned.estimated_s for one in members])
-        deployments.append(
-            Deployment(
-                deployment_id=deployment_id,
-                cells=tuple(one.planned.cell for one in _cheapest_first(members)),
-                fit=first.fit,
-                hardware=first.hardware,
-                command=first.command,
-                estimated_s=None if start_s is None or cells_s is None else start_s + cells_s,
-            )
+        made = Deployment(
+            deployment_id=deployment_id,
+            cells=tuple(one.planned.cell for one in _cheapest_first(members)),
+            fit=first.fit,
+            hardware=first.hardware,
+            command=first.command,
         )
+        start_s, cells_s = durations.start_s(made), durations.cells_s(made.cells)
+        deployments.append(replace(made, estimated_s=None if cells_s is None else start_s + cells_s))
     deployments.sort(key=lambda one: (-math.inf if one.estimated_s is None else -one.estimated_s, -one.gpus))
     return _with_label_suffixes(deployments)
 
@@ -329,28 +341,3 @@ def _cheapest_first(members: Sequence[_Found]) -> list[_Found]:
         rounds.append((seen[point], one))
         seen[point] += 1
     return [one for _, one in sorted(rounds, key=lambda pair: pair[0])]
-
-
-def learn(planned: Iterable[PlannedCell]) -> tuple[Pace, Pace]:
-    """What stored cells took, and their engines' starts."""
-    cells, starts = Pace(), Pace()
-    started: dict[str, tuple[PlannedCell, float]] = {}
-    for one in planned:
-        stored = one.stored
-        if stored is None or stored.status not in ("done", "invalid"):
-            continue
-        if stored.duration_s is not None:
-            cells.observe(pace_groups(one.cell), one.estimated_s, stored.duration_s)
-        if stored.deployment_start_s is not None:
-            # Every cell of an engine's life has its start; a prepared one was shorter than a plain one.
-            _, known_s = started.get(one.cell.deployment_id, (one, 0.0))
-            started[one.cell.deployment_id] = one, max(known_s, stored.deployment_start_s)
-    for one, took_s in started.values():
-        starts.observe(pace_groups(one.cell), one.estimated_start_s, took_s)
-    return cells, starts
-
-
-def pace_groups(cell: Cell) -> tuple[object, ...]:
-    """What a cell shares its pace with, finest first: its deployment, its model on its engine, its engine."""
-    model, engine = cell.config.model.name, cell.config.engine.name
-    return cell.deployment_id, (model, engine), engine

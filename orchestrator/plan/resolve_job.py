@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from orchestrator import datasets
 from orchestrator.cell import Cell, ResolvedJob, make_cell, sampling
 from orchestrator.config.schema import HardwareConfig, SweepConfig
-from orchestrator.engines import ADAPTERS
+from orchestrator.engines import ADAPTERS, content
 from orchestrator.engines.launch import Launch, build_launch
 from orchestrator.engines.version import engine_version
-from orchestrator.engines.weights import revision, served
+from orchestrator.engines.weights import revision, served, source
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
 from orchestrator.memory import Fit, fit, nodes_of
 from orchestrator.plan.compatibility import skip_reason
+from orchestrator.plan.known import NOTHING, Known, engine_key, server_key
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,19 @@ class Identified:
     reason: str | None
 
 
-def resolve_job(config: SweepConfig, overrides: tuple[str, ...], hardware: HardwareConfig) -> Identified:
-    """Raises ConfigError where a file or an interpreter that the job names does not exist."""
+def resolve_job(
+    config: SweepConfig, overrides: tuple[str, ...], hardware: HardwareConfig, known: Known = NOTHING
+) -> Identified:
+    """``config`` is `settle.settled`. Raises ConfigError where a file or an interpreter that the job names
+    does not exist."""
     fitted = fit(config, hardware)
     reason = skip_reason(config, hardware) or fitted.reason
-    launch = None if reason or config.engine.name == "external" else _launch(config, hardware, fitted)
+    external = config.engine.name == "external"
+    launch = None if reason or external else _launch(config, hardware, fitted, known)
+    model = config.model if launch is None else served(config)
+    told = known.served.get(server_key(config.engine)) if external else None
     facts = ResolvedJob(
-        model_revision=revision(config.model if launch is None else served(config)),
+        model_revision=revision(model),
         engine_version=None if launch is None else launch.version,
         engine_args={} if launch is None else launch.args,
         engine_env={} if launch is None else launch.env,
@@ -46,18 +54,40 @@ def resolve_job(config: SweepConfig, overrides: tuple[str, ...], hardware: Hardw
         sampling=sampling(config),
         trace_revision=_trace_revision(config.load.path),
         length_revision=lengths.revision(config.output_length),
+        model_source=source(model),
+        nodes=1 if launch is None else launch.nodes,
+        files={} if launch is None else content.of_named(launch.args),
+        served=told,
+        keys=_keys(config, known),
     )
     command = () if launch is None else tuple(ADAPTERS[launch.engine].command(launch))
     return Identified(make_cell(config, facts, overrides), fitted, command, reason)
 
 
-def _launch(config: SweepConfig, hardware: HardwareConfig, fitted: Fit) -> Launch:
+def _keys(config: SweepConfig, known: Known) -> dict[str, Any]:
+    """By what a later plan finds what this one knew."""
+    if config.engine.name == "external":
+        return {"server_key": server_key(config.engine)}
+    return {
+        "engine_key": engine_key(config.engine),
+        "revisions": {one: commit for one, commit in known.revisions.items() if _names(config, one, commit)},
+    }
+
+
+def _names(config: SweepConfig, source: str, commit: str) -> bool:
+    hub_id, model = source.partition("@")[0], config.model
+    pinned = {f"{model.hub_id}@{model.revision}", *model.checkpoints.values(), model.draft, model.eagle3}
+    return f"{hub_id}@{commit}" in pinned
+
+
+def _launch(config: SweepConfig, hardware: HardwareConfig, fitted: Fit, known: Known) -> Launch:
+    version = known.versions.get(engine_key(config.engine)) or engine_version(config.engine)
     return build_launch(
         config,
         hardware="gpu" if hardware.kind == "gpu" else "cpu",
         tensor_parallel_size=fitted.tensor_parallel_size,
         nodes=nodes_of(fitted.tensor_parallel_size, hardware),
-        engine_version=engine_version(config.engine),
+        engine_version=version,
     )
 
 

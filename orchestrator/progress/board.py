@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.live import Live
 
 from orchestrator.cell import Cell
-from orchestrator.cluster.worker import WorkerProgress
-from orchestrator.measure.measure import CellOutcome
+from orchestrator.measure.context import CellOutcome, WorkerProgress
+from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Deployment, Plan
 from orchestrator.progress.display import Display
 from orchestrator.progress.state import NodeUsage, Progress
@@ -25,13 +25,18 @@ class Board:
     """Collects events of the scheduler; a context manager while it shows them."""
 
     def __init__(
-        self, plan: Plan, console: Console, metrics: SweepMetrics, committed: Callable[[Cell], None]
+        self,
+        plan: Plan,
+        console: Console,
+        metrics: SweepMetrics,
+        committed: Callable[[Cell], None],
+        durations: Durations | None = None,
     ) -> None:
         self._plan = plan
         self._console = console
         self._metrics = metrics
         self._committed = committed
-        self.state = Progress(plan)
+        self.state = Progress(plan, durations=durations)
         self._reserved_s = self._window_s = self._published_s = 0.0
         display = Display(self.state, max(4, console.height - ROWS_BESIDE))
         self._live = Live(
@@ -84,7 +89,7 @@ class Board:
         self._say(f"{deployment.label}: starting {which} for {self.state.left(deployment)} cells")
 
     def serving(self, deployment: Deployment, slot: Hashable, started_in_s: float) -> None:
-        self.state.serve(slot, deployment, started_in_s)
+        self.state.serve(slot)
         self._publish()
         self._say(f"{deployment.label}: ready after {started_in_s:.1f} s")
 
@@ -108,6 +113,22 @@ class Board:
         self._metrics.add("finished_cells", 1, status=outcome.status)
         self._publish()
         self._committed(cell)
+
+    def settled_elsewhere(self, deployment: Deployment, cell: Cell, status: str) -> None:
+        """Another driver of the study has measured the cell."""
+        self.state.settle(deployment, cell, status)
+        count = f"[{self.state.finished}/{self.state.total}]"
+        self._say(f"{count} {status:<7} {self._plan.label(cell)}  (measured by another driver)")
+        self._publish()
+
+    def taken_over(self, cell: Cell, slot: Hashable) -> None:
+        """Another driver has the cell that was measured in the slot."""
+        self.state.serve(slot)
+        self._say(f"{self._plan.label(cell)}: another driver of this study has taken it over")
+
+    def waiting_for_others(self, cells: int) -> None:
+        """Nothing is left here but cells that other drivers are measuring."""
+        self._say(f"waiting for {cells} cells that other drivers of this study are measuring")
 
     def lost(self, deployment: Deployment, cell: Cell | None, reason: str) -> None:
         """Something befell the cell, or without one the engine's start, and it is tried once more."""

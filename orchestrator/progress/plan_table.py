@@ -18,6 +18,8 @@ def show(plan: Plan, console: Console) -> None:
             console.print(_table(deployments, f"Plan of study '{plan.study}'{title}"))
     for planned in plan.with_status("skipped"):
         console.print(f"skipped  {plan.label(planned.cell)}: {planned.reason}", highlight=False, markup=False)
+    for line in plan.notes:
+        console.print(f"note  {line}", highlight=False, markup=False)
     done = len(plan.with_status("done"))
     total = plan.to_json()["totals"]
     parts = [f"{len(plan.with_status('planned'))} cells to run on {total['deployments']} deployments"]

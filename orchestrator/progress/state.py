@@ -11,10 +11,9 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.cell import Cell
-from orchestrator.cluster.worker import WorkerProgress
-from orchestrator.measure.measure import CellOutcome
-from orchestrator.plan import cost
-from orchestrator.plan.plan import Deployment, Plan, learn, pace_groups
+from orchestrator.measure.context import CellOutcome, WorkerProgress
+from orchestrator.plan.durations import Durations
+from orchestrator.plan.plan import Deployment, Plan
 
 WAITING, STARTING, READY, MEASURING = "waiting", "starting", "ready", "measuring"
 PHASES = (WAITING, STARTING, READY, MEASURING)
@@ -73,8 +72,12 @@ class Failure:
 class Progress:
     """The sweep's state, changed by events."""
 
-    def __init__(self, plan: Plan, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, plan: Plan, now: Callable[[], float] = time.monotonic, durations: Durations | None = None
+    ) -> None:
+        """``durations`` are read here, and learnt by whoever runs the plan."""
         self.plan = plan
+        self.durations = durations or Durations.learnt_from(plan.cells)
         self.now = now
         self.began_s = now()
         self.total = sum(len(deployment.cells) for deployment in plan.deployments)
@@ -87,8 +90,6 @@ class Progress:
         self.window_s = 0.0
         self._deployments = {one.deployment_id: one for one in plan.deployments}
         self._left = {one.deployment_id: {c.cell_id: c for c in one.cells} for one in plan.deployments}
-        self._estimated_s = {planned.cell.cell_id: planned.estimated_s for planned in plan.cells}
-        self._cells, self._starts = learn(plan.cells)
         self._given_back_s = 0.0
         self._gpus = any(deployment.gpus for deployment in plan.deployments)
         self._eta: tuple[float, float | None] | None = None  # when it was reckoned, the end
@@ -116,9 +117,9 @@ class Progress:
         self._idle(slot)
         self._phase(slot, STARTING)
 
-    def serve(self, slot: Hashable, deployment: Deployment, started_in_s: float) -> None:
-        estimated_s = cost.start_s(deployment.config, deployment.fit)
-        self._starts.observe(pace_groups(deployment.cells[0]), estimated_s, started_in_s)
+    def serve(self, slot: Hashable) -> None:
+        """The engine there is ready, and measures nothing."""
+        self._idle(slot)
         self._phase(slot, READY)
 
     def measure(self, slot: Hashable, deployment: Deployment, cell: Cell) -> None:
@@ -156,15 +157,18 @@ class Progress:
         self.done[deployment.deployment_id] += 1
         self._left[deployment.deployment_id].pop(cell.cell_id, None)
         run = self.runs.pop(cell.cell_id, None)
-        if run is not None and outcome.engine_alive:
-            estimated_s = self._estimated_s.get(cell.cell_id)
-            self._cells.observe(pace_groups(cell), estimated_s, self.now() - run.since_s)
         self.window_s += (outcome.window_s or 0.0) * self.weight(deployment)
         if outcome.status != "done":
             why = outcome.reason or ", ".join(outcome.flags)
             self.failures.append(Failure(self.plan.label(cell), outcome.status, why))
         if run is not None:
             self._phase(run.slot, READY)
+
+    def settle(self, deployment: Deployment, cell: Cell, status: str) -> None:
+        """The cell has been measured by somebody else."""
+        self.counts[status] += 1
+        self.done[deployment.deployment_id] += 1
+        self._left[deployment.deployment_id].pop(cell.cell_id, None)
 
     def left(self, deployment: Deployment) -> int:
         """Its cells that have not finished."""
@@ -244,7 +248,7 @@ class Progress:
         return max(work_s / room, longest_s)
 
     def _cell_left_s(self, cell: Cell, now_s: float) -> float | None:
-        expected_s = self._cells.expect_s(pace_groups(cell), self._estimated_s.get(cell.cell_id))
+        expected_s = self.durations.cell_s(cell)
         run = self.runs.get(cell.cell_id)
         if expected_s is None or run is None:
             return expected_s
@@ -254,8 +258,7 @@ class Progress:
         phase, since_s = self._phase_of(deployment)
         if phase not in (WAITING, STARTING):
             return 0.0
-        estimated_s = cost.start_s(deployment.config, deployment.fit)
-        expected_s = self._starts.expect_s(pace_groups(deployment.cells[0]), estimated_s) or estimated_s
+        expected_s = self.durations.start_s(deployment)
         return max(0.0, expected_s - (now_s - since_s)) if phase == STARTING else expected_s
 
     def _phase_of(self, deployment: Deployment) -> tuple[str, float]:

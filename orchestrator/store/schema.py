@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from orchestrator.config.schema import SloConfig
 from orchestrator.metrics import requests
+from orchestrator.metrics.measurement import Measurement
 from orchestrator.metrics.summary import summarize
 from orchestrator.records import Grade, Record, Sample
 
@@ -73,7 +74,7 @@ _GPU_TYPES = {
 
 JSON_COLUMNS = frozenset({"engine_args", "provenance"})
 _COUNTS = frozenset({"requests_total", "requests_ok", "preemptions", "prompt_tokens", "output_tokens"})
-METRIC_COLUMNS = tuple(summarize((), None, (), SloConfig(), gpus=0))
+METRIC_COLUMNS = tuple(summarize(Measurement(()), None, SloConfig()))
 
 CELLS = pa.schema(
     {

@@ -13,9 +13,9 @@ import ray
 
 from orchestrator.cell import Cell
 from orchestrator.cluster.spec import WorkerSpec
-from orchestrator.cluster.worker import IDLE, Started, WorkerProgress
+from orchestrator.cluster.worker import IDLE, Started
 from orchestrator.errors import EngineError, MeasurementError
-from orchestrator.measure.measure import CellOutcome
+from orchestrator.measure.context import Attempt, CellOutcome, WorkerProgress
 from orchestrator.measure.row import cell_row
 from orchestrator.store.write import commit
 
@@ -40,12 +40,12 @@ class FakeWorker:
         _befall(spec, spec.label.split("/")[0].rsplit("-", 1)[0], f"start-{spec.deployment_id}")
         return Started(0.01, was_prepared)
 
-    def run(self, cell: Cell, attempt: int) -> CellOutcome:
+    def run(self, cell: Cell, attempt: Attempt) -> CellOutcome:
         assert self.spec is not None
-        _note(self.spec, "run", self, cell=cell.cell_id, attempt=attempt)
+        _note(self.spec, "run", self, cell=cell.cell_id, attempt=attempt.number)
         alive = _befall(self.spec, cell.overrides[0], cell.cell_id)
-        _commit(self.spec, cell, attempt)
-        if cell.overrides[0] == "once:stored, then die" and attempt == 1:
+        _commit(self.spec, cell, attempt.number)
+        if cell.overrides[0] == "once:stored, then die" and attempt.number == 1:
             os._exit(1)
         return CellOutcome(cell.cell_id, "done", None, (), 0, None, None, alive, None if alive else "crash")
 

@@ -1,7 +1,8 @@
-"""A sweep whose engines, workers, raylets and drivers are killed at random, and what is left of it.
+"""A study that two drivers fill, whose engines, workers, raylets and drivers are killed at random, and what
+is left of it.
 
-The driver is the real command on a Ray of several nodes with declared GPUs, the engines are simulated. After
-each driver that was killed the same command runs again at once, whatever its predecessor has left.
+The drivers are the real command on a Ray of several nodes with declared GPUs, the engines are simulated.
+After each driver that ended before everything was done the same command runs again at once.
 
 A cell may rightly end as failed in one run of the driver: retries are bounded by their cause (a crash is
 retried once on a fresh engine), and the monkey may strike one cell twice. Then the next run takes it up.
@@ -42,7 +43,8 @@ CELLS, KILLS, LEAST, NODES = (100, 32, 4, 3) if FULL else (24, 8, 2, 2)
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
 STORE = 80 * 2**20
 GONE_S = 20.0  # Ray's own daemons, once they are told to end
-RUNS = 3 * KILLS
+DRIVERS = 2
+RUNS = 3 * DRIVERS * KILLS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800 if FULL else 240)]
 
@@ -216,8 +218,16 @@ def said(results: Path) -> str:
     return (results / "driver.log").read_text()
 
 
+@dataclass(frozen=True)
+class Driver:
+    """``struck``: the monkey may have struck while it ran, it or another one."""
+
+    process: subprocess.Popen[bytes]
+    struck: bool
+
+
 def disturbed(cluster: Cluster, folder: Path, undisturbed_s: float) -> Aftermath:
-    """Runs the sweep again and again while the monkey visits it, then once more undisturbed."""
+    """Keeps two drivers at the study while the monkey visits it, until both end with everything done."""
     began_s, results = time.monotonic(), folder / "disturbed"
     study = results / "default"
     ledger = Ledger(study)
@@ -225,18 +235,29 @@ def disturbed(cluster: Cluster, folder: Path, undisturbed_s: float) -> Aftermath
     due = draw_kills(SEED, dict.fromkeys(KINDS, LEAST), KILLS, CELLS * 3 // 4)
     monkey = Monkey(SEED, due, cluster, lambda: join(cluster), lambda: len(ledger.versions))
     after = Aftermath(study, folder / "undisturbed" / "default", monkey, ledger, undisturbed_s)
+    drivers: list[Driver | None] = [None] * DRIVERS
+    over = [False] * DRIVERS
     try:
-        while due or after.codes[-1] != 0:
-            assert len(after.codes) < RUNS, after.story
-            struck = bool(due)
-            driver = run(cluster, results)
-            while driver.poll() is None:
-                monkey.visit(driver)
-                time.sleep(0.02)
-            after.codes.append(driver.returncode)
-            after.said, after.took_s = said(results), time.monotonic() - began_s
-            assert driver.returncode == 0 or struck, f"it was left alone\n{after.story}"
-            assert driver.returncode != 0 or not due, f"it was over too soon\n{after.story}"
+        while not all(over):
+            for number, driver in enumerate(drivers):
+                if over[number]:
+                    continue
+                if driver is None:
+                    assert len(after.codes) < RUNS, after.story
+                    # What another driver lost to the monkey this one finds failed, and must not try again.
+                    struck = bool(due) or any(one is not None and one.struck for one in drivers)
+                    drivers[number] = Driver(run(cluster, results), struck)
+                    continue
+                code = driver.process.poll()
+                if code is None:
+                    continue
+                drivers[number], over[number] = None, code == 0
+                after.codes.append(code)
+                after.said, after.took_s = said(results), time.monotonic() - began_s
+                assert code == 0 or driver.struck, f"it was left alone\n{after.story}"
+                assert code != 0 or not due, f"it was over too soon\n{after.story}"
+            monkey.visit([one.process for one in drivers if one is not None])
+            time.sleep(0.02)
     finally:
         ledger.close()
     return after
@@ -294,11 +315,26 @@ def test_every_cell_is_done_exactly_once_and_none_is_measured_again(aftermath: A
         assert stored == cells.keys(), f"{folder}\n{aftermath.story}"
 
 
+def test_a_row_stands_beside_the_requests_of_its_own_attempt(aftermath: Aftermath) -> None:
+    attempts = rows(aftermath.study, "cells", ("attempt_id",))
+    assert all(found != [(None,)] for found in attempts.values())
+    for folder in ("requests", "telemetry"):
+        stored = {
+            path.stem: pq.read_schema(path).metadata[b"attempt_id"].decode()
+            for path in (aftermath.study / folder).glob("*.parquet")
+        }
+        assert stored == {cell: found[0][0] for cell, found in attempts.items()}, aftermath.story
+
+
 def test_results_are_those_of_an_undisturbed_run(aftermath: Aftermath) -> None:
     for folder, columns in (("cells", CELL), ("requests", REQUEST)):
         found = rows(aftermath.study, folder, columns)
         assert found == rows(aftermath.undisturbed, folder, columns), f"{folder}\n{aftermath.story}"
     assert not list(aftermath.study.rglob("*.tmp")), aftermath.story
+
+
+def test_no_claim_is_left(aftermath: Aftermath) -> None:
+    assert not list(aftermath.study.glob("claims/**/*")), aftermath.story
 
 
 def test_a_driver_ends_by_its_own_rules_or_is_killed(aftermath: Aftermath) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from orchestrator.engines import server as server_module
 from orchestrator.engines.adapter import Adapter, Launch
+from orchestrator.engines.environment import clean
 from orchestrator.engines.http import ask
-from orchestrator.engines.server import Server, by_hand, clean_environment, drawn, running
+from orchestrator.engines.server import Server, by_hand, drawn, running
 from orchestrator.errors import EngineError
 from tests.engines.fake import LAUNCH, fake_adapter, is_alive, tree
 
@@ -288,7 +289,7 @@ def test_the_engines_environment_is_clean() -> None:
         "VLLM_CACHE_ROOT": "/cache",
     }
     launch = replace(LAUNCH, python="/env/bin/python", env={"PYTHONPATH": "/site", "HOME": "/else"})
-    env = clean_environment(fake_adapter("ok"), launch, inherited)
+    env = clean(fake_adapter("ok"), launch, inherited)
     assert env == {
         "PATH": "/env/bin:/bin",
         "HOME": "/else",

@@ -1,6 +1,7 @@
+"""`driver.run` and how many client processes it takes."""
+
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +19,6 @@ import pytest
 
 from orchestrator.errors import MeasurementError
 from orchestrator.load.arrivals import Batch, Closed, Open, Schedule
-from orchestrator.load.client.linux import Tickets, Timer
 from orchestrator.load.driver import LoadProgress, choose_processes, run
 from orchestrator.records import Record
 from tests.load.scripted import Script, job
@@ -208,34 +208,3 @@ def test_an_error_in_the_callers_callback_leaves_no_client_behind(port: int) -> 
     with pytest.raises(RuntimeError, match="the caller's own"):
         run(job(port, [{"tokens": 1000}] * 2), on_progress=fail)
     assert running("orchestrator.load.client.process") == []
-
-
-def test_tickets_are_handed_out_once_over_processes() -> None:
-    tickets = Tickets.create(4000)
-    code = "import sys\nfrom orchestrator.load.client.linux import Tickets\n"
-    code += "t = Tickets(int(sys.argv[1]), 4000)\n"
-    code += "while (n := t.take()) is not None: print(n)"
-    command = [sys.executable, "-c", code, str(tickets.fd)]
-    takers = [
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, pass_fds=[tickets.fd], cwd=Path(__file__).parents[2]
-        )
-        for _ in range(3)
-    ]
-    taken = [int(line) for taker in takers for line in taker.communicate()[0].split()]
-    os.close(tickets.fd)
-    assert sorted(taken) == list(range(4000))
-
-
-def test_the_timer_is_on_the_clock_of_perf_counter() -> None:
-    timer = Timer()
-    late = []
-    for _ in range(20):
-        at = time.perf_counter() + 0.01
-        timer.arm(at)
-        os.set_blocking(timer.fd, True)
-        os.read(timer.fd, 8)
-        late.append(time.perf_counter() - at)
-    timer.close()
-    assert min(late) >= 0
-    assert float(np.median(late)) < 0.005

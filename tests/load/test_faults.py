@@ -1,4 +1,4 @@
-"""Every way to fail is a typed outcome, and keeps what had come by then."""
+"""End to end through `driver.run`: every failure is a typed outcome, and keeps what had come by then."""
 
 from __future__ import annotations
 

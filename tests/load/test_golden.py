@@ -1,4 +1,5 @@
-"""Records hold to the scripted server's own stamps: one clock, so only the way through the socket differs."""
+"""End to end through `driver.run`: records agree with the scripted server's own stamps. There is one clock,
+so only the way through the socket differs."""
 
 from __future__ import annotations
 

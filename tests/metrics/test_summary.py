@@ -13,6 +13,7 @@ so in flight: 2 from 0 to 3, 2 to 4, 2 to 6, 1 to 10.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -20,9 +21,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.config.schema import SloConfig
-from orchestrator.metrics.summary import summarize
+from orchestrator.metrics import summary
+from orchestrator.metrics.measurement import Measurement, RunConditions
 from orchestrator.records import Grade, Outcome, Record, Sample
 from tests.support.timelines import record
+
+
+def summarize(
+    records: Sequence[Record],
+    grades: Sequence[Grade] | None,
+    samples: Sequence[Sample],
+    slo: SloConfig,
+    gpus: int,
+    gpu_shared: bool | None = None,
+) -> dict[str, float | int | None]:
+    conditions = RunConditions(gpus=gpus, gpu_shared=gpu_shared)
+    return summary.summarize(Measurement(records, samples, conditions), grades, slo)
+
 
 A = record(0.0, [(1.0, 1, 1), (2.0, 1, 1), (3.0, 2, 0)], item_id="a", scheduled_s=-0.004, cached_tokens=5)
 B = record(0.0, [(2.0, 1, 0), (4.0, 1, 0)], item_id="b", finish_reason="length")

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from orchestrator.load.arrivals import Closed, Open
-from orchestrator.metrics.validity import RunConditions, flags, status
+from orchestrator.metrics import validity
+from orchestrator.metrics.measurement import Measurement, RunConditions
+from orchestrator.metrics.validity import status
 from orchestrator.records import Record, Sample
 from tests.support.timelines import record
 
@@ -31,8 +34,19 @@ def sampled(until_s: float, tokens: float, **values: float) -> list[Sample]:
     ]
 
 
+@dataclass(frozen=True)
+class Given(RunConditions):
+    """Conditions with the samples that belong to them."""
+
+    telemetry: Sequence[Sample] = ()
+
+
+def flags(records: Sequence[Record], given: Given) -> tuple[str, ...]:
+    return validity.flags(Measurement(records, given.telemetry, given))
+
+
 RECORDS = [sent(0.0), sent(0.1), sent(0.2), sent(0.3)]
-GOOD = RunConditions(schedule=Closed(4), telemetry=sampled(1.3, 40.0), cache_reset=True)
+GOOD = Given(schedule=Closed(4), telemetry=sampled(1.3, 40.0), cache_reset=True)
 OPEN = replace(GOOD, schedule=Open(np.array([0.0, 0.1, 0.2, 0.3])))
 
 

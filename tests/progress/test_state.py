@@ -8,9 +8,8 @@ import pytest
 from rich.console import Console
 
 from orchestrator.cell import Cell, ResolvedJob
-from orchestrator.cluster.worker import WorkerProgress
 from orchestrator.config.schema import EngineConfig, HardwareConfig, ModelConfig, SamplingConfig, SweepConfig
-from orchestrator.measure.measure import CellOutcome
+from orchestrator.measure.context import CellOutcome, WorkerProgress
 from orchestrator.memory import Fit
 from orchestrator.plan import cost
 from orchestrator.plan.plan import Deployment, Plan, PlannedCell
@@ -84,7 +83,7 @@ def test_a_further_engine_of_a_deployment_starts_beside_one_that_measures(clock:
     progress = Progress(plan_of(one), clock)
     progress.nodes = {"a": NodeUsage("node-1", 2), "b": NodeUsage("node-2", 2)}
     started(progress, one, "x", "a")
-    progress.serve("x", one, 5.0)
+    progress.serve("x")
     progress.measure("x", one, one.cells[0])
     started(progress, one, "y", "b")
     clock.now_s = 7
@@ -97,7 +96,7 @@ def test_a_further_engine_of_a_deployment_starts_beside_one_that_measures(clock:
     progress.finish(one, one.cells[0], outcome(one.cells[0]))
     progress.measure("x", one, one.cells[1])
     assert "starting the engine" in engine_lines(progress)[1], "the first one's next cell is not the second's"
-    progress.serve("y", one, 5.0)
+    progress.serve("y")
     progress.measure("y", one, one.cells[2])
     assert [line.split("seed=")[1][0] for line in engine_lines(progress)] == ["1", "2"]
     progress.free("y")
@@ -151,10 +150,11 @@ def test_the_time_left_is_the_estimates_corrected_by_what_finished_took(clock: C
     progress = Progress(plan_of(one, cell_s=60.0), clock)
     assert progress.left_s() == pytest.approx(START_S + 5 * 60)
     started(progress, one)
-    progress.serve("slot", one, START_S)
+    progress.serve("slot")
     for number in range(3):
         progress.measure("slot", one, one.cells[number])
         clock.now_s += 30  # half of what was estimated
+        progress.durations.cell_took(one.cells[number], 30)
         progress.finish(one, one.cells[number], outcome(one.cells[number]))
     assert progress.left_s() == pytest.approx(2 * 30)
     progress.measure("slot", one, one.cells[3])
@@ -180,8 +180,9 @@ def test_nobody_guesses_the_time_left_before_a_cell_without_estimate_has_finishe
     progress.measure("slot", one, one.cells[0])
     assert progress.left_s() is None
     clock.now_s = 100
+    progress.durations.cell_took(one.cells[0], 100)
     progress.finish(one, one.cells[0], outcome(one.cells[0]))
-    progress.serve("slot", one, 5.0)
+    progress.serve("slot")
     assert progress.left_s() == pytest.approx(200)
 
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ class Monkey:
         self._began_s = time.monotonic()
         self._not_before_s: float | None = None
 
-    def visit(self, driver: subprocess.Popen[bytes]) -> None:
+    def visit(self, drivers: Sequence[subprocess.Popen[bytes]]) -> None:
         """Kills at most one process, if that is due and there is one of its kind."""
         now_s, done = time.monotonic(), self._done()
         if not self.due or done < self.due[0].done:
@@ -79,7 +79,7 @@ class Monkey:
         if self._not_before_s is None:
             self._not_before_s = now_s + self.due[0].after_s
         early = now_s < self._not_before_s and done < self.due[0].done + 2
-        if early or not self._strike(self.due[0].kind, driver, done):
+        if early or not self._strike(self.due[0].kind, drivers, done):
             return
         self.due.popleft()
         self._not_before_s = None
@@ -87,10 +87,10 @@ class Monkey:
     def counted(self) -> Counter[str]:
         return Counter(kill.kind for kill in self.kills)
 
-    def _strike(self, kind: str, driver: subprocess.Popen[bytes], done: int) -> bool:
+    def _strike(self, kind: str, drivers: Sequence[subprocess.Popen[bytes]], done: int) -> bool:
         nodes = sorted(self._cluster.worker_nodes, key=lambda node: str(node.node_id))
         raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
-        found = {"driver": [driver.pid], "raylet": list(raylets)}
+        found = {"driver": [one.pid for one in drivers if one.poll() is None], "raylet": list(raylets)}
         victims = found[kind] if kind in found else [one.pid for one in marked() if kind_of(one) == kind]
         if not victims:
             return False

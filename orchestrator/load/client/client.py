@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import socket
 from collections import deque
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 from orchestrator.load.client.connection import Call, Connection, Finished
+from orchestrator.load.client.loops import InnerLoops
 from orchestrator.load.receive.sockets import Sockets
 from orchestrator.load.stream.timeline import Timeline
 from orchestrator.records import Outcome
@@ -36,11 +36,10 @@ class Client:
         spare: int,
         slice_s: float,
         on_finished: Callable[[Finished], None],
-        library: ctypes.CDLL | None = None,
+        loops: InnerLoops,
     ) -> None:
         """``payloads``: request number → bytes on the wire. ``spare``: idle connections kept open.
-        ``slice_s``: how long it may read before the loop, and what is to be sent, has its turn. ``library``:
-        what `native.library` gave."""
+        ``slice_s``: how long it may read before the loop, and what is to be sent, has its turn."""
         self._loop = loop
         self._address = address
         self._payloads = payloads
@@ -49,8 +48,8 @@ class Client:
         self._idle_timeout_s = idle_timeout_s
         self._spare = spare
         self._on_finished = on_finished
-        self._sockets = Sockets(loop, slice_s, library)
-        self.native = library is not None
+        self._sockets = Sockets(loop, slice_s, loops.new_receiver)
+        self._split = loops.split
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -154,7 +153,8 @@ class Client:
         host, port = self._address
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                connection = Connection(self, self._sockets, await self._connected(host, port))
+                sock = await self._connected(host, port)
+                connection = Connection(self, self._sockets, sock, self._split)
         except TimeoutError:
             return f"cannot connect to {host}:{port} within {CONNECT_TIMEOUT_S:g} s"
         except socket.gaierror as error:

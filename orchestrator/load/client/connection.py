@@ -1,4 +1,4 @@
-"""One keep-alive connection, and the verdict on what came over it."""
+"""One keep-alive connection, and the outcome of each call on it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from orchestrator.load.receive.sockets import Sockets
+from orchestrator.load.stream.event_template import Split
 from orchestrator.load.stream.response import ProtocolError, ResponseReader
 from orchestrator.load.stream.timeline import Stream, Timeline, error_message
 from orchestrator.records import Outcome
@@ -42,7 +43,7 @@ class Call:
 
 
 class Owner(Protocol):
-    """What a connection tells of itself, and to whom."""
+    """Is told what happens on a connection."""
 
     def release(self, connection: Connection) -> None:
         """It is idle again."""
@@ -62,7 +63,7 @@ class Connection:
     """One keep-alive connection with at most one call on it."""
 
     __slots__ = (
-        "_holder",
+        "_held",
         "_last_s",
         "_owner",
         "_sock",
@@ -74,15 +75,14 @@ class Connection:
         "used",
     )
 
-    def __init__(self, owner: Owner, sockets: Sockets, sock: socket.socket) -> None:
+    def __init__(self, owner: Owner, sockets: Sockets, sock: socket.socket, split: Split) -> None:
         """``sock`` is connected and does not block."""
         self._owner = owner
         self._sockets = sockets
         self._sock = sock
         self._unsent = b""
-        sockets.add(sock, self)
-        self._holder = sockets.holder(sock)
-        self.reader = ResponseReader(self._holder)
+        self._held = sockets.add(sock, self)
+        self.reader = ResponseReader(self._held, split)
         self.call: Call | None = None
         self.used = False
         self._last_s: float | None = None
@@ -91,9 +91,7 @@ class Connection:
     @property
     def last_s(self) -> float | None:
         """The arrival of the last byte for this call; None before the first."""
-        if self._last_s is None or self._holder is None:
-            return self._last_s
-        return max(self._last_s, self._holder.last_s())
+        return None if self._last_s is None else max(self._last_s, self._held.last_s())
 
     def start(self, call: Call, data: bytes) -> None:
         self.call = call
@@ -111,14 +109,14 @@ class Connection:
         except BlockingIOError:
             pass
         except OSError:
-            self._unsent = b""  # `lost` will tell
+            self._unsent = b""  # `on_closed` will tell
 
-    def writable(self) -> None:
+    def on_writable(self) -> None:
         self._send()
         if not self._unsent:
             self._sockets.watch_writable(self._sock, False)
 
-    def arrived(self, t: float, data: bytes) -> None:
+    def on_read(self, t: float, data: bytes) -> None:
         if self.call is None:
             self.close()  # nothing was asked
             return
@@ -132,13 +130,13 @@ class Connection:
         if reader.complete:
             self.end(t, None, None)
 
-    def full(self, t: float) -> None:
+    def on_held_full(self, t: float) -> None:
         try:
             self.reader.flush()
         except ProtocolError as error:
             self.end(t, "error", str(error))
 
-    def lost(self, error: OSError | None) -> None:
+    def on_closed(self, error: OSError | None) -> None:
         t = perf_counter()
         call, reader = self.call, self.reader
         if call is None:
@@ -159,7 +157,7 @@ class Connection:
             self.end(t, "error", f"the connection was {what} {when}")
 
     def end(self, t: float, outcome: Outcome | None, error: str | None) -> None:
-        """The call has ended: by itself (``outcome`` None, so the response decides) or by ``outcome``."""
+        """The call has ended: with its response (``outcome`` None) or before it, with ``outcome``."""
         call, reader = self.call, self.reader
         assert call is not None
         try:
@@ -170,12 +168,12 @@ class Connection:
         self.used = True
         self.idle_since_s = t
         reusable = outcome is None and reader.complete and reader.keep_alive
-        verdict, message = _judge(call.timeline, reader, outcome, error)
+        outcome, message = _outcome(call.timeline, reader, outcome, error)
         if reusable:
             self._owner.release(self)
         else:
             self.close()
-        self._owner.finished(call, t, verdict, message, reader.status)
+        self._owner.finished(call, t, outcome, message, reader.status)
 
     def close(self) -> None:
         """At once, whatever is on its way."""
@@ -184,7 +182,7 @@ class Connection:
         self.reader.close()
 
 
-def _judge(
+def _outcome(
     timeline: Timeline, reader: ResponseReader, outcome: Outcome | None, error: str | None
 ) -> tuple[Outcome, str | None]:
     """Never both ok and wrong: ok needs status 200, an event stream, no error in it, and a finish_reason."""

@@ -20,7 +20,7 @@ _PR_SET_PDEATHSIG, _PR_SET_TIMERSLACK = 1, 29
 def go_first() -> None:
     """Ask to run before others: a client that waits for a core measures its own wait. Niceness alone does not
     reach across sessions where the kernel groups them (``sched_autogroup``), so real-time scheduling is tried
-    first. Only root is let do either; the send lag tells whether it was needed."""
+    first. Only root may do either; the send lag shows whether it was needed."""
     try:
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     except OSError:

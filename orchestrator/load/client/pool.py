@@ -1,4 +1,4 @@
-"""The client processes of the load generator: started, told what to do, heard, and kept from run to run."""
+"""The client processes of the load generator: started, given tasks, read, and kept from run to run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from orchestrator.load.client.process import LENGTH, Task
 
 
 class ClientProcess:
-    """A client process and what it last said. Its standard input is a socket, so that each task brings the
-    files that are its own."""
+    """A client process and what it last reported. Its standard input is a socket, so that the descriptors of
+    a task's files can go with the task."""
 
     def __init__(self) -> None:
         self._errors = nameless_file()
@@ -36,47 +36,48 @@ class ClientProcess:
                 start_new_session=True,  # Ctrl-C is the parent's to handle
             )
         self._partial = b""
-        self._forget()
+        self._reset()
 
     @property
     def idle(self) -> bool:
-        """Whether it waits for another task. One that was told to stop may yet read that as its next one."""
+        """Whether it waits for another task. One that was told to stop does not count: it may still read the
+        command, as if it were a task."""
         return self.done and not self._stopped and self.process.poll() is None
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self.ready = self.done = self._stopped = False
         self.progress = (0, 0, 0, 0, 0)
         self.cpu_s = 0.0
         self.native = False
         self.peak_rss_bytes = 0
 
-    def give(self, task: Task, fds: list[int]) -> None:
-        """A task, and the descriptors that `orchestrator.load.client.process.Files` names."""
-        self._forget()
+    def assign(self, task: Task, fds: list[int]) -> None:
+        """Send a task, with the descriptors that `orchestrator.load.client.process.Files` names."""
+        self._reset()
         data = pickle.dumps(task, protocol=5)
-        with contextlib.suppress(ConnectionError):  # its end is seen on its output
+        with contextlib.suppress(ConnectionError):  # that it has ended shows on its output
             socket.send_fds(self._wire, [LENGTH.pack(len(data))], fds)
             self._wire.sendall(data)
 
     def start(self, at_s: float) -> None:
-        """Its schedule's zero on the clock of ``perf_counter``."""
-        self._tell(f"start {at_s!r}")
+        """Begin; ``at_s`` is the schedule's zero on the clock of ``perf_counter``."""
+        self._command(f"start {at_s!r}")
 
     def stop(self, why: str) -> None:
         self._stopped = True
-        self._tell(f"stop {why}")
+        self._command(f"stop {why}")
 
-    def _tell(self, line: str) -> None:
+    def _command(self, line: str) -> None:
         with contextlib.suppress(ConnectionError):
             self._wire.sendall(line.encode() + b"\n")
 
     def fileno(self) -> int:
-        """Readable when it says something."""
+        """Readable when it has reported something, or has ended."""
         assert self.process.stdout is not None
         return self.process.stdout.fileno()
 
-    def read(self) -> None:
-        """Take what it said. Raises MeasurementError when it ended without being done."""
+    def read_reports(self) -> None:
+        """Take what it has reported. Raises MeasurementError when it ended without being done."""
         data = os.read(self.fileno(), 65536)
         if not data:
             raise MeasurementError(self._exit_message())
@@ -100,7 +101,7 @@ class ClientProcess:
         return f"a load client process ended with status {status} in the middle of the run\n{tail}"
 
     def end(self) -> None:
-        """Whatever state it is in."""
+        """Kill it if it runs, and free what is its own."""
         if self.process.poll() is None:
             self.process.kill()
         self._wire.close()
@@ -112,9 +113,9 @@ class ClientProcess:
 
 class ClientPool:
     """Client processes for one run after another, so that a run does not wait for an interpreter and its
-    imports. A context manager; none is left behind it. Not for two runs at once.
+    imports. A context manager that ends them all. Not for two runs at once.
 
-    They end with the thread that started them, as any client does with its parent.
+    They also end with the thread that started them, as each client process ends with its parent.
     """
 
     def __init__(self) -> None:
@@ -129,35 +130,35 @@ class ClientPool:
         while self._idle:
             self._idle.pop().end()
 
-    def prepare(self, count: int = 1) -> None:
-        """Has that many at hand soon: they are started, not waited for."""
-        for child in [child for child in self._idle if child.process.poll() is not None]:
-            self._idle.remove(child)
-            child.end()
+    def start(self, count: int = 1) -> None:
+        """Start so many of them, less those that are idle already. Does not wait until they are ready."""
+        for client in [client for client in self._idle if client.process.poll() is not None]:
+            self._idle.remove(client)
+            client.end()
         while len(self._idle) < count:
             self._idle.append(ClientProcess())
 
     @contextlib.contextmanager
     def lent(self, count: int) -> Iterator[list[ClientProcess]]:
-        """That many for one run; those that have done it come back, the others are ended."""
-        self.prepare(count)
-        children, self._idle = self._idle[:count], self._idle[count:]
+        """That many for one run; those that complete it come back, the others are ended."""
+        self.start(count)
+        clients, self._idle = self._idle[:count], self._idle[count:]
         try:
-            yield children
+            yield clients
         finally:
-            for child in children:
-                if child.idle:
-                    self._idle.append(child)
+            for client in clients:
+                if client.idle:
+                    self._idle.append(client)
                 else:
-                    child.end()
+                    client.end()
 
 
 def nameless_file() -> BinaryIO:
-    """A file without a name, so that it is gone with its last descriptor whatever happens."""
+    """A file without a name: it disappears with its last descriptor, whatever happens."""
     return tempfile.TemporaryFile()
 
 
 def _import_path() -> str:
-    """Where a child finds this package: as this process found it, be it a checkout or a wheel."""
+    """Where a client process finds this package: where this process found it, a checkout or a wheel."""
     package = str(Path(orchestrator.__file__).resolve().parents[1])
     return os.pathsep.join([package, *(path for path in sys.path if path)])

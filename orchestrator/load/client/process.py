@@ -1,16 +1,15 @@
-"""One client process: ``python -m orchestrator.load.client.process PARENT``, spoken to by `pool` only.
+"""One client process: ``python -m orchestrator.load.client.process PARENT``, started by `pool`.
 
 Standard input, a Unix socket: for each task the length of a pickled `Task` with the descriptors of its
-`Files`, the task, then the lines ``start T`` and, if the run must end early, ``stop REASON``; its end means
-that no more comes, or that the parent is gone. Standard output: for each task the lines ``ready``,
-``progress …`` and ``done …``. Finished requests go to the file ``Files.spool`` as they end, so that memory
-does not grow with the run.
+`Files`, the task, then the lines ``start T`` and, if the run must end early, ``stop REASON``. End of file
+means that there are no more tasks, or that the parent is gone. Standard output: for each task the lines
+``ready``, ``progress …`` and ``done …``. Finished requests are written to the file ``Files.spool`` as they
+end, so that memory does not grow with the run.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import os
 import pickle
@@ -36,8 +35,8 @@ from orchestrator.load.client.linux import (
     exact_timers,
     go_first,
 )
+from orchestrator.load.client.loops import InnerLoops, choose
 from orchestrator.load.client.senders import BatchSender, ClosedSender, OpenSender, Sender
-from orchestrator.load.receive import native
 from orchestrator.load.stream.response import request_bytes
 from orchestrator.load.stream.timeline import Timeline
 from orchestrator.records import Endpoint, Request
@@ -46,7 +45,7 @@ LENGTH = struct.Struct("=Q")  # of a pickled task
 PROGRESS_PERIOD_S = 0.5
 _FDS_MAX = 253  # of one message, by the kernel
 _SPOOL_PERIOD_S, _SPOOL_AT_ONCE = 0.005, 8
-# An open loop's number of requests in flight is known to nobody beforehand.
+# How many requests an open loop will have in flight is not known beforehand.
 _OPEN_CONNECTIONS, _SPARE_CONNECTIONS = 128, 32
 # A turn of the loop costs some µs of CPU, and an open loop's requests are not to wait for many reads.
 _SLICE_S, _OPEN_SLICE_S = 0.0005, 0.00002
@@ -76,21 +75,22 @@ class Task:
 @dataclass(frozen=True, slots=True)
 class Files:
     """The descriptors that come with a task. ``tickets`` numbers the next request (closed) or the finished
-    ones (batch) over all processes; ``listen`` and ``tell`` are the batch barrier's pipes."""
+    ones (batch) over all processes. The end time of a batch is written to all of ``barrier_writes``, a pipe
+    to each process; ``barrier_read`` is the other end of this process's own."""
 
     spool: int
     tickets: int
-    listen: int
-    tell: tuple[int, ...]
+    barrier_read: int
+    barrier_writes: tuple[int, ...]
 
     def close(self) -> None:
         """All but the spool, which is closed with its last request."""
-        for fd in (self.tickets, self.listen, *self.tell):
+        for fd in (self.tickets, self.barrier_read, *self.barrier_writes):
             os.close(fd)
 
 
 class Worker:
-    """Sends one task's requests and spools what became of them."""
+    """Sends one task's requests and spools the finished ones."""
 
     def __init__(
         self,
@@ -98,10 +98,11 @@ class Worker:
         files: Files,
         loop: asyncio.AbstractEventLoop,
         address: tuple[str, int],
-        library: ctypes.CDLL | None,
+        loops: InnerLoops,
     ) -> None:
         self._task = task
         self._loop = loop
+        self._compiled = loops.compiled
         self._spool = os.fdopen(files.spool, "wb", buffering=1 << 18)
         self._finished = self._failed = self._tokens = 0
         self._cpu_s = 0.0
@@ -120,23 +121,23 @@ class Worker:
             spare=min(_SPARE_CONNECTIONS, self.connections) if open_loop else 0,
             slice_s=_OPEN_SLICE_S if open_loop else _SLICE_S,
             on_finished=self._on_finished,
-            library=library,
+            loops=loops,
         )
         self._sender = _sender(task, files, loop, self.client)
 
     async def run(self) -> None:
         await self.client.warm(self.connections)
         self._loop.add_reader(0, self._on_command)
-        _say("ready")
+        _write_report("ready")
         await self._over.wait()
-        self._report()
+        self._report_progress()
         while self._unspooled:
             self._spool_some()
         self._spool.close()
         self._loop.remove_reader(0)  # what comes now is another task
         await self.client.close()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        _say(f"done {process_time() - self._cpu_s!r} {peak} {int(self.client.native)}")
+        _write_report(f"done {process_time() - self._cpu_s!r} {peak} {int(self._compiled)}")
 
     def _on_command(self) -> None:
         data = os.read(0, 65536)
@@ -153,16 +154,16 @@ class Worker:
     def _start(self, at_s: float) -> None:
         self._cpu_s = process_time()
         self._sender.start(at_s)
-        self._report_again()
+        self._report_periodically()
         if self._task.duration_s is not None:
             why = f"the window of {self._task.duration_s:g} s ended"
             self._loop.call_later(at_s - perf_counter() + self._task.duration_s, self._stop, why)
-        self._check()
+        self._check_over()
 
     def _stop(self, why: str) -> None:
         self._sender.exhausted = True
         self.client.cancel_all(why)
-        self._check()
+        self._check_over()
 
     def _on_finished(self, finished: Finished) -> None:
         if not self._unspooled:
@@ -172,7 +173,7 @@ class Worker:
         self._failed += finished.outcome != "ok"
         self._tokens += finished.stream.output_tokens or 0
         self._sender.finished(finished.end_s)
-        self._check()
+        self._check_over()
 
     def _spool_some(self) -> None:
         """In small portions, so that many requests ending together delay no stamp."""
@@ -182,18 +183,18 @@ class Worker:
         if self._unspooled:
             self._loop.call_later(_SPOOL_PERIOD_S, self._spool_some)
 
-    def _check(self) -> None:
+    def _check_over(self) -> None:
         if self._sender.exhausted and self.client.pending == 0:
             self._over.set()
 
-    def _report(self) -> None:
+    def _report_progress(self) -> None:
         tokens = self._tokens + self.client.tokens_in_flight()
         client = self.client
-        _say(f"progress {client.sent} {self._finished} {self._failed} {tokens} {client.pending}")
+        _write_report(f"progress {client.sent} {self._finished} {self._failed} {tokens} {client.pending}")
 
-    def _report_again(self) -> None:
-        self._report()
-        self._loop.call_later(PROGRESS_PERIOD_S, self._report_again)
+    def _report_periodically(self) -> None:
+        self._report_progress()
+        self._loop.call_later(PROGRESS_PERIOD_S, self._report_periodically)
 
 
 def _sender(task: Task, files: Files, loop: asyncio.AbstractEventLoop, client: Client) -> Sender:
@@ -211,19 +212,19 @@ def _sender(task: Task, files: Files, loop: asyncio.AbstractEventLoop, client: C
             size=schedule.size,
             total=task.total,
             tickets=Tickets(files.tickets, task.total),
-            listen_fd=files.listen,
-            tell_fds=files.tell,
+            barrier_read_fd=files.barrier_read,
+            barrier_write_fds=files.barrier_writes,
         )
     return OpenSender(loop, client.send, [(float(schedule.times_s[index]), index) for index in mine])
 
 
-def _say(line: str) -> None:
+def _write_report(line: str) -> None:
     os.write(1, line.encode() + b"\n")
 
 
 async def _resolve(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> tuple[str, int]:
     """A numeric address, so that no look-up happens during the run. An unknown name is left as it is: each
-    request then says so."""
+    request then fails with that reason."""
     try:
         found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
     except OSError:
@@ -231,21 +232,21 @@ async def _resolve(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> tuple
     return str(found[0][4][0]), endpoint.port
 
 
-async def _work(task: Task, files: Files, library: ctypes.CDLL | None) -> None:
+async def _work(task: Task, files: Files, loops: InnerLoops) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_fail)
-    await Worker(task, files, loop, await _resolve(loop, task.endpoint), library).run()
+    await Worker(task, files, loop, await _resolve(loop, task.endpoint), loops).run()
 
 
 def _fail(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A fault of ours must end the process, not go unseen: the parent then reports it."""
+    """An unexpected exception must end the process, so that the parent reports it."""
     loop.default_exception_handler(context)
     sys.stderr.flush()
     os._exit(1)
 
 
 def _next_task(wire: socket.socket) -> tuple[Task, Files] | None:
-    """None when there is none any more."""
+    """None when no more will come."""
     wire.setblocking(True)  # the loop of the task before has changed it
     head, fds, _, _ = socket.recv_fds(wire, LENGTH.size, _FDS_MAX)
     if not head:
@@ -257,8 +258,8 @@ def _next_task(wire: socket.socket) -> tuple[Task, Files] | None:
         if not part:
             return None
         data += part
-    spool, tickets, listen, *tell = fds
-    return pickle.loads(data), Files(spool, tickets, listen, tuple(tell))
+    spool, tickets, barrier_read, *barrier_writes = fds
+    return pickle.loads(data), Files(spool, tickets, barrier_read, tuple(barrier_writes))
 
 
 def main(parent: int) -> None:
@@ -266,17 +267,17 @@ def main(parent: int) -> None:
     exact_timers()
     go_first()
     allow_many_sockets()
-    library = native.library()
+    loops = choose()
     gc.collect()
     gc.freeze()
     gc.disable()  # a collection would hold up every stream
     wire = socket.socket(fileno=0)
     while (given := _next_task(wire)) is not None:
         task, files = given
-        uvloop.run(_work(task, files, library))
+        uvloop.run(_work(task, files, loops))
         files.close()
         del task, given
-        gc.collect()  # what this task has left: all before it is frozen
+        gc.collect()  # what this task has left; everything older is frozen
 
 
 if __name__ == "__main__":

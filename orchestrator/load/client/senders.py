@@ -2,7 +2,7 @@
 
 A sender is started at the run's zero, told of every request that ends, and ``exhausted`` once it will send no
 more. Nothing here depends on how many processes there are: what they must agree on goes through `Tickets`
-and, for batches, a pipe to each of them.
+and, for batches, through a pipe to each process.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class ClosedSender:
 
 
 class BatchSender:
-    """``groups`` are this process's requests of each batch. Whoever finishes a batch's last request, in
-    whatever process, opens the next one in all of them."""
+    """``groups`` are this process's requests of each batch. The process that finishes a batch's last request
+    opens the next batch in all of them."""
 
     def __init__(
         self,
@@ -109,8 +109,8 @@ class BatchSender:
         size: int,
         total: int,
         tickets: Tickets,
-        listen_fd: int,
-        tell_fds: Sequence[int],
+        barrier_read_fd: int,
+        barrier_write_fds: Sequence[int],
     ) -> None:
         self.exhausted = not groups
         self._send = send
@@ -119,10 +119,10 @@ class BatchSender:
         self._size = size
         self._total = total
         self._tickets = tickets
-        self._listen_fd = listen_fd
-        self._tell_fds = tell_fds
+        self._barrier_read_fd = barrier_read_fd
+        self._barrier_write_fds = barrier_write_fds
         self._start = Alarm(loop, self._open)
-        loop.add_reader(listen_fd, self._on_command)
+        loop.add_reader(barrier_read_fd, self._on_batch_end)
 
     def start(self, at_s: float) -> None:
         self._start.at(at_s)
@@ -130,11 +130,11 @@ class BatchSender:
     def finished(self, at_s: float) -> None:
         number, latest_s = self._tickets.hand_in(at_s)
         if (number + 1) % self._size == 0 and number + 1 < self._total:
-            for fd in self._tell_fds:
+            for fd in self._barrier_write_fds:
                 os.write(fd, struct.pack("=d", latest_s))
 
-    def _on_command(self) -> None:
-        self._open(struct.unpack("=d", os.read(self._listen_fd, 8))[0])
+    def _on_batch_end(self) -> None:
+        self._open(struct.unpack("=d", os.read(self._barrier_read_fd, 8))[0])
 
     def _open(self, at_s: float) -> None:
         if self.exhausted:

@@ -1,6 +1,6 @@
-/* Reads many stream sockets and holds back what is not needed yet: the inner loop of `sockets.py`.
+/* Reads many stream sockets and holds back what is not needed yet, for `c_receiver.py`.
 
-   A look takes what epoll says is ready, each read with the kernel's stamp (SO_TIMESTAMPNS) or the time of
+   A poll reads what epoll says is ready, each read with the kernel's stamp (SO_TIMESTAMPNS) or the time of
    reading. A socket that is told to hold keeps reads that end as an event at the end of its HTTP chunk does,
    one behind the other, until there are HELD_AT_MOST or one is LARGE; everything else is reported at once.
    Nothing is parsed here. One thread only; file descriptors index the table of sockets. */
@@ -17,9 +17,9 @@
 #include <time.h>
 
 enum { AT_ONCE = 64, HELD_AT_MOST = 32, LARGE = 8192, READ_SIZE = 65536 };
-enum { ARRIVED, FULL, WRITABLE, LOST };
+enum { READ, HELD_FULL, WRITABLE, CLOSED };
 
-struct report { /* 32 bytes, as `receiver.REPORT` reads them */
+struct report { /* 32 bytes, as `c_receiver._REPORT` reads them */
     double t;
     uint32_t offset, size; /* in the arena */
     int32_t fd, kind, error, unused;
@@ -36,7 +36,7 @@ struct held {
 };
 
 struct receiver {
-    uint64_t reads, distinct; /* since the last `receiver_count_anew`: of so many sockets */
+    uint64_t reads, distinct_sockets; /* since the last `receiver_reset_counts` */
     int32_t more, stamped;    /* more may be ready; the kernel stamped the last read */
     int32_t epoll, sockets;
     uint32_t turn;
@@ -67,7 +67,7 @@ struct report *receiver_reports(struct receiver *self) { return self->reports; }
 
 char *receiver_arena(struct receiver *self) { return self->arena; }
 
-/* Returns 0, or -1 without memory. To be called once for each socket before it is looked at. */
+/* Returns 0, or -1 without memory. To be called once for each socket before it is polled. */
 int receiver_add(struct receiver *self, int fd)
 {
     if (fd >= self->sockets) {
@@ -102,13 +102,13 @@ void receiver_hold(struct receiver *self, int fd, int on)
 
 double receiver_last(struct receiver *self, int fd) { return self->of[fd].last; }
 
-void receiver_count_anew(struct receiver *self)
+void receiver_reset_counts(struct receiver *self)
 {
-    self->reads = self->distinct = 0;
+    self->reads = self->distinct_sockets = 0;
     self->turn++;
 }
 
-/* What the socket holds, NULL for nothing; it is the caller's until the next look. */
+/* What the socket holds, NULL for nothing; it is the caller's until the next poll. */
 struct held *receiver_take(struct receiver *self, int fd, uint32_t *count, uint64_t *size)
 {
     struct held *held = &self->of[fd];
@@ -154,7 +154,7 @@ static int put(struct held *held, const char *data, size_t size, double t)
 
 /* The wall clock is `offset` ns ahead of CLOCK_MONOTONIC; without `known` the time of reading counts. Reads for
    `slice_s` at most. Returns how many reports there are. */
-int receiver_look(struct receiver *self, int64_t offset, int known, double slice_s)
+int receiver_poll(struct receiver *self, int64_t offset, int known, double slice_s)
 {
     struct epoll_event ready[AT_ONCE];
     int count = epoll_wait(self->epoll, ready, AT_ONCE, 0), reports = 0;
@@ -172,7 +172,7 @@ int receiver_look(struct receiver *self, int64_t offset, int known, double slice
         ssize_t size = recvmsg(fd, &message, 0);
         if (size <= 0) {
             if (size == 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR))
-                self->reports[reports++] = (struct report){.fd = fd, .kind = LOST, .error = size ? errno : 0};
+                self->reports[reports++] = (struct report){.fd = fd, .kind = CLOSED, .error = size ? errno : 0};
             continue;
         }
         double now = monotonic(), t = now;
@@ -189,16 +189,16 @@ int receiver_look(struct receiver *self, int64_t offset, int known, double slice
         self->reads++;
         if (held->turn != self->turn) {
             held->turn = self->turn;
-            self->distinct++;
+            self->distinct_sockets++;
         }
         if (held->holding && ends_an_event(data, size) && put(held, data, size, t)) {
             if (held->count == HELD_AT_MOST || size >= LARGE) {
                 acknowledge_later(fd);
-                self->reports[reports++] = (struct report){.fd = fd, .kind = FULL, .t = t};
+                self->reports[reports++] = (struct report){.fd = fd, .kind = HELD_FULL, .t = t};
             }
         } else {
             self->reports[reports++] = (struct report){
-                .fd = fd, .kind = ARRIVED, .t = t, .offset = used, .size = size};
+                .fd = fd, .kind = READ, .t = t, .offset = used, .size = size};
             used += size;
         }
         if (now > until) {

@@ -1,5 +1,5 @@
-/* Reads HTTP chunks that are one event each, alike but for their text and their numbers: what `alike.py`'s
-   `EventTemplate.read` does, in C. Returns how many there are, with their texts in `out` one behind the other, `","`
+/* Reads HTTP chunks that are one event each, alike but for their text and their numbers: what
+   `EventTemplate.split_in_python` does, in C. Returns how many there are, with their texts in `out` one behind the other, `","`
    between them; -1 when anything is not exactly as it would be written. */
 
 #define _GNU_SOURCE
@@ -31,9 +31,9 @@ static const char *past_number(const char *at, const char *end, uint64_t number,
 
 /* An event is `before`, the text, and `parts` pieces of `after` (so many bytes each as `sizes` says) with a
    number between any two: each of `offsets` plus the number of the token, which follows `tokens`. */
-int alike_read(const char *wire, uint64_t size, const char *before, uint64_t before_size, const char *after,
-               const uint64_t *sizes, int parts, const int64_t *offsets, int64_t tokens, char *out,
-               uint64_t *out_size)
+int event_template_read(const char *wire, uint64_t size, const char *before, uint64_t before_size,
+                        const char *after, const uint64_t *sizes, int parts, const int64_t *offsets,
+                        int64_t tokens, char *out, uint64_t *out_size)
 {
     const char *at = wire, *end = wire + size;
     uint64_t used = 0;

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
+from pathlib import Path
 
 import orjson
+
+SOURCE = Path(__file__).with_name("event_template.c")
 
 _COUNTS = re.compile(rb'(?:(?<="total_tokens":)|(?<="completion_tokens":))(\d+)')
 _COUNTS_THINKING = re.compile(_COUNTS.pattern.replace(b"(?:", b'(?:(?<="reasoning_tokens":)|', 1))
@@ -30,9 +33,9 @@ class EventTemplate:
 
     __slots__ = (
         "_before",
+        "_c_arguments",
         "_form",
         "_middle",
-        "_native",
         "_offsets",
         "_size",
         "reasoning",
@@ -50,8 +53,8 @@ class EventTemplate:
         self._offsets = offsets
         self._size = len(before) + sum(map(len, after))  # without the text and the numbers
         literal = [part.replace(b"%", b"%%") for part in (before, *after)]
-        # What `alike.c` is given: the same, laid out for it.
-        self._native = (
+        # The same as `event_template.c` takes it.
+        self._c_arguments = (
             *(before, len(before), b"".join(after)),
             *((ctypes.c_uint64 * len(after))(*map(len, after)), len(after)),
             (ctypes.c_int64 * len(offsets))(*offsets),
@@ -105,30 +108,31 @@ class EventTemplate:
         except ValueError:
             return None
 
-    def read(self, wire: bytes, tokens: int, library: ctypes.CDLL | None = None) -> list[str] | None:
+    def read(self, wire: bytes, tokens: int, split: Split) -> list[str] | None:
         """The texts of ``wire``, HTTP chunks of one event and one token each that follow token number
-        ``tokens``; None when it is anything else. ``library``: what `native.library` gave."""
-        split = self._split(wire, tokens) if library is None else self._split_by(library, wire, tokens)
-        if split is None:
+        ``tokens``; None when it is anything else."""
+        found = split(self, wire, tokens)
+        if found is None:
             return None
-        count, texts = split
+        count, joined = found
         try:
-            said: list[str] = orjson.loads(b'["%b"]' % texts)
+            texts: list[str] = orjson.loads(b'["%b"]' % joined)
         except orjson.JSONDecodeError:
             return None
-        return said if len(said) == count else None
+        return texts if len(texts) == count else None
 
-    def _split(self, wire: bytes, tokens: int) -> tuple[int, bytes] | None:
-        """How many texts there are, and these as JSON has them with ``","`` between."""
+    def split_in_python(self, wire: bytes, tokens: int) -> tuple[int, bytes] | None:
         middle = self._middle
         texts = [piece[: piece.find(middle)] for piece in wire.split(self._before)[1:]]
         if not texts or self._written(texts, tokens) != wire:
             return None
         return len(texts), b'","'.join(texts)
 
-    def _split_by(self, library: ctypes.CDLL, wire: bytes, tokens: int) -> tuple[int, bytes] | None:
+    def split_in_c(self, library: ctypes.CDLL, wire: bytes, tokens: int) -> tuple[int, bytes] | None:
         texts, size = ctypes.create_string_buffer(len(wire)), ctypes.c_uint64()
-        count = library.alike_read(wire, len(wire), *self._native, tokens, texts, ctypes.byref(size))
+        count = library.event_template_read(
+            wire, len(wire), *self._c_arguments, tokens, texts, ctypes.byref(size)
+        )
         return (count, ctypes.string_at(texts, size.value)) if count > 0 else None
 
     def _written(self, texts: Sequence[bytes], tokens: int) -> bytes:
@@ -144,3 +148,23 @@ def _digits(numbers: range) -> Iterable[int]:
     """How many digits each of these has."""
     most = len(str(numbers[-1]))
     return repeat(most, len(numbers)) if len(str(numbers[0])) == most else map(len, map(str, numbers))
+
+
+Split = Callable[[EventTemplate, bytes, int], tuple[int, bytes] | None]
+"""(template, wire, tokens) → how many texts there are, and these as JSON has them with ``","`` between; None
+when ``wire`` is not exactly what the template gives."""
+
+split_in_python: Split = EventTemplate.split_in_python
+
+
+def split_in_c(library: ctypes.CDLL) -> Split:
+    """``library``: compiled from `SOURCE`."""
+    data, size = ctypes.c_char_p, ctypes.c_uint64
+    pieces = (data, ctypes.POINTER(size), ctypes.c_int, ctypes.POINTER(ctypes.c_int64))
+    arguments = (data, size, data, size, *pieces, ctypes.c_int64, data, ctypes.POINTER(size))
+    library.event_template_read.argtypes = arguments
+
+    def split(template: EventTemplate, wire: bytes, tokens: int) -> tuple[int, bytes] | None:
+        return template.split_in_c(library, wire, tokens)
+
+    return split

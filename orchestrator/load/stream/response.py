@@ -8,20 +8,18 @@ from itertools import repeat
 
 import httptools
 
-from orchestrator.load.receive.receiver import Holder, Reads
-from orchestrator.load.stream.event_template import EventTemplate
+from orchestrator.load.receive.receiver import EVENT_END, HeldReads
+from orchestrator.load.stream.event_template import EventTemplate, Split
 from orchestrator.load.stream.sse import EventStream
 from orchestrator.load.stream.timeline import Timeline
 from orchestrator.records import Endpoint, Request
 
 _BODY_LIMIT = 64 * 1024  # bytes kept of a body that is not an event stream
-_EVENT_END = b"\n\n\r\n"  # of an event that ends with its HTTP chunk
-_HELD_AT_MOST, _LARGE = 32, 8192  # reads; bytes of a read that is worth reading at once
 _RUN_AT_LEAST, _MISSES_AT_MOST = 12, 3
 
 
 class ProtocolError(Exception):
-    """What came is not HTTP."""
+    """The bytes are not an HTTP response."""
 
 
 def request_bytes(endpoint: Endpoint, request: Request) -> bytes:
@@ -43,28 +41,24 @@ def request_bytes(endpoint: Endpoint, request: Request) -> bytes:
 class ResponseReader:
     """Reads one response after the other from bytes cut anywhere, into the timeline given to ``begin``.
 
-    llhttp and `EventStream` read everything; the usual case, a read that is whole HTTP chunks of one whole
-    event each, is taken past both of them when neither is in the middle of something. Both keep no state
-    between chunks, so they need not see what was taken past them. Such reads are held back until there are
-    some of them, as a run of events from one `EventTemplate` costs less than each of them alone; `flush` waits
-    for no more. Where there is a ``holder`` they are held there, and never come here before.
+    llhttp and `EventStream` can read everything. The usual read, whole HTTP chunks of one whole event each,
+    goes past them when neither is in the middle of something; both keep no state between chunks, so they need
+    not see it. The receiver holds such reads until `flush` takes them, as a run of events from one
+    `EventTemplate` costs less than each of them alone.
     """
 
     __slots__ = (
-        "_alike",
         "_at_boundary",
         "_content_type",
-        "_ends",
         "_events",
         "_fast",
         "_held",
-        "_holder",
-        "_library",
         "_misses",
         "_parser",
+        "_split",
+        "_template",
         "_time_s",
         "_timeline",
-        "_times",
         "body",
         "complete",
         "is_stream",
@@ -74,9 +68,10 @@ class ResponseReader:
         "until_close",
     )
 
-    def __init__(self, holder: Holder | None = None) -> None:
-        self._holder = holder
-        self._library = None if holder is None else holder.library
+    def __init__(self, held: HeldReads, split: Split) -> None:
+        """``held``: this connection's reads that wait to be taken."""
+        self._held = held
+        self._split = split
         self._fast = False
         self._parser = httptools.HttpResponseParser(self)
         self._time_s = 0.0
@@ -87,10 +82,7 @@ class ResponseReader:
         self._timeline = timeline
         self._events = EventStream()
         self._set_fast(False)
-        self._held = bytearray()
-        self._times = array("d")  # of the reads held,
-        self._ends = array("L")  # and where each ends
-        self._alike: EventTemplate | None = None
+        self._template: EventTemplate | None = None
         self._misses = 0  # in a row
         self._at_boundary = False
         self._content_type = b""
@@ -102,78 +94,61 @@ class ResponseReader:
         self.body = b""
 
     def feed(self, t: float, data: bytes) -> None:
-        """Take what arrived at ``t``. Raises ProtocolError."""
+        """Take a read that arrived at ``t``, after those held. Raises ProtocolError."""
         self.started = True
-        if self._fast and self._holder is None and data.endswith(_EVENT_END):
-            # Copied one behind the other: as objects of their own they would lie all over the memory by the
-            # time they are read.
-            self._held += data
-            self._times.append(t)
-            self._ends.append(len(self._held))
-            if len(self._times) >= _HELD_AT_MOST or len(data) >= _LARGE:
-                self.flush()
-            return
         self.flush()
         self._read(t, data)
 
     def flush(self) -> None:
-        """Read what is held back. Raises ProtocolError."""
-        reads = self._take_held() if self._holder is None else self._holder.take()
+        """Take the reads that are held. Raises ProtocolError."""
+        reads = self._held.take()
         if reads is None:
             return
         times, ends, wire = reads
         taken = 0
         if len(times) >= _RUN_AT_LEAST and self._misses < _MISSES_AT_MOST:
-            taken = self._take_alike(wire, times, ends)
+            taken = self._take_run(wire, times, ends)
         start = ends[taken - 1] if taken else 0
         for t, end in zip(times[taken:], ends[taken:], strict=True):
             self._read(t, wire[start:end])
             start = end
 
-    def _take_held(self) -> Reads | None:
-        if not self._times:
-            return None
-        reads = Reads(self._times, self._ends, bytes(self._held))
-        self._times, self._ends, self._held = array("d"), array("L"), bytearray()
-        return reads
-
     def _set_fast(self, fast: bool) -> None:
-        if fast != self._fast and self._holder is not None:
-            self._holder.hold(fast)
+        if fast != self._fast:
+            self._held.hold(fast)
         self._fast = fast
 
-    def _take_alike(self, wire: bytes, times: array[float], ends: array[int]) -> int:
-        """Take the events that are alike, learning from the first what that means if need be. Returns how
-        many reads were taken: never the last, which brings all that its usage says up to date."""
+    def _take_run(self, wire: bytes, times: array[float], ends: array[int]) -> int:
+        """Take the reads whose events follow the template, learning a new one from the first read if they do
+        not. Returns how many reads were taken: never the last, whose usage brings all counts up to date."""
         last = len(times) - 1
-        if self._add_alike(wire, times, ends, 0, last):
+        if self._add_run(wire, times, ends, 0, last):
             return last
         self._read(times[0], wire[: ends[0]])
-        self._alike = EventTemplate.of(self._timeline.last)
-        if self._add_alike(wire, times, ends, 1, last):
+        self._template = EventTemplate.of(self._timeline.last)
+        if self._add_run(wire, times, ends, 1, last):
             self._misses = 0
             return last
         self._misses += 1
         return 1
 
-    def _add_alike(
+    def _add_run(
         self, wire: bytes, times: Sequence[float], ends: Sequence[int], first: int, last: int
     ) -> bool:
-        """Add the reads ``first`` up to but not including ``last``, if they are alike."""
-        alike, timeline = self._alike, self._timeline
-        if alike is None:
+        """Add the reads ``first`` up to but not including ``last``, if all follow the template."""
+        template, timeline = self._template, self._timeline
+        if template is None:
             return False
-        texts = alike.read(
-            wire[ends[first - 1] if first else 0 : ends[last - 1]], timeline.tokens, self._library
-        )
+        start = ends[first - 1] if first else 0
+        texts = template.read(wire[start : ends[last - 1]], timeline.tokens, self._split)
         if texts is None:
             return False
         each = times[first:last]
         if len(texts) > len(each):  # some reads hold several
             starts = [0, *ends][first:last]
-            counts = map(wire.count, repeat(_EVENT_END), starts, ends[first:last])
+            counts = map(wire.count, repeat(EVENT_END), starts, ends[first:last])
             each = [t for t, count in zip(each, counts, strict=True) for _ in range(count)]
-        return timeline.add_alike(alike, each, texts)
+        return timeline.add_run(template, each, texts)
 
     def _read(self, t: float, data: bytes) -> None:
         self._time_s = t

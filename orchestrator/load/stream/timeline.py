@@ -137,23 +137,23 @@ class Timeline:
         except (KeyError, IndexError, TypeError, AttributeError, OverflowError):
             self.error = f"in the stream: {error_message(data)}"
 
-    def add_alike(self, alike: EventTemplate, times: Sequence[float], texts: Sequence[str]) -> bool:
+    def add_run(self, template: EventTemplate, times: Sequence[float], texts: Sequence[str]) -> bool:
         """Events of one token each with those texts, at those times. False, and nothing is added, where the
         phase that they belong to has not begun."""
-        thinking = alike.thinking
+        thinking = template.thinking
         begun = self._thinking if thinking else not self._thinking and self.first_visible_s is not None
         if not thinking and self._splitter is not None:
             begun = begun and self._splitter.thinking is False
         if not (begun and self._counted and self.error is None):
             return False
         count = len(times)
-        if alike.reasoning is None:
+        if template.reasoning is None:
             reasoning: Iterable[int] = repeat(-1, count)
         elif thinking:
-            first = alike.reasoning - alike.tokens + self.tokens + 1
+            first = template.reasoning - template.tokens + self.tokens + 1
             reasoning = range(first, first + count)
         else:
-            reasoning = repeat(alike.reasoning, count)
+            reasoning = repeat(template.reasoning, count)
         self.chunk_reasoning.extend(reasoning)
         self.chunk_tokens.extend(repeat(1, count))
         self.chunk_thinking.extend(repeat(thinking, count))

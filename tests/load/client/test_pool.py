@@ -58,16 +58,16 @@ def test_a_run_leaves_no_file_open_in_a_process_that_stays(port: int, kept: Clie
     assert run_once() == run_once() == run_once()
 
 
-def test_what_was_prepared_is_what_runs(port: int, kept: ClientPool) -> None:
-    kept.prepare(2)
+def test_processes_started_ahead_are_those_that_run(port: int, kept: ClientPool) -> None:
+    kept.start(2)
     before = pids()
     run(job(port, SHORT, Closed(2), processes=2), clients=kept)
     assert len(before) == 2
     assert pids() == before
 
 
-def test_one_that_died_meanwhile_is_replaced(port: int, kept: ClientPool) -> None:
-    kept.prepare(2)
+def test_an_idle_process_that_died_is_replaced(port: int, kept: ClientPool) -> None:
+    kept.start(2)
     dead = psutil.Process(pids()[0])
     dead.send_signal(signal.SIGKILL)
     dead.wait(5)
@@ -88,7 +88,7 @@ def test_a_run_that_fails_keeps_none_of_its_processes(port: int, kept: ClientPoo
     def fail(progress: LoadProgress) -> None:
         raise RuntimeError("the caller's own")
 
-    kept.prepare(2)
+    kept.start(2)
     with pytest.raises(RuntimeError, match="the caller's own"):
         run(job(port, LONG, Closed(2), processes=1), on_progress=fail, clients=kept)
     assert len(pids()) == 1, "the one that was not used"

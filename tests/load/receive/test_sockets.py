@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import resource
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
-from ctypes import CDLL
 from time import perf_counter
 
 import numpy as np
 import pytest
 
-from orchestrator.load.receive import native, sockets
+from orchestrator.load.client.loops import InnerLoops
+from orchestrator.load.receive import sockets
 from orchestrator.load.receive.sockets import Sockets, WallClock
-
-in_both = pytest.mark.parametrize("library", [None, native.library()], ids=["python", "c"])
+from tests.load.both import in_both
 
 
 class Ear:
@@ -28,14 +24,14 @@ class Ear:
         self.heard: list[tuple[float, bytes]] = []
         self.errors: list[OSError | None] = []
 
-    def arrived(self, t: float, data: bytes) -> None:
+    def on_read(self, t: float, data: bytes) -> None:
         self.heard.append((t, data))
 
-    def full(self, t: float) -> None: ...
+    def on_held_full(self, t: float) -> None: ...
 
-    def writable(self) -> None: ...
+    def on_writable(self) -> None: ...
 
-    def lost(self, error: OSError | None) -> None:
+    def on_closed(self, error: OSError | None) -> None:
         self.errors.append(error)
 
 
@@ -63,9 +59,9 @@ def keep_the_loop_busy(seconds: float) -> None:
 
 
 @in_both
-def test_a_read_is_stamped_with_its_arrival_not_with_its_reading(library: CDLL | None) -> None:
+def test_a_read_is_stamped_with_its_arrival_not_with_its_reading(inner: InnerLoops) -> None:
     async def one() -> None:
-        watched, ear = Sockets(asyncio.get_running_loop(), 0.0005, library), Ear()
+        watched, ear = Sockets(asyncio.get_running_loop(), 0.0005, inner.new_receiver), Ear()
         ((ours, theirs),) = pairs(1)
         watched.add(ours, ear)
         await asyncio.sleep(0.05)  # the kernel begins to stamp a little after it is asked to
@@ -86,12 +82,13 @@ def test_a_read_is_stamped_with_its_arrival_not_with_its_reading(library: CDLL |
 
 @in_both
 def test_stamps_stay_exact_while_reads_are_gathered(
-    monkeypatch: pytest.MonkeyPatch, library: CDLL | None
+    monkeypatch: pytest.MonkeyPatch, inner: InnerLoops
 ) -> None:
     monkeypatch.setattr(sockets, "_BUSY_PER_S", 1000.0)  # so that a slow machine is busy too
 
     async def many() -> None:
-        watched, ears = Sockets(asyncio.get_running_loop(), 0.0005, library), [Ear() for _ in range(200)]
+        watched = Sockets(asyncio.get_running_loop(), 0.0005, inner.new_receiver)
+        ears = [Ear() for _ in range(200)]
         made = pairs(len(ears))
         for (ours, _), ear in zip(made, ears, strict=True):
             watched.add(ours, ear)
@@ -125,12 +122,12 @@ def test_stamps_stay_exact_while_reads_are_gathered(
 
 @in_both
 def test_without_the_kernels_stamp_the_time_of_reading_counts(
-    monkeypatch: pytest.MonkeyPatch, library: CDLL | None
+    monkeypatch: pytest.MonkeyPatch, inner: InnerLoops
 ) -> None:
     monkeypatch.setattr(sockets, "_SO_TIMESTAMPNS", socket.SO_KEEPALIVE)  # accepted, and no stamp
 
     async def one() -> None:
-        watched, ear = Sockets(asyncio.get_running_loop(), 0.0005, library), Ear()
+        watched, ear = Sockets(asyncio.get_running_loop(), 0.0005, inner.new_receiver), Ear()
         ((ours, theirs),) = pairs(1)
         watched.add(ours, ear)
         theirs.send(b"x")
@@ -156,14 +153,3 @@ def test_a_wall_clock_that_is_set_is_noticed_at_the_next_look(monkeypatch: pytes
     later = clock.offset_ns()
     assert later is not None
     assert abs(later - first - 3_600_000_000_000) < 100_000
-
-
-def test_a_client_has_room_for_its_sockets_before_it_begins() -> None:
-    """The kernel would enlarge the table of descriptors while requests are due."""
-    code = (
-        "from orchestrator.load.client.linux import allow_many_sockets\n"
-        "allow_many_sockets()\n"
-        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('FDSize')))"
-    )
-    room = int(subprocess.check_output([sys.executable, "-c", code], text=True))
-    assert room >= min(16_384, resource.getrlimit(resource.RLIMIT_NOFILE)[1])

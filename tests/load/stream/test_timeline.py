@@ -1,3 +1,5 @@
+"""`timeline`, `think` and `result`: from the events of a stream to its record."""
+
 from __future__ import annotations
 
 from array import array

@@ -1,4 +1,4 @@
-"""The compiled inner loops are made once, and nothing needs them."""
+"""The inner loops in C are compiled once, and where they cannot be Python does the same."""
 
 from __future__ import annotations
 
@@ -6,34 +6,39 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.load.receive import native
+from orchestrator.load.client import loops
 
 
-def test_it_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ORCHESTRATOR_NATIVE", raising=False)
+
+
+def test_the_library_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path))
-    assert native.library() is not None
+    assert loops.choose().compiled
     (made,) = (tmp_path / "native").iterdir()
     monkeypatch.setenv("CC", "false")
-    assert native.library() is not None
+    assert loops.choose().compiled
     assert [made] == list((tmp_path / "native").iterdir())
 
 
 @pytest.mark.parametrize("compiler", ["false", "no-such-compiler"])
-def test_without_a_compiler_there_is_none(
+def test_without_a_compiler_there_is_no_library(
     compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path))
     monkeypatch.setenv("CC", compiler)
-    assert native.library() is None
+    assert loops.choose() is loops.IN_PYTHON
     assert not list((tmp_path / "native").iterdir())
 
 
 def test_a_home_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path / "file" / "home"))
-    assert native.library() is None
+    assert loops.choose() is loops.IN_PYTHON
 
 
-def test_it_can_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_library_can_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_NATIVE", "0")
-    assert native.library() is None
+    assert loops.choose() is loops.IN_PYTHON

@@ -1,8 +1,7 @@
-"""A run of events that are alike reads as it does one by one, and what is not alike is left alone."""
+"""A run of events that follow one template reads as it does one by one; other events are left alone."""
 
 from __future__ import annotations
 
-from ctypes import CDLL
 from itertools import pairwise
 from typing import Any
 
@@ -11,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.load.receive import native
+from orchestrator.load.client.loops import InnerLoops
 from orchestrator.load.stream.event_template import EventTemplate
-from orchestrator.load.stream.response import ResponseReader
 from orchestrator.load.stream.timeline import Stream, Timeline
+from tests.load.both import PYTHON, C, in_both
+from tests.load.stream.fed import FedReader
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 USAGE = {"prompt_tokens": 7, "total_tokens": 107, "completion_tokens": 100}
@@ -35,14 +35,6 @@ def chunk(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-COMPILED = native.library()
-in_both = pytest.mark.parametrize("library", [None, COMPILED], ids=["python", "c"])
-
-
-def test_the_compiled_way_is_tested_here() -> None:
-    assert COMPILED is not None
-
-
 def form(payload: bytes) -> EventTemplate:
     found = EventTemplate.of(payload)
     assert found is not None
@@ -54,9 +46,9 @@ TEXT = st.text(st.sampled_from('ab "\\\n\té日🙂{}:,%'), max_size=4)
 
 @in_both
 @given(texts=st.lists(TEXT, min_size=1, max_size=20), tokens=st.integers(0, 2000))
-def test_texts_come_back_whatever_they_hold(library: CDLL | None, texts: list[str], tokens: int) -> None:
+def test_texts_come_back_whatever_they_hold(inner: InnerLoops, texts: list[str], tokens: int) -> None:
     wire = b"".join(chunk(event(text, number)) for number, text in enumerate(texts, tokens + 1))
-    assert form(event("x", 5)).read(wire, tokens, library) == texts
+    assert form(event("x", 5)).read(wire, tokens, inner.split) == texts
 
 
 @settings(max_examples=500)
@@ -65,26 +57,25 @@ def test_texts_come_back_whatever_they_hold(library: CDLL | None, texts: list[st
     tokens=st.integers(0, 2000),
     data=st.data(),
 )
-def test_both_ways_agree_on_what_was_tampered_with(
-    texts: list[str], tokens: int, data: st.DataObject
-) -> None:
+def test_python_and_c_agree_on_tampered_events(texts: list[str], tokens: int, data: st.DataObject) -> None:
     wire = bytearray(b"".join(chunk(event(text, n)) for n, text in enumerate(texts, tokens + 1)))
     for _ in range(data.draw(st.integers(0, 3))):
         at = data.draw(st.integers(0, len(wire) - 1))
         with_what = data.draw(st.sampled_from([b"", b"0", b"1", b'"', b"\r\n", b"\\", b'","', b"x" * 300]))
         wire[at : at + data.draw(st.integers(0, 2))] = with_what
-    alike = form(event("x", 5))
-    assert alike.read(bytes(wire), tokens) == alike.read(bytes(wire), tokens, COMPILED)
+    template, tampered = form(event("x", 5)), bytes(wire)
+    assert template.read(tampered, tokens, PYTHON.split) == template.read(tampered, tokens, C.split)
 
 
 @in_both
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
-def test_while_thinking_the_reasoning_count_goes_up_too(library: CDLL | None, field: str) -> None:
-    alike = form(event("x", 5, field=field, thought=4))
-    assert (alike.thinking, alike.reasoning, alike.tokens) == (True, 4, 5)
+def test_while_thinking_the_reasoning_count_goes_up_too(inner: InnerLoops, field: str) -> None:
+    template = form(event("x", 5, field=field, thought=4))
+    assert (template.thinking, template.reasoning, template.tokens) == (True, 4, 5)
     wire = b"".join(chunk(event("y", n, field=field, thought=n - 1)) for n in range(98, 103))
-    assert alike.read(wire, 97, library) == ["y"] * 5
-    assert alike.read(wire.replace(b'"reasoning_tokens":99', b'"reasoning_tokens":98'), 97, library) is None
+    assert template.read(wire, 97, inner.split) == ["y"] * 5
+    wrong = wire.replace(b'"reasoning_tokens":99', b'"reasoning_tokens":98')
+    assert template.read(wrong, 97, inner.split) is None
 
 
 @in_both
@@ -105,18 +96,18 @@ def test_while_thinking_the_reasoning_count_goes_up_too(library: CDLL | None, fi
         b"[DONE]",
     ],
 )
-def test_one_odd_event_and_nothing_is_taken(library: CDLL | None, odd: bytes) -> None:
+def test_no_event_is_taken_from_a_run_with_an_odd_one(inner: InnerLoops, odd: bytes) -> None:
     wire = chunk(event("a", 2)) + chunk(odd) + chunk(event("c", 4))
-    assert form(event("x", 1)).read(wire, 1, library) is None
+    assert form(event("x", 1)).read(wire, 1, inner.split) is None
 
 
 @in_both
-def test_a_wrong_chunk_size_is_not_taken(library: CDLL | None) -> None:
+def test_a_wrong_chunk_size_is_not_taken(inner: InnerLoops) -> None:
     wire = chunk(event("a", 2))
-    assert form(event("x", 1)).read(b"f" + wire[1:], 1, library) is None
-    assert form(event("x", 1)).read(b"0" + wire, 1, library) is None
-    assert form(event("x", 1)).read(wire[:-1], 1, library) is None
-    assert form(event("x", 1)).read(b"", 1, library) is None
+    assert form(event("x", 1)).read(b"f" + wire[1:], 1, inner.split) is None
+    assert form(event("x", 1)).read(b"0" + wire, 1, inner.split) is None
+    assert form(event("x", 1)).read(wire[:-1], 1, inner.split) is None
+    assert form(event("x", 1)).read(b"", 1, inner.split) is None
 
 
 @pytest.mark.parametrize(
@@ -165,18 +156,19 @@ def streams(draw: st.DrawFn) -> list[bytes]:
 
 def read(payloads: list[bytes], together: list[int], *, flush: bool) -> Stream:
     """``together``: how many events each read holds, in turns."""
-    timeline, reader = Timeline(), ResponseReader()
-    reader.begin(timeline)
-    reader.feed(0.0, HEAD)
+    timeline = Timeline()
+    fed = FedReader(timeline)
+    reader = fed.reader
+    fed.feed(0.0, HEAD)
     at = number = 0
     while at < len(payloads):
         count = together[number % len(together)]
-        reader.feed(float(at), b"".join(map(chunk, payloads[at : at + count])))
+        fed.feed(float(at), b"".join(map(chunk, payloads[at : at + count])))
         if flush:
             reader.flush()
         at += count
         number += 1
-    reader.feed(float(at), chunk(b"[DONE]") + b"0\r\n\r\n")
+    fed.feed(float(at), chunk(b"[DONE]") + b"0\r\n\r\n")
     assert (reader.complete, timeline.done, timeline.error) == (True, True, None)
     return timeline.stream()
 

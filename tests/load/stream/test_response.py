@@ -1,4 +1,5 @@
-"""Any split of any stream gives the same timeline, and that is the one the stream was made from."""
+"""`ResponseReader`, with the events and timelines that it feeds: any split of any stream gives the same
+timeline, which is the one that the stream was made from."""
 
 from __future__ import annotations
 
@@ -6,7 +7,6 @@ import re
 import select
 import socket
 from bisect import bisect_right
-from ctypes import CDLL
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from time import perf_counter
@@ -16,11 +16,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.load.receive import native
-from orchestrator.load.receive.receiver import ARRIVED, FULL, Holder, Receiver
+from orchestrator.load.client.loops import InnerLoops
+from orchestrator.load.receive.receiver import HELD_FULL, READ
 from orchestrator.load.stream.response import ProtocolError, ResponseReader
 from orchestrator.load.stream.sse import EventStream
 from orchestrator.load.stream.timeline import Stream, Timeline
+from tests.load.both import in_both
+from tests.load.stream.fed import FedReader
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,12 @@ def wires(draw: st.DrawFn) -> Wire:
 
 def read(wire: Wire, ends: list[int]) -> Stream:
     """The timeline when the reads end at those offsets; each read's time is its number."""
-    timeline, reader = Timeline(), ResponseReader()
-    reader.begin(timeline)
+    timeline = Timeline()
+    fed = FedReader(timeline)
+    reader = fed.reader
     for number, (start, end) in enumerate(pairwise([0, *ends])):
         assert not reader.complete
-        reader.feed(float(number), wire.data[start:end])
+        fed.feed(float(number), wire.data[start:end])
     assert timeline.error is None
     assert timeline.done
     assert reader.complete
@@ -139,28 +142,28 @@ def check(wire: Wire, ends: list[int], by_byte: Stream) -> None:
 
 
 class Wired:
-    """A reader whose reads come over a socket, through the compiled receiver."""
+    """A reader whose reads come over a socket, through a receiver."""
 
-    def __init__(self, library: CDLL) -> None:
+    def __init__(self, inner: InnerLoops, timeline: Timeline) -> None:
         self._ours, self._theirs = socket.socketpair()
         self._ours.setblocking(False)
         self._epoll = select.epoll()
+        self._receiver = inner.new_receiver(self._epoll)
+        self.held = self._receiver.add(self._ours)
         self._epoll.register(self._ours.fileno(), select.EPOLLIN)
-        self._receiver = Receiver(library, self._epoll.fileno())
-        self._receiver.add(self._ours.fileno())
-        self.holder = Holder(self._receiver, self._ours.fileno())
-        self.reader = ResponseReader(self.holder)
+        self.reader = ResponseReader(self.held, inner.split)
+        self.reader.begin(timeline)
 
     def feed(self, data: bytes) -> tuple[float, float]:
         """When it was read, at the earliest and at the latest."""
         self._theirs.sendall(data)
         before = perf_counter()
-        for t, offset, size, fd, kind, _ in self._receiver.look(None, 1.0):
+        for kind, fd, t, read, _ in self._receiver.poll(None, 1.0):
             assert fd == self._ours.fileno()
-            if kind == ARRIVED:
-                self.reader.feed(t, self._receiver.bytes_at(offset, size))
+            if kind == READ:
+                self.reader.feed(t, read)
             else:
-                assert kind == FULL
+                assert kind == HELD_FULL
                 self.reader.flush()
         return before, perf_counter()
 
@@ -171,19 +174,20 @@ class Wired:
             each.close()
 
 
+@in_both
 @settings(max_examples=150, deadline=None)
 @given(wire=wires(), cuts=st.data())
-def test_held_back_by_the_compiled_receiver_it_is_the_same(wire: Wire, cuts: st.DataObject) -> None:
-    library = native.library()
-    assert library is not None
+def test_a_stream_held_back_by_a_receiver_gives_the_same_timeline(
+    inner: InnerLoops, wire: Wire, cuts: st.DataObject
+) -> None:
     size = len(wire.data)
     at_chunks = cuts.draw(st.sets(st.sampled_from(wire.chunk_ends)), "reads end at")
     anywhere = cuts.draw(st.sets(st.integers(1, size - 1), max_size=6), "and at")
     ends = sorted(at_chunks | anywhere | {size})
     expected = read(wire, ends)
-    wired, timeline = Wired(library), Timeline()
+    timeline = Timeline()
+    wired = Wired(inner, timeline)
     try:
-        wired.reader.begin(timeline)
         spans = [wired.feed(wire.data[start:end]) for start, end in pairwise([0, *ends])]
         assert wired.reader.complete
         assert timeline.error is None
@@ -198,20 +202,20 @@ def test_held_back_by_the_compiled_receiver_it_is_the_same(wire: Wire, cuts: st.
         assert earliest <= t <= latest
 
 
+@in_both
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_a_long_stream_through_the_compiled_receiver_is_read_in_runs(at_once: int) -> None:
-    """Most reads never reach Python, and each token has its own read's time."""
-    library = native.library()
-    assert library is not None
+def test_each_token_of_a_long_stream_that_was_held_has_its_own_reads_time(
+    inner: InnerLoops, at_once: int
+) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     form = '{"choices":[{"delta":{"content":"%s"}}],"usage":{"completion_tokens":%d}}'
     events = [b"data: %b\n\n" % (form % (f"t{n} ", n)).encode() for n in range(1, 301)]
     chunks = [b"%x\r\n%b\r\n" % (len(event), event) for event in events]
-    wired, timeline = Wired(library), Timeline()
-    wired.reader.begin(timeline)
+    timeline = Timeline()
+    wired = Wired(inner, timeline)
     wired.feed(head)
     spans = [wired.feed(b"".join(chunks[n : n + at_once])) for n in range(0, 300, at_once)]
-    assert wired.holder.last_s() == pytest.approx(spans[-1][0], abs=0.01)
+    assert wired.held.last_s() == pytest.approx(spans[-1][0], abs=0.01)
     wired.reader.flush()
     stream = timeline.stream()
     wired.close()
@@ -262,10 +266,10 @@ def test_events_are_the_same_however_their_bytes_are_cut(
 
 @given(data=st.binary(max_size=60), head=st.sampled_from([b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 "]))
 def test_no_bytes_raise_anything_but_a_protocol_error(data: bytes, head: bytes) -> None:
-    reader = ResponseReader()
-    reader.begin(Timeline())
+    fed = FedReader(Timeline())
+    reader = fed.reader
     try:
-        reader.feed(0.0, head + data)
+        fed.feed(0.0, head + data)
     except ProtocolError:
         return
     assert not reader.is_stream or reader.status == 200
@@ -303,11 +307,12 @@ def test_an_event_that_makes_no_sense_is_an_error_and_never_an_exception(
 def test_chunk_extensions_are_read_past(extension: bytes) -> None:
     event = b'data: {"choices":[{"delta":{"content":"a"}}],"usage":{"completion_tokens":1}}\n\n'
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-    reader, timeline = ResponseReader(), Timeline()
-    reader.begin(timeline)
-    reader.feed(0.0, head)
-    reader.feed(1.0, b"%x\r\n: hi\n\n\r\n" % 6)
-    reader.feed(2.0, b"%x%b\r\n%b\r\n" % (len(event), extension, event))
+    timeline = Timeline()
+    fed = FedReader(timeline)
+    reader = fed.reader
+    fed.feed(0.0, head)
+    fed.feed(1.0, b"%x\r\n: hi\n\n\r\n" % 6)
+    fed.feed(2.0, b"%x%b\r\n%b\r\n" % (len(event), extension, event))
     reader.flush()
     assert list(timeline.chunk_s) == [2.0]
 
@@ -319,9 +324,10 @@ def test_a_chunk_that_contains_what_looks_like_another_is_read_by_its_length() -
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     first = b"%x\r\n%b\r\n" % (len(event), event)
     wire = [head, first, b"%x\r\n: a comment\n" % len(chunk), looks_like_a_chunk, b"\r\n0\r\n\r\n"]
-    reader, timeline = ResponseReader(), Timeline()
-    reader.begin(timeline)
+    timeline = Timeline()
+    fed = FedReader(timeline)
+    reader = fed.reader
     for data in wire:
-        reader.feed(0.0, data)
+        fed.feed(0.0, data)
     assert reader.complete
     assert timeline.error is None

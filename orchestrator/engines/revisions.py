@@ -1,0 +1,67 @@
+"""Which commits of the hub's models a configuration loads: those that it leaves open, and what they are by
+this machine's cache and by the hub."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from orchestrator.config.schema import SweepConfig
+
+ANSWERS_S = 5.0
+_COMMIT = re.compile(r"[0-9a-f]{40}$")
+
+
+def unpinned(config: SweepConfig) -> list[str]:
+    """The hub's models that this configuration downloads at no known commit: ``ID``, or ``ID@BRANCH``."""
+    model, opts = config.model, config.opt.values()
+    if config.engine.name in ("external", "simulated"):
+        return []
+    found = [model.checkpoints[o.checkpoint] for o in opts if o.checkpoint in model.checkpoints]
+    if not found and model.hub_id and not model.path and not model.package:
+        found = [f"{model.hub_id}@{model.revision}" if model.revision else model.hub_id]
+    if config.weights == "dummy" and model.architecture and not model.path:
+        found = []
+    found += [getattr(model, o.needs) for o in opts if o.needs and getattr(model, o.needs, None)]
+    return [one for one in dict.fromkeys(found) if not _has_commit(one)]
+
+
+def _has_commit(source: str) -> bool:
+    """A path needs none: its content is hashed."""
+    return source.startswith(("/", "~", ".")) or bool(_COMMIT.match(source.partition("@")[2]))
+
+
+def cached(source: str) -> str | None:
+    """The commit that the local cache last had for ``ID`` or ``ID@BRANCH``; None where it has none."""
+    hub_id, _, branch = source.partition("@")
+    with suppress(OSError):
+        refs = _cache() / f"models--{hub_id.replace('/', '--')}" / "refs"
+        return (refs / (branch or "main")).read_text().strip() or None
+    return None
+
+
+def asked(source: str) -> str | None:
+    """The commit that the hub has for ``ID`` or ``ID@BRANCH`` now. None where it has no such model, or none
+    that this machine may see. Raises OSError where the hub cannot be reached in a few seconds, or must not
+    be."""
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+        raise OSError("HF_HUB_OFFLINE is set")
+    from huggingface_hub import HfApi  # takes a moment to import, and most runs never need it
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    hub_id, _, branch = source.partition("@")
+    try:
+        return HfApi().model_info(hub_id, revision=branch or None, timeout=ANSWERS_S).sha
+    except (HfHubHTTPError, HFValidationError):
+        return None
+    except Exception as error:  # of whatever HTTP library this version of the client is built on
+        raise OSError(f"the hub cannot be reached: {error}") from error
+
+
+def _cache() -> Path:
+    if cache := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
+        return Path(cache).expanduser()
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    return Path(home).expanduser() / "hub"

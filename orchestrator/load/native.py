@@ -1,0 +1,44 @@
+"""Compiles C sources where they run, once, and loads the result.
+
+Where there is no compiler, or with ``ORCHESTRATOR_NATIVE=0``, there is no library, and Python code does the
+same at several times the cost.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+from orchestrator.paths import home, made
+
+COMPILE_S = 60.0
+
+
+def compiled(sources: Sequence[Path]) -> ctypes.CDLL | None:
+    """One library of all ``sources``, compiled before its first use on this machine and kept under
+    ``$ORCHESTRATOR_HOME/native``. None where that does not work."""
+    if os.environ.get("ORCHESTRATOR_NATIVE") == "0":
+        return None
+    content = b"".join(path.read_bytes() for path in sources)
+    name = f"load-{os.uname().machine}-{sha256(content).hexdigest()[:16]}.so"
+    with suppress(OSError, subprocess.SubprocessError):
+        path = home() / "native" / name
+        if not path.exists():
+            _compile(sources, made(path.parent) / f"{name}.{os.getpid()}", path)
+        return ctypes.CDLL(str(path))
+    return None
+
+
+def _compile(sources: Sequence[Path], scratch: Path, path: Path) -> None:
+    """By rename: several processes may do it at once."""
+    command = [os.environ.get("CC", "cc"), "-O2", "-shared", "-fPIC", "-o", str(scratch), *map(str, sources)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_S)
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)

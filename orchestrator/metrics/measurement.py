@@ -1,0 +1,52 @@
+"""What one cell's measurement left, as one value: all that flags, metrics and rows are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from orchestrator.load.arrivals import Closed, Schedule
+from orchestrator.metrics.engine import batch_limit
+from orchestrator.metrics.window import Steps, Window, in_flight, measured_window
+from orchestrator.records import Record, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class RunConditions:
+    """How a measurement went, beside its records.
+
+    ``gpus`` is the deployment's number of GPUs, 0 on a CPU. ``expected`` are the `Sample` fields that
+    every sample must have, empty where there is nothing to ask. ``cache_reset`` is None when there was no way
+    to reset the cache or to learn the outcome, True when there is no cache. ``gpu_shared`` is None when
+    nobody can tell, as on a CPU. ``asked_tokens`` is how long each request's answer was made to be, None
+    where answers end by themselves.
+    """
+
+    schedule: Schedule = field(default_factory=lambda: Closed(1))
+    cache_reset: bool | None = True
+    external: bool = False
+    engine_restarted: bool = False
+    gpus: int = 0
+    gpu_shared: bool | None = None
+    asked_tokens: Mapping[str, int] | None = None
+    expected: Collection[str] = ("kv_usage", "running", "generation_tokens_total")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """``samples`` are the engine's and the GPUs' counters, from before the load to after it."""
+
+    records: Sequence[Record]
+    samples: Sequence[Sample] = ()
+    conditions: RunConditions = field(default_factory=RunConditions)
+
+    @cached_property
+    def window(self) -> Window | None:
+        """From the first request sent to the last one ended; None when nothing was sent."""
+        return measured_window(self.records)
+
+    @cached_property
+    def running(self) -> Steps:
+        """Requests in flight over time, never more than the engine's batch holds."""
+        return in_flight(self.records, limit=batch_limit(self.samples))

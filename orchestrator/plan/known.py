@@ -1,0 +1,74 @@
+"""What planning is told of the world outside its files: plain data, asked of nodes, servers and the hub
+before a run (`orchestrator.cluster.ask`), or as stored cells of the study have it before a dry run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.config.schema import EngineConfig, SweepConfig
+from orchestrator.engines.revisions import unpinned
+from orchestrator.store.read import read_cells
+
+Served = Mapping[str, Any]
+"""What an external server says it serves: see `orchestrator.engines.external.served`."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """``versions``: `engine_key` -> the engine's version on the nodes. ``served``: `server_key` -> what it
+    serves. ``revisions``: a hub id, or ``ID@BRANCH`` -> its commit. ``notes`` are lines for the plan."""
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+    served: Mapping[str, Served] = field(default_factory=dict)
+    revisions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+NOTHING = Known()
+
+
+def engine_key(engine: EngineConfig) -> str:
+    """Engines with one key are the same interpreter's on a node."""
+    return json.dumps([engine.name, engine.python, engine.env.get("PYTHONPATH")])
+
+
+def server_key(engine: EngineConfig) -> str:
+    """Servers with one key are asked for the same model at the same address."""
+    return json.dumps([address(engine.base_url), engine.served_model])
+
+
+def address(base_url: str | None) -> str | None:
+    """A base URL without what may be left out at its end."""
+    return None if base_url is None else base_url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def as_stored(configs: Sequence[SweepConfig], study_dir: Path) -> Known:
+    """What the study's rows were planned with, the newest before all others: a dry run, which asks nobody,
+    names its cells by that. Nothing is read where ``configs`` do not depend on it."""
+    if not any(c.engine.name == "external" or c.ray.address is not None or unpinned(c) for c in configs):
+        return NOTHING
+    rows = read_cells(study_dir).select(["started_at", "provenance"]).to_pylist()
+    rows.sort(key=lambda row: row["started_at"].timestamp() if row["started_at"] else 0.0)
+    return of_rows(row["provenance"] for row in rows)
+
+
+def of_rows(provenances: Iterable[str | None]) -> Known:
+    """From the JSON column ``provenance``, the oldest first."""
+    versions: dict[str, str] = {}
+    served: dict[str, Served] = {}
+    revisions: dict[str, str] = {}
+    for text in provenances:
+        try:
+            planned = json.loads(text or "{}").get("planned") or {}
+        except ValueError:
+            continue
+        if planned.get("engine_key") and planned.get("engine_version"):
+            versions[planned["engine_key"]] = planned["engine_version"]
+        if planned.get("server_key") and planned.get("served"):
+            served[planned["server_key"]] = planned["served"]
+        revisions |= planned.get("revisions") or {}
+    return Known(versions, served, revisions)

@@ -1,0 +1,44 @@
+"""What a plan could not tell for certain, one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from orchestrator.engines import ADAPTERS, environment
+from orchestrator.engines.revisions import unpinned
+
+if TYPE_CHECKING:
+    from orchestrator.plan.plan import PlannedCell
+
+
+def notes(planned: Sequence[PlannedCell], inherited: Mapping[str, str]) -> tuple[str, ...]:
+    """On the cells that will run, by engines other than simulated ones."""
+    cells = [one.cell for one in planned if one.status == "planned" and not one.cell.simulated]
+    started = [cell for cell in cells if cell.config.engine.name in ADAPTERS]
+    lines = [
+        f"revision of {one} not pinned: append @COMMIT, or the hub may serve others under the same name"
+        for one in _distinct(one for cell in started for one in unpinned(cell.config))
+    ]
+    lines += [
+        f"version of {name} not known here: what a node has is told when its engine starts"
+        for name in _distinct(c.config.engine.name for c in started if c.facts.engine_version is None)
+    ]
+    lines += [
+        f"engine.base_url={url}: what it serves was not asked"
+        for url in _distinct(
+            str(c.config.engine.base_url)
+            for c in cells
+            if c.config.engine.name == "external" and c.facts.served is None
+        )
+    ]
+    if started and (names := environment.ignored(inherited)):
+        lines.append(
+            f"{', '.join(names)}: set here, and no engine gets what could change its work from there; "
+            "engine.env.NAME=VALUE makes it part of the cell"
+        )
+    return tuple(lines)
+
+
+def _distinct(lines: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(lines))

@@ -1,0 +1,132 @@
+"""Where a deployment's next cell comes from: one interface for a plan's cells, for a study that several
+drivers share, and for a search that decides by what has finished. Pure: no Ray, no files.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, Protocol
+
+from orchestrator.cell import Cell
+
+Taken = Literal["ours", "elsewhere", "settled"]
+
+
+class Sharing(Protocol):
+    """Who else works on the study."""
+
+    def take(self, cell: Cell) -> Taken:
+        """Claims the cell. ``elsewhere``: another driver is at it; ``settled``: another has stored it."""
+
+    def look(self, cells: Sequence[Cell]) -> Mapping[str, Taken]:
+        """What each of the cells is, by its id, without claiming any: ``ours`` says that it may be taken."""
+
+    def leave(self, cell: Cell) -> None:
+        """Gives the claim back."""
+
+    def claim(self, cell: Cell) -> str | None:
+        """The claim's name; None where there is none to check."""
+
+
+class Alone:
+    """Nobody else works on the study."""
+
+    def take(self, cell: Cell) -> Taken:
+        return "ours"
+
+    def look(self, cells: Sequence[Cell]) -> Mapping[str, Taken]:
+        return {cell.cell_id: "ours" for cell in cells}
+
+    def leave(self, cell: Cell) -> None:
+        return None
+
+    def claim(self, cell: Cell) -> str | None:
+        return None
+
+
+class CellSource(Protocol):
+    """The cells of one deployment. Its engines ask for the `next` one and give each back as `returned` (to be
+    measured again) or `finished` (there is an outcome)."""
+
+    @property
+    def waiting(self) -> Sequence[Cell]:
+        """Those that may be next."""
+
+    @property
+    def elsewhere(self) -> Sequence[Cell]:
+        """Those that another driver is measuring."""
+
+    def next(self) -> Cell | None:
+        """None when there is none just now."""
+
+    def returned(self, cell: Cell, *, first: bool = False) -> None:
+        """``first``: it is the next again; else it waits behind the others."""
+
+    def finished(self, cell: Cell) -> None: ...
+
+    def lost(self, cell: Cell) -> None:
+        """Another driver has taken it over."""
+
+    def claim(self, cell: Cell) -> str | None:
+        """What a worker shows that it measures for the driver that has the cell."""
+
+    def look_again(self) -> None:
+        """Finds out what others have taken, given up and finished since."""
+
+    def settled(self) -> Sequence[Cell]:
+        """Those that others have finished, each told once."""
+
+
+class GridSource:
+    """A plan's cells, in its order."""
+
+    def __init__(self, cells: Iterable[Cell], sharing: Sharing | None = None) -> None:
+        self._sharing = sharing or Alone()
+        self._waiting = deque(cells)
+        self._elsewhere: list[Cell] = []
+        self._settled: list[Cell] = []
+
+    @property
+    def waiting(self) -> Sequence[Cell]:
+        return self._waiting
+
+    @property
+    def elsewhere(self) -> Sequence[Cell]:
+        return self._elsewhere
+
+    def next(self) -> Cell | None:
+        while self._waiting:
+            cell = self._waiting.popleft()
+            taken = self._sharing.take(cell)
+            if taken == "ours":
+                return cell
+            (self._elsewhere if taken == "elsewhere" else self._settled).append(cell)
+        return None
+
+    def returned(self, cell: Cell, *, first: bool = False) -> None:
+        # The claim is kept: the cell is still this driver's.
+        if first:
+            self._waiting.appendleft(cell)
+        else:
+            self._waiting.append(cell)
+
+    def finished(self, cell: Cell) -> None:
+        self._sharing.leave(cell)
+
+    def lost(self, cell: Cell) -> None:
+        self._elsewhere.append(cell)
+
+    def claim(self, cell: Cell) -> str | None:
+        return self._sharing.claim(cell)
+
+    def look_again(self) -> None:
+        cells = [*self._waiting, *self._elsewhere]
+        seen = self._sharing.look(cells)
+        self._waiting = deque(cell for cell in cells if seen[cell.cell_id] == "ours")
+        self._elsewhere = [cell for cell in cells if seen[cell.cell_id] == "elsewhere"]
+        self._settled += [cell for cell in cells if seen[cell.cell_id] == "settled"]
+
+    def settled(self) -> Sequence[Cell]:
+        told, self._settled = self._settled, []
+        return told

@@ -1,0 +1,177 @@
+"""Signals to a sweep, as terminals, ``timeout`` and batch systems send them: to its whole process group."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from orchestrator.store.read import read_cells
+from tests.support.cli import ROOT, environment
+
+LONG = (
+    *("-m", "engine=simulated", "model=r1-7b", "hardware=h200", "tracker=none", "engine.args.speed=20"),
+    *("max_tokens=16,8000", "limit=64", "load.concurrency=1", "ray.dashboard=false"),
+)
+
+
+@contextmanager
+def sweep_on(descriptor: int, results: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A sweep of a short and a long cell in a session of its own; whatever is left is killed after."""
+
+    def take_terminal() -> None:
+        if os.isatty(1):
+            fcntl.ioctl(1, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestrator.sweep", *LONG, f"results_dir={results}"],
+        cwd=ROOT,
+        env=environment(),
+        stdin=descriptor,
+        stdout=descriptor,
+        stderr=descriptor,
+        start_new_session=True,
+        preexec_fn=take_terminal,
+    )
+    os.close(descriptor)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            for one in psutil.Process(process.pid).children(recursive=True):
+                with suppress(psutil.Error):
+                    one.kill()
+        process.kill()
+        process.wait()
+
+
+def read_until(descriptor: int, word: bytes, timeout_s: float = 120.0) -> bytes:
+    said, deadline = b"", time.monotonic() + timeout_s
+    while word not in said:
+        assert time.monotonic() < deadline, said.decode()
+        chunk = os.read(descriptor, 65536)
+        assert chunk, said.decode()
+        said += chunk
+    return said
+
+
+def rest(descriptor: int) -> str:
+    said = b""
+    while chunk := os.read(descriptor, 65536):
+        said += chunk
+    return said.decode()
+
+
+def ends_with_130(process: subprocess.Popen[bytes], within_s: float) -> None:
+    assert process.wait(timeout=within_s) == 130
+
+
+def gone(family: list[psutil.Process]) -> bool:
+    return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(("number", "again_s"), [(signal.SIGTERM, 0.05), (signal.SIGINT, 1.2)])
+def test_a_signal_to_the_whole_group_ends_a_sweep_in_order(
+    tmp_path: Path, number: signal.Signals, again_s: float
+) -> None:
+    """And a second one breaks nothing: at once, as ``timeout`` sends it, or from who cannot wait."""
+    reading, writing = os.pipe()
+    with sweep_on(writing, tmp_path) as process:
+        read_until(reading, b"[1/2] done")
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) > 5
+        os.killpg(process.pid, number)
+        time.sleep(again_s)
+        os.killpg(process.pid, number)
+        ends_with_130(process, 30)
+        said = rest(reading)
+        assert "interrupted: what was finished is stored" in said
+        assert "Traceback" not in said
+        assert "GCS" not in said
+        assert gone(family)
+    assert [row["status"] for row in read_cells(tmp_path / "default").to_pylist()] == ["done"]
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_a_closed_terminal_ends_a_sweep_in_order(tmp_path: Path) -> None:
+    master, slave = os.openpty()
+    with sweep_on(slave, tmp_path) as process:
+        read_until(master, b"Plan of study")
+        while not list((tmp_path / "default" / "cells").glob("[!.]*.parquet")):
+            read_until(master, b"\n")
+        family = psutil.Process(process.pid).children(recursive=True)
+        os.close(master)
+        ends_with_130(process, 30)
+        assert gone(family)
+    assert [row["status"] for row in read_cells(tmp_path / "default").to_pylist()] == ["done"]
+
+
+def run(body: str) -> subprocess.CompletedProcess[str]:
+    code = f"import os, signal\nfrom orchestrator import interruption\n{body}"
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=30
+    )
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_the_first_signal_interrupts_and_later_ones_leave_the_tidying_alone(name: str) -> None:
+    done = run(f"""
+interruption.install()
+try:
+    os.kill(os.getpid(), signal.{name})
+    print("not reached")
+except KeyboardInterrupt:
+    os.kill(os.getpid(), signal.{name})
+    print("tidied")
+""")
+    assert (done.stdout, done.stderr) == ("tidied\n", "")
+
+
+def test_what_must_not_stop_half_way_is_interrupted_at_its_end() -> None:
+    done = run("""
+interruption.install()
+try:
+    with interruption.deferred():
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("whole")
+    print("not reached")
+except KeyboardInterrupt:
+    print("interrupted")
+""")
+    assert (done.stdout, done.stderr) == ("whole\ninterrupted\n", "")
+
+
+def test_a_library_that_takes_a_signal_gives_it_back() -> None:
+    done = run("""
+interruption.install()
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+interruption.retake()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt:
+    print("interrupted")
+""")
+    assert done.stdout == "interrupted\n"
+
+
+def test_a_sweep_under_nohup_outlives_its_terminal() -> None:
+    done = run("""
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+interruption.install()
+os.kill(os.getpid(), signal.SIGHUP)
+print("goes on")
+""")
+    assert done.stdout == "goes on\n"
