@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import sys
 import tempfile
-from atexit import register as at_exit
-from collections.abc import Sequence
+from contextlib import closing, suppress
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -30,7 +30,12 @@ _single: list[tuple[tuple[str, ...], DictConfig, list[str]]] = []
 
 
 def main() -> None:
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    atexit._run_exitfuncs()
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)  # taking hundreds of modules apart would take as long as importing many of them
 
 
 def run(arguments: list[str]) -> int:
@@ -43,12 +48,13 @@ def run(arguments: list[str]) -> int:
     launcher.exit_codes.clear()
     _single.clear()
     try:
-        _compose()
-        for overrides, composed, swept in _single:
-            if swept:
-                raise ConfigError(f"{', '.join(swept)}: the study sweeps over them, which needs -m")
-            result = study.run([Job(overrides, to_config(composed))])
-            launcher.exit_codes.append(result.exit_code)
+        with closing(launcher.kept):
+            _compose()
+            for overrides, composed, swept in _single:
+                if swept:
+                    raise ConfigError(f"{', '.join(swept)}: the study sweeps over them, which needs -m")
+                result = study.run([Job(overrides, to_config(composed))], launcher.kept)
+                launcher.exit_codes.append(result.exit_code)
     except KeyboardInterrupt:
         print("interrupted: what was finished is stored", file=sys.stderr)
         return INTERRUPTED
@@ -56,19 +62,22 @@ def run(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
     except Exception as error:
+        if launcher.exit_codes and launcher.between_batches():
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            print(f"error: the search ended without a result ({said}); its cells are stored", file=sys.stderr)
+            return max(study.INCOMPLETE, _exit_code())
         message = explain(error)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
         return WRONG
-    return whole(launcher.exit_codes)
+    return _exit_code()
 
 
-def whole(codes: Sequence[int]) -> int:
-    """The exit code of a command from those of its batches: as if they had been one. A batch in which nothing
-    could run counts only where no other ran."""
-    ran = [code for code in codes if code != WRONG]
-    return max(ran or codes, default=DONE)
+def _exit_code() -> int:
+    """That of all batches as of one: one that held only what cannot run matters where there was no other."""
+    could = [code for code in launcher.exit_codes if code != study.NOTHING_CAN_RUN]
+    return max(could or launcher.exit_codes, default=DONE)
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="sweep")
@@ -76,15 +85,14 @@ def _compose(composed: DictConfig) -> None:
     """One job without ``-m``: only kept, since Hydra reports what a job raises in its own words. With ``-m``
     Hydra calls `orchestrator.launcher.Launcher` instead, and this never."""
     hydra_config = HydraConfig.get()
-    _single.append(
-        (tuple(hydra_config.overrides.task), composed, list(hydra_config.sweeper.get("params") or ()))
-    )
+    swept = hydra_config.sweeper.get("params") or ()
+    _single.append((tuple(hydra_config.overrides.task), composed, list(swept)))
 
 
 def _scratch() -> str:
     """Where Hydra's sweepers put files of their own; removed at exit."""
     folder = tempfile.mkdtemp(prefix="orchestrator-hydra-")
-    at_exit(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 

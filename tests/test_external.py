@@ -3,10 +3,15 @@ an engine's start."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -56,6 +61,43 @@ def test_known_times_come_out_of_the_whole_path(tmp_path: Path, port: int, measu
     assert row["ttfvt_s_p50"] == pytest.approx(0.05 + 8 * 0.01, abs=0.015)
     assert row["tpot_s_p50"] == pytest.approx(0.01, abs=0.002)
     assert row["gpus"] == 0
+    assert 0 <= row["receive_lag_s_p99"] <= row["receive_lag_s_max"]
+    assert json.loads(row["provenance"])["stamp_source"] == "kernel"
+
+
+def test_a_load_client_that_stands_still_makes_the_cell_invalid(tmp_path: Path, measured: Measured) -> None:
+    over = threading.Event()
+
+    def stop_the_clients_now_and_then() -> None:
+        while not over.wait(0.7):
+            found = clients_below()
+            for action, pause_s in ((psutil.Process.suspend, 0.3), (psutil.Process.resume, 0.0)):
+                for client in found:
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        action(client)
+                time.sleep(pause_s)
+
+    def clients_below() -> list[psutil.Process]:
+        """Those that descend from this process alone."""
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "orchestrator.load.client.process" in process.cmdline():
+                    found.append(process)
+        return found
+
+    stopper = threading.Thread(target=stop_the_clients_now_and_then)
+    stopper.start()
+    try:
+        with scripted_server.serve(Script(tokens=100, ttft_s=0.05, gap_s=0.02)) as port:
+            _, output, (row,) = measured(tmp_path, port)
+    finally:
+        over.set()
+        stopper.join()
+    assert row["status"] == "invalid", output
+    assert "client_stalled" in row["flags"]
+    assert "stood still" in row["reason"]
+    assert row["receive_lag_s_max"] > 0.25
 
 
 def test_several_loads_share_the_one_server(tmp_path: Path, port: int, measured: Measured) -> None:
@@ -71,6 +113,51 @@ def test_a_server_that_is_down_is_a_failed_cell(tmp_path: Path, measured: Measur
     assert row["status"] == "failed"
     assert "nothing answers there" in row["reason"]
     assert row["output_token_per_s"] is None
+
+
+def test_a_server_that_is_down_leaves_what_was_measured_before(tmp_path: Path, measured: Measured) -> None:
+    with scripted_server.serve(Script(tokens=20, ttft_s=0.01, gap_s=0.001)) as port:
+        code, output, (before,) = measured(tmp_path, port)
+    assert code == 0, output
+    requests = (tmp_path / "default" / "requests" / f"{before['cell_id']}.parquet").read_bytes()
+    code, output, rows = measured(tmp_path, port, "rerun=all")
+    assert code == 1, "it was asked to be measured again, and was not"
+    assert rows == [before]
+    assert (tmp_path / "default" / "requests" / f"{before['cell_id']}.parquet").read_bytes() == requests
+    assert "not measured again" in output
+    assert "the earlier measurement stands" in " ".join(output.split())
+
+
+def test_another_model_behind_the_same_address_is_another_cell(tmp_path: Path, measured: Measured) -> None:
+    """And its numbers are kept beside the first one's, which is found done again when it is back."""
+    scripts = [Script(tokens=20, ttft_s=0.01, gap_s=0.001, root=root) for root in ("org/a", "org/b")]
+    with scripted_server.serve(scripts[0]) as port:
+        code, output, rows = measured(tmp_path, port)
+    assert code == 0, output
+    assert len(rows) == 1
+    with scripted_server.serve(scripts[1], port=port):
+        code, output, rows = measured(tmp_path, port)
+    assert code == 0, output
+    served = [json.loads(row["provenance"])["served"] for row in rows]
+    assert {one["root"] for one in served} == {"org/a", "org/b"}
+    assert not any("created" in one for one in served)
+    assert {row["engine_version"] for row in rows} == {"0.0.0"}
+    with scripted_server.serve(scripts[0], port=port):
+        code, output, again = measured(tmp_path, port)
+    assert "1 already done" in output
+    assert [row["started_at"] for row in again] == [row["started_at"] for row in rows]
+    code, output, _ = measured(tmp_path, port, "dry_run=true")  # nobody there, and nobody asked
+    assert code == 0, output
+    assert "1 already done" in output
+
+
+def test_goodput_under_other_limits_is_computed_again(tmp_path: Path, port: int, measured: Measured) -> None:
+    code, output, (row,) = measured(tmp_path, port, "objective=goodput_per_s", "slo.ttft_s=10")
+    assert code == 0, output
+    code, output, (again,) = measured(tmp_path, port, "objective=goodput_per_s", "slo.ttft_s=0.001")
+    assert code == 0, output
+    assert "1 already done" in output
+    assert again["started_at"] == row["started_at"]
 
 
 def test_failing_requests_make_the_cell_invalid_and_are_in_no_rate(

@@ -1,10 +1,12 @@
-"""Grade every reference answer, written in every style, and print what was not graded as it should be.
+"""Grade hand-written cases by their kind, and with data, every reference in every style and real solutions.
 
-    python -m benchmarks.grading --data FOLDER
+    python -m benchmarks.grading [--data FOLDER] [--solutions example_model_solutions.jsonl]
 
-FOLDER holds gsm8k_test.jsonl, math500_test.jsonl, aime24_test.jsonl and mmlu_stem_test.jsonl. Right: the
-item's own reference is graded correct. Refused: the reference of another item is graded wrong, for several
-other items each; items whose references read the same are left out. Choices: another letter of the same item.
+The cases and the solutions are those of `cases` and `solutions`. FOLDER holds gsm8k_test.jsonl,
+math500_test.jsonl, aime24_test.jsonl and mmlu_stem_test.jsonl; every reference answer is written in every
+style, and what was not graded as it should be is printed. Right: the item's own reference is graded correct.
+Refused: the reference of another item is graded wrong, for several other items each; items whose references
+read the same are left out. Choices: another letter of the same item.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.grading import cases, solutions
 from benchmarks.grading.styles import CHOICE, MATH
 from orchestrator.config.schema import DatasetConfig
 from orchestrator.datasets import load
@@ -80,10 +83,19 @@ def table(name: str, title: str, cases: list[Case]) -> tuple[int, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path(__file__).parents[3] / "shared/data")
-    data = parser.parse_args().data
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--solutions", type=Path)
+    args = parser.parse_args()
+    cases.print_table()
+    if args.solutions is not None:
+        solutions.print_table(args.solutions)
+    if args.data is not None:
+        styles_table(args.data)
+
+
+def styles_table(data: Path) -> None:
     answers, seconds = 0, 0.0
-    print("| dataset | style | right | | refused | |\n|---|---|---|---|---|---|")
+    print("\n| dataset | style | right | | refused | |\n|---|---|---|---|---|---|")
     for name, file in MATH_FILES.items():
         items = load(DatasetConfig(name=name, path=str(data / file)), None).items
         for title, style in MATH.items():

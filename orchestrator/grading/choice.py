@@ -34,9 +34,8 @@ _REFUTED = re.compile(
     re.IGNORECASE,
 )
 _GOES_ON = re.compile(
-    rf"""{_CLOSERS}(?: $ | [.;!?\n:,—(–-] | \b(?:because|since|as|for|which|due|based|from|by|with|in|on|given|where
-       |here|indeed|so|not|rather|instead|if|when|that|and\s+not|is\s+(?:the\s+)?(?:correct|right|best|true|answer|only)
-       |is|after|according|would|应|因|。)(?![A-Za-z]) )""",
+    rf"""{_CLOSERS}(?: $ | [.;!?\n:,—(–-] | \b(?:because|since|as|for|which|due|based|from|by|with|in|on
+       |given|where       |here|indeed|so|not|rather|instead|if|when|that|and\s+not|is|after|according|would|应|因|。)(?![A-Za-z]) )""",
     re.VERBOSE,
 )
 _TEXT_GOES_ON = re.compile(
@@ -253,10 +252,12 @@ def _holds(text: str, part: str) -> bool:
     """Whether an option's text stands in a line, not as a part of another number or word."""
     if not part:
         return False
-    return (
-        re.search(rf"(?<![\w/^:\\.-])(?<!\d,){re.escape(part)}(?!\w|[/^:{{\\]|[.,]\d|\s*[-+*=]\s*\d)", text)
-        is not None
-    )
+    pattern = rf"(?<![\w/^:\\.-])(?<!\d,){re.escape(part)}(?!\w|[/^:{{\\]|[.,]\d|\s*[-+*=]\s*\d)"
+    found = re.search(pattern, text)
+    if found is None or (value := quantity.read(part)) is None:
+        return found is not None
+    stated = quantity.read(text[found.start() :])
+    return stated is not None and same_number(value, stated)
 
 
 def _index(letter: str) -> int:

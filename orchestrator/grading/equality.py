@@ -59,15 +59,25 @@ def _same(expected: str, given: str) -> bool:
     (_, expected), (_, given) = ours[0], theirs[0]
     if compact(expected) == compact(given):
         return True
-    if base := _BASE.search(expected):  # the parser reads 52_8 and 52_9 as 52
-        return compact(given) == compact(expected[: base.start()]) or compact(given).replace(
-            "_{", "_"
-        ).rstrip("}") == compact(expected).replace("_{", "_").rstrip("}")
+    ours_base, theirs_base = _BASE.search(expected), _BASE.search(given)
+    if ours_base or theirs_base:  # the parser reads 52_8 and 52_9 as 52
+        return _same_numerals(expected, given, ours_base, theirs_base)
     if (entries := _same_entries(expected, given)) is not None:
         return entries
     if len(chain := _parts(given, _EQUALS)) > 1 and not has_relation(expected):
         return _same_chain(expected, chain)
     return _same_single(expected, given)
+
+
+def _same_numerals(
+    expected: str, given: str, ours: re.Match[str] | None, theirs: re.Match[str] | None
+) -> bool:
+    """Numerals are the same in the same base; the answer may leave it out, and say a reference's base ten."""
+    digits = compact(expected[: ours.start()] if ours else expected)
+    said = compact(given[: theirs.start()] if theirs else given)
+    our_base = ours.group().strip("_{}") if ours else "10"
+    their_base = theirs.group().strip("_{}") if theirs else our_base
+    return digits == said and our_base == their_base
 
 
 def _same_single(expected: str, given: str) -> bool:

@@ -40,11 +40,11 @@ _NEXT_NUMBER = (
 _ANOTHER = re.compile(
     rf"""\s*(?:[,;&]|\b(?:and|or|to|through|plus|minus|over|out\s+of|versus|vs)\b|[-+±*/×÷:=<>≤≥^!|])
        (?:\s*(?:and|or|then|also|possibly|maybe|perhaps|even)\b)*\s*{_NEXT_NUMBER}
-    | \s*\(\s*or\b
-    | [\s,]*\(?\b(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|below|up|over|under|beyond|so|counting
-        |smaller|larger|bigger|older|younger|an?\s+(?:half|quarter|third|fraction|bit))\b
+    | \s*\(\s*or\b | \s+(?:raised\s+)?to\s+the\s+(?:power|\w+th)\b
+    | [\s,]*\(?\b(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|below|up|over|under|beyond
+        |so|counting|smaller|larger|bigger|older|younger|an?\s+(?:half|quarter|third|fraction|bit))\b
     | \s+\(?or\b(?!\s+(?:not|never)\b)
-    | \s*[-+±*/×÷^=<>≤≥!|\\_{{}}\[\]&]""",
+    | \s*[-+±*/×÷^=<>≤≥!|\\_{{}}\]&] | \s*\[(?!\s*[A-Za-z])""",
     re.IGNORECASE | re.VERBOSE,
 )
 _WORD = re.compile(r"[\s-]*([A-Za-z][A-Za-z'’-]*)")
@@ -115,6 +115,8 @@ def read(text: str, *, letters: bool = True) -> Quantity | None:
     percent = _PERCENT.match(text, end)
     if percent:
         end = percent.end()
+        if re.match(r"\s+of\s+[-$\\]?\d", text[end:]):
+            return None
     if not currency and (money := _CURRENCY.match(text, end)):
         currency, end = _MONEY.get(money[1], money[1]), money.end()
     unit = currency
@@ -186,13 +188,13 @@ def _scale(text: str, start: int, currency: str, letters: bool) -> tuple[Fractio
 
 def _counted(text: str, start: int) -> bool:
     """Whether the words after a number name what is counted, or begin a new clause, and do not change it."""
-    if text[start : start + 1] in ",;.!?:(":
+    if text[start : start + 1] in ",;.!?:([":
         return True
     if _PER_WORD.match(text, start) or _EACH.match(text, start) or _CLAUSE.match(text, start):
         return True
     word = _WORD.match(text, start)
     if word is None or _THAN.match(text, start):
-        return bool(re.match(r"\s*[,;.!?:(¢\"'—]", text[start:]))
+        return bool(re.match(r"\s*[,;.!?:(\[¢\"'—]", text[start:]))
     name = word[1].lower()
     if len(name) < 2 or name in units.CHANGING or name.partition("-")[0] in units.CHANGING:
         return False

@@ -19,7 +19,8 @@ _TRANSLATE = str.maketrans(_UNICODE | _PRIVATE)
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
 _SPACE = re.compile(
-    r"(?<!\\)\\[ ,;:>]|\\(?:quad|qquad|enspace|thinspace|hspace\{[^{}]*\}|phantom\{[^{}]*\})(?![A-Za-z])|~|\s+"
+    r"(?<!\\)\\[ ,;:>]|~|\s+"
+    r"|\\(?:quad|qquad|enspace|thinspace|hspace\{[^{}]*\}|phantom\{[^{}]*\})(?![A-Za-z])"
 )
 _NOTHING = re.compile(
     r"""\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|bf|it|rm|bfseries|large|Large|boldmath)
@@ -70,7 +71,7 @@ def normalized(text: str) -> str:
         text = re.sub(r"\\[dtc]frac", r"\\frac", text)
         text = re.sub(r"\\sqrt\s*(\d)", r"\\sqrt{\1}", text)
         text = _FRAC.sub(lambda m: rf"\frac{_group(m[1])}{_group(m[2])}", text)
-    text = _SPACE.sub(" ", text).strip().rstrip(" .,;:!").strip()
+    text = _SPACE.sub(" ", text).strip().rstrip(" .,;:").strip()
     text = re.sub(r"\\$", "", text).rstrip(" .,;:")
     text = _ROOT.sub(lambda m: rf"\sqrt{{{m[1] or m[2] or m[3]}}}", text)
     text = _PI.sub(r"\\pi ", text)

@@ -42,6 +42,7 @@ def _names() -> dict[str, str]:
     for unit, words in _PLAIN.items():
         for word in [unit, *words.split()]:
             names |= {word: unit} | ({f"{word}s": unit} if len(word) > 2 else {})
+    names |= {"mph": "mi/h", "kph": "km/h", "kmh": "km/h", "fps": "ft/s"}
     for name, unit in list(names.items()):
         if len(name) > 3:
             names.setdefault(name.lower(), unit)

@@ -35,6 +35,10 @@ DUE_AT_ONCE_PER_PROCESS, PROCESSES_FOR_BURSTS = 16, 4
 many processes share them at most. On a host of 16 cores with vLLM beside, one process sent 64 up to 9 ms late
 and 256 up to 18; four sent 256 within 1.2 ms (p99)."""
 
+MIN_STAMPED = 0.99
+"""A kernel that stamps reads misses only the first ones on a host, and those around a change of the wall
+clock do not count."""
+
 _POLL_S = 0.1
 _PROGRESS_S = 0.5
 _START_AFTER_S = 0.003  # for the word to reach every process; what is later shows as send lag
@@ -80,7 +84,10 @@ class LoadProgress:
 class LoadResult:
     """``records`` in the order of the job's requests, one for each. ``started_s`` is the schedule's zero on
     the cell's clock. ``cpu_s`` and ``peak_rss_bytes`` are of the client processes, summed; the peak is since
-    they were started. ``native``: their inner loops were compiled (`client.loops`)."""
+    they were started. ``native``: their inner loops were compiled (`client.loops`). ``receive_lag_s_p99`` and
+    ``_max``: of the process that was latest to read (`receive.lag`); None where there was none.
+    ``stamp_source`` is ``kernel`` when it stamped at least 99 % of the reads, else ``clock``: the time of
+    reading; None when nothing was read."""
 
     records: tuple[Record, ...]
     processes: int
@@ -88,6 +95,9 @@ class LoadResult:
     cpu_s: float
     peak_rss_bytes: int
     native: bool
+    receive_lag_s_p99: float | None = None
+    receive_lag_s_max: float | None = None
+    stamp_source: str | None = None
 
 
 def choose_processes(
@@ -146,7 +156,16 @@ def run(
         cpu_s=sum(client.cpu_s for client in lent),
         peak_rss_bytes=sum(client.peak_rss_bytes for client in lent),
         native=all(client.native for client in lent),
+        receive_lag_s_p99=max(client.receive_lag_s[0] for client in lent),
+        receive_lag_s_max=max(client.receive_lag_s[1] for client in lent),
+        stamp_source=_stamp_source(lent),
     )
+
+
+def _stamp_source(clients: Sequence[ClientProcess]) -> str | None:
+    reads = sum(client.reads for client in clients)
+    stamped = sum(client.stamped_reads for client in clients)
+    return None if not reads else "kernel" if stamped >= MIN_STAMPED * reads else "clock"
 
 
 def _assign(job: LoadJob, clients: Sequence[ClientProcess], stack: contextlib.ExitStack) -> list[BinaryIO]:

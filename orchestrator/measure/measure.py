@@ -106,6 +106,8 @@ def _load(cell: Cell, context: MeasurementContext) -> tuple[_Run, Measurement]:
         gpus=context.gpu_count,
         gpu_shared=shared,
         asked_tokens=work.asked_tokens,
+        receive_lag_s_p99=result.receive_lag_s_p99,
+        receive_lag_s_max=result.receive_lag_s_max,
         expected=(*context.metrics, *(GPU_FIELDS if context.gpus else ())),
     )
     measurement = Measurement(result.records, tuple(sampler.samples), conditions)
@@ -195,6 +197,7 @@ def _commit(
         "client_processes": run.result.processes,
         "client_cpu_s": run.result.cpu_s,
         "client_native": run.result.native,
+        "stamp_source": run.result.stamp_source,
         "engine_cpu_s": dict(run.cpu_seconds),
         "warmup_requests": len(run.warmup),
         "warmup_window_s": None if warmed is None else [warmed.start_s, warmed.end_s],
@@ -219,7 +222,16 @@ def _commit(
         provenance=dict(context.provenance) | provenance,
     )
     references = {item_id: item.reference for item_id, item in run.workload.items.items()}
-    commit(context.study_dir, cell.cell_id, row, records, grades, measurement.samples, references)
+    commit(
+        context.study_dir,
+        cell.cell_id,
+        row,
+        records,
+        grades,
+        measurement.samples,
+        references,
+        attempt_id=attempt.attempt_id,
+    )
     return CellOutcome(
         cell_id=cell.cell_id,
         status=verdict,

@@ -20,7 +20,8 @@ class RunConditions:
     every sample must have, empty where there is nothing to ask. ``cache_reset`` is None when there was no way
     to reset the cache or to learn the outcome, True when there is no cache. ``gpu_shared`` is None when
     nobody can tell, as on a CPU. ``asked_tokens`` is how long each request's answer was made to be, None
-    where answers end by themselves.
+    where answers end by themselves. ``receive_lag_s_p99`` and ``receive_lag_s_max`` are of the client process
+    that was latest to read, None where nobody measured.
     """
 
     schedule: Schedule = field(default_factory=lambda: Closed(1))
@@ -30,6 +31,8 @@ class RunConditions:
     gpus: int = 0
     gpu_shared: bool | None = None
     asked_tokens: Mapping[str, int] | None = None
+    receive_lag_s_p99: float | None = None
+    receive_lag_s_max: float | None = None
     expected: Collection[str] = ("kv_usage", "running", "generation_tokens_total")
 
 

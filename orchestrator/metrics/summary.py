@@ -33,6 +33,8 @@ def summarize(
     tokens = counted["output_tokens"]
     return {
         **latencies(records),
+        "receive_lag_s_p99": conditions.receive_lag_s_p99,
+        "receive_lag_s_max": conditions.receive_lag_s_max,
         **accuracies(records, grades),
         **counted,
         **rates(records, window, conditions.gpus),

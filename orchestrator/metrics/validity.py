@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from orchestrator.load.arrivals import Open, Schedule
 from orchestrator.metrics.engine import counter_delta, gpu_starved_share, series, times_s
 from orchestrator.metrics.latency import send_lag_s_p99
-from orchestrator.metrics.measurement import Measurement
+from orchestrator.metrics.measurement import Measurement, RunConditions
 from orchestrator.metrics.throughput import error_rate
 from orchestrator.metrics.window import Window
 from orchestrator.records import Record, Sample
@@ -22,11 +22,12 @@ Status = Literal["done", "invalid", "failed"]
 MAX_ERROR_RATE = 0.01
 MAX_SEND_LAG_S = 0.005
 MAX_SEND_LAG_OF_GAP = 0.1
+MAX_RECEIVE_LAG_S, MAX_STANDSTILL_S = 0.005, 0.1
 MIN_OF_ASKED_RATE = 0.95
 MAX_TOKEN_MISMATCH = 0.001
 # What a simulated cell's times are worth does not depend on these: on a laptop at a multiple of the clock's
 # speed the client and the sampler are late, and nobody takes the times for a server's.
-_TIMING = frozenset({"client_lag", "under_rate", "telemetry_missing"})
+_TIMING = frozenset({"client_lag", "client_stalled", "under_rate", "telemetry_missing"})
 # Samples come at 4 Hz or faster; a hole is three missed in a row, and 5 % of the window may be holes.
 HOLE_S = 1.0
 MAX_HOLE_SHARE = 0.05
@@ -35,6 +36,7 @@ MAX_STARVED_SHARE = 0.1
 INVALIDATING_FLAGS = {
     "errors": "over 1 % of the requests failed",
     "client_lag": "the load generator sent late (p99 above 5 ms or 10 % of the mean gap)",
+    "client_stalled": "the load generator read late (p99 above 5 ms) or stood still for over 0.1 s",
     "under_rate": "sent at below 95 % of the asked rate though the server kept up",
     "engine_restarted": "the engine restarted",
     "cache_warm": "the prefix cache was not empty at the start",
@@ -59,6 +61,7 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
     raised = {
         "errors": (error_rate(records) or 0.0) > MAX_ERROR_RATE,
         "client_lag": _client_lags(records, conditions.schedule),
+        "client_stalled": _client_stalled(conditions),
         "under_rate": _under_rate(measurement),
         "engine_restarted": conditions.engine_restarted,
         "cache_warm": not cache_reset and not (external and cache_reset is None),
@@ -121,6 +124,14 @@ def _client_lags(records: Sequence[Record], schedule: Schedule) -> bool:
     if isinstance(schedule, Open) and (rate := _rate([r.scheduled_s for r in _sent(records)])):
         limit_s = min(limit_s, MAX_SEND_LAG_OF_GAP / rate)
     return lag_s > limit_s
+
+
+def _client_stalled(conditions: RunConditions) -> bool:
+    """Whether what arrived lay unread for so long that reads hold what came at different times, of which the
+    kernel's stamp is the last one's."""
+    return (conditions.receive_lag_s_p99 or 0.0) > MAX_RECEIVE_LAG_S or (
+        conditions.receive_lag_s_max or 0.0
+    ) > MAX_STANDSTILL_S
 
 
 def _under_rate(measurement: Measurement) -> bool:

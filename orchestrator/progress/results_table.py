@@ -14,9 +14,12 @@ from orchestrator.plan.plan import Plan, PlannedCell, overrides_of
 Row = Mapping[str, Any]
 
 
-def print_summary(plan: Plan, rows: Mapping[str, Row], console: Console) -> None:
+def print_summary(
+    plan: Plan, rows: Mapping[str, Row], console: Console, beside: Mapping[str, str] | None = None
+) -> None:
     """Prints every cell of the plan with what is stored for it, simulated cells in a table of their own, then
-    the failures' reasons and what has to be told of the others."""
+    the failures' reasons and what has to be told of the others. ``beside``: why a cell was not measured
+    again, whose earlier measurement stands."""
     shown = [planned for planned in plan.cells if planned.status != "skipped" or planned.cell.cell_id in rows]
     for simulated, title in ((False, ""), (True, ": SIMULATED, no measurement")):
         if cells := [planned for planned in shown if planned.cell.simulated == simulated]:
@@ -24,6 +27,14 @@ def print_summary(plan: Plan, rows: Mapping[str, Row], console: Console) -> None
             console.print(_table(plan, cells, rows, f"Study '{plan.study}'{title}"))
     for planned in shown:
         stored = rows.get(planned.cell.cell_id)
+        if why_not := (beside or {}).get(planned.cell.cell_id):
+            first = next(iter(why_not.strip().splitlines()), why_not)
+            label = plan.label(planned.cell)
+            console.print(
+                f"not measured again  {label}: {first}; the earlier measurement stands",
+                markup=False,
+                highlight=False,
+            )
         if stored is None:
             console.print(f"not run  {plan.label(planned.cell)}", markup=False, highlight=False)
         elif stored["status"] != "done":

@@ -6,6 +6,8 @@ A log, not a state: nothing is decided by it, and a driver that was killed leave
 from __future__ import annotations
 
 import json
+import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +15,8 @@ from datetime import datetime
 from pathlib import Path
 
 FILE = "reservations.jsonl"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,33 @@ def record(study_dir: Path, reservation: Reservation) -> None:
 
 
 def reservations(study_dir: Path) -> Sequence[Reservation]:
-    """Every reservation of the study, in the order of their ends. A line cut short is left out."""
+    """Every reservation of the study, in the order of their ends. A line that is none, cut short or of
+    another version, is logged as a warning and left out."""
     path = study_dir / FILE
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [found for line in lines if (found := _parsed(line)) is not None]
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(_parsed(line))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            logger.warning("%s, line %d is no reservation: %s", path, number, " ".join(f"{error}".split()))
+    return found
 
 
-def _parsed(line: str) -> Reservation | None:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    row["started_at"] = datetime.fromisoformat(row["started_at"])
-    return Reservation(**row | {name: tuple(row[name]) for name in ("nodes", "deployments")})
+def _parsed(line: bytes) -> Reservation:
+    """Raises ValueError, TypeError or KeyError for anything but a line that `record` could have written; what
+    a later version adds to one is passed over."""
+    row = json.loads(line)
+    started_at = datetime.fromisoformat(row["started_at"])
+    if started_at.tzinfo is None:
+        raise ValueError("started_at has no time zone")
+    numbers = [row[name] for name in ("duration_s", "gpus", "cpus")]
+    if not all(type(one) in (int, float) and math.isfinite(one) and one >= 0 for one in numbers):
+        raise ValueError(f"one of {numbers} is no amount")
+    names = [row[name] for name in ("nodes", "deployments")]
+    if not all(type(some) is list and all(type(one) is str for one in some) for some in names):
+        raise ValueError(f"one of {names} is no list of names")
+    if type(row["simulated"]) is not bool:
+        raise ValueError(f"simulated={row['simulated']}")
+    (duration_s, gpus, cpus), (nodes, deployments) = numbers, map(tuple, names)
+    return Reservation(started_at, duration_s, gpus, cpus, nodes, deployments, row["simulated"])

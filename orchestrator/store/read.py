@@ -1,44 +1,78 @@
-"""Reads a study back. A file that cannot be read is logged as a warning and counts as not there."""
+"""Reads a study back. A file that cannot be read, or that belongs to another attempt than the row beside it,
+is logged as a warning and counts as not there."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.store import attempts
+from orchestrator.store.attempts import kept_path, own_path
 from orchestrator.store.schema import CELLS, REQUESTS
 
+Status = Literal["done", "invalid", "failed"]
+
 _ONE_ROW = (["done"], ["invalid"], ["failed"])
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """One that is not the cell's row: superseded by a later measurement, or kept beside a better one.
+    ``stored_at`` (UTC, by its writer's clock) is when it began where it is of an older version, and None
+    where that is not known either. ``requests`` is how many requests it has."""
+
+    cell_id: str
+    attempt_id: str
+    status: Status
+    reason: str | None
+    stored_at: datetime | None
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """``at`` is UTC, by the clock of who stored it."""
+
+    reason: str | None
+    at: datetime | None
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class CellStatus:
     """``corrupt``: the file is there and cannot be read, so the cell counts as not run. How long the cell and
-    its engine's start took are for estimates alone."""
+    its engine's start took are for estimates alone. ``last_failure``: the newest attempt that failed after
+    the one that stands."""
 
     status: Literal["done", "invalid", "failed", "corrupt"]
     reason: str | None
     attempts: int | None = None
     duration_s: float | None = field(default=None, compare=False)
     deployment_start_s: float | None = field(default=None, compare=False)
+    attempt_id: str | None = field(default=None, compare=False)
+    stored_at: datetime | None = field(default=None, compare=False)
+    last_failure: Failure | None = None
 
 
 def statuses(study_dir: Path) -> dict[str, CellStatus]:
     """Status of every stored cell, by cell_id; empty when there is no such study."""
-    return {path.stem: _status(path) for path in _files(study_dir, "cells")}
+    return {path.stem: _status(study_dir, path) for path in _files(study_dir, "cells")}
 
 
 def read_status(study_dir: Path, cell_id: str) -> CellStatus | None:
     """One cell's status; None when it is not stored."""
-    path = study_dir / "cells" / f"{cell_id}.parquet"
-    return _status(path) if path.exists() else None
+    path = own_path(study_dir, cell_id, "cells")
+    return _status(study_dir, path) if path.exists() else None
 
 
 def read_cells(study_dir: Path) -> pa.Table:
@@ -46,37 +80,134 @@ def read_cells(study_dir: Path) -> pa.Table:
     return _concatenate([_read_cell(path) for path in _files(study_dir, "cells")], CELLS)
 
 
-def read_cell(study_dir: Path, cell_id: str) -> dict[str, Any] | None:
-    """One cell's row; None when it is not stored or cannot be read."""
-    path = study_dir / "cells" / f"{cell_id}.parquet"
-    table = _read_cell(path) if path.exists() else None
+def read_cell(study_dir: Path, cell_id: str, attempt_id: str | None = None) -> dict[str, Any] | None:
+    """One cell's row, or that of one attempt at it; None when it is not stored or cannot be read."""
+    if attempt_id is None:
+        path = own_path(study_dir, cell_id, "cells")
+        table = _read_cell(path) if path.exists() else None
+    else:
+        row = _row(study_dir, cell_id, attempt_id)
+        table = None if row is None else _read_cell(row.path)
     return None if table is None else table.to_pylist()[0]
 
 
-def read_requests(study_dir: Path, cell_ids: Collection[str] | None = None) -> pa.Table:
-    """Requests of these cells, or of all; never of a cell that was not committed."""
+def read_attempts(study_dir: Path, cell_id: str) -> list[Attempt]:
+    """The cell's attempts but the one that stands, oldest first."""
+    kept = attempts.kept_attempts(study_dir, cell_id)
+    stands = _identity(own_path(study_dir, cell_id, "cells")) if kept else None
+    found = [
+        attempt
+        for attempt_id in kept
+        if (stands is None or attempt_id != stands.attempt_id)
+        and (attempt := _attempt(study_dir, cell_id, attempt_id)) is not None
+    ]
+    return sorted(found, key=lambda attempt: (attempt.stored_at or _LONG_AGO, attempt.attempt_id))
+
+
+def read_requests(
+    study_dir: Path, cell_ids: Collection[str] | None = None, attempt_id: str | None = None
+) -> pa.Table:
+    """Requests of these cells, or of all, by the attempts that their rows name; never of a cell that was not
+    committed. ``attempt_id``: of this attempt at one of them."""
     committed = [path.stem for path in _files(study_dir, "cells")]
     wanted = [cell_id for cell_id in committed if cell_ids is None or cell_id in cell_ids]
-    paths = [study_dir / "requests" / f"{cell_id}.parquet" for cell_id in wanted]
-    return _concatenate([_read(path) for path in paths], REQUESTS)
+    tables = [_belonging(study_dir, cell_id, "requests", attempt_id) for cell_id in wanted]
+    return _concatenate(tables, REQUESTS)
 
 
-def read_telemetry(study_dir: Path, cell_id: str) -> pa.Table:
+def read_telemetry(study_dir: Path, cell_id: str, attempt_id: str | None = None) -> pa.Table:
     """Samples of one cell, in the order taken. Raises FileNotFoundError."""
-    return pq.ParquetFile(study_dir / "telemetry" / f"{cell_id}.parquet").read()
+    table = _belonging(study_dir, cell_id, "telemetry", attempt_id)
+    if table is None:
+        raise FileNotFoundError(f"{own_path(study_dir, cell_id, 'telemetry')}: no samples of this cell's row")
+    return table
 
 
 def _files(study_dir: Path, folder: str) -> list[Path]:
     return sorted((study_dir / folder).glob("[!.]*.parquet"))
 
 
-def _status(path: Path) -> CellStatus:
-    names = ["status", "reason", "attempts", "duration_s", "deployment_start_s"]
+def _status(study_dir: Path, path: Path) -> CellStatus:
+    names = ["status", "reason", "attempts", "duration_s", "deployment_start_s", "attempt_id", "stored_at"]
     table = _read_cell(path, names)
     if table is None:
         return CellStatus("corrupt", f"{path} cannot be read")
     row = table.to_pylist()[0]
-    return CellStatus(**{name: row.get(name) for name in names})
+    failed = [
+        attempt
+        for attempt in read_attempts(study_dir, path.stem)
+        if attempt.status == "failed"
+        and (attempt.stored_at or _LONG_AGO) > (row.get("stored_at") or _LONG_AGO)
+    ]
+    last = Failure(failed[-1].reason, failed[-1].stored_at, failed[-1].attempt_id) if failed else None
+    return CellStatus(**{name: row.get(name) for name in names}, last_failure=last)
+
+
+def _attempt(study_dir: Path, cell_id: str, attempt_id: str) -> Attempt | None:
+    path = kept_path(study_dir, cell_id, attempt_id, "cells")
+    table = _read_cell(path, ["status", "reason", "stored_at", "started_at"])
+    if table is None:
+        return None
+    row = table.to_pylist()[0]
+    requests = _belonging(study_dir, cell_id, "requests", attempt_id, ["request_id"])
+    return Attempt(
+        cell_id,
+        attempt_id,
+        row["status"],
+        row.get("reason"),
+        row.get("stored_at") or row.get("started_at"),
+        0 if requests is None else requests.num_rows,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Where an attempt's row is, its name, and what its files say that they are of."""
+
+    path: Path
+    attempt_id: str
+    said: str | None
+
+
+def _identity(path: Path) -> _Row | None:
+    """None where there is no row, or none that can be read."""
+    try:
+        said = attempts.recorded_in(path)
+        return _Row(path, attempts.name_of(path, said), said)
+    except (OSError, pa.ArrowException):
+        return None
+
+
+def _row(study_dir: Path, cell_id: str, attempt_id: str | None) -> _Row | None:
+    """Of the standing attempt if ``attempt_id`` is None."""
+    stands = _identity(own_path(study_dir, cell_id, "cells"))
+    if attempt_id is None or (stands is not None and stands.attempt_id == attempt_id):
+        return stands
+    kept = _identity(kept_path(study_dir, cell_id, attempt_id, "cells"))
+    return None if kept is None else replace(kept, attempt_id=attempt_id)
+
+
+def _belonging(
+    study_dir: Path, cell_id: str, folder: str, attempt_id: str | None, columns: list[str] | None = None
+) -> pa.Table | None:
+    """An attempt's requests or telemetry: at the cell's own path or, once another attempt has begun to take
+    its place, among those that are kept."""
+    row = _row(study_dir, cell_id, attempt_id)
+    if row is None:
+        return None
+    own, kept = own_path(study_dir, cell_id, folder), kept_path(study_dir, cell_id, row.attempt_id, folder)
+    for path in (own, kept, own):  # again: it may just have been given back what a killed writer took
+        try:
+            with pq.ParquetFile(path) as file:
+                if attempts.recorded(file) == row.said:
+                    return file.read(columns, use_threads=False)
+        except FileNotFoundError:
+            continue
+        except (OSError, pa.ArrowException) as error:
+            logger.warning("%s cannot be read: %s", path, error)
+            break
+    logger.warning("%s: nothing there belongs to attempt %s of the cell", own, row.attempt_id)
+    return None
 
 
 def _concatenate(tables: Sequence[pa.Table | None], schema: pa.Schema) -> pa.Table:

@@ -21,10 +21,12 @@ from orchestrator.records import Grade, Record, Sample
 
 VERSION = "1"
 METADATA = {"schema_version": VERSION}
+ATTEMPT = "attempt_id"  # in the metadata of all three files of an attempt; absent in those of older versions
 
 REQUESTS = pa.schema(
     {
         "cell_id": pa.string(),
+        "attempt_id": pa.string(),
         "simulated": pa.bool_(),
         "request_id": pa.string(),
         "item_id": pa.string(),
@@ -79,6 +81,7 @@ METRIC_COLUMNS = tuple(summarize(Measurement(()), None, SloConfig()))
 CELLS = pa.schema(
     {
         "cell_id": pa.string(),
+        "attempt_id": pa.string(),
         "deployment_id": pa.string(),
         "study": pa.string(),
         "overrides": pa.list_(pa.string()),
@@ -123,6 +126,7 @@ CELLS = pa.schema(
         "started_at": pa.timestamp("us", tz="UTC"),
         "duration_s": pa.float64(),
         "deployment_start_s": pa.float64(),
+        "stored_at": pa.timestamp("us", tz="UTC"),
         "simulated": pa.bool_(),
         **{name: pa.int64() if name in _COUNTS else pa.float64() for name in METRIC_COLUMNS},
     },
@@ -134,7 +138,7 @@ def telemetry_schema(gpus: int) -> pa.Schema:
     """GPU columns hold a number, or a list with one per GPU where the deployment has several."""
     names = ["t_s", *(field.name for field in fields(Sample) if field.name not in {"t_s", *_GPU_TYPES})]
     gpu = {name: pa.list_(kind) if gpus > 1 else kind for name, kind in _GPU_TYPES.items()}
-    first = {"cell_id": pa.string(), "simulated": pa.bool_()}
+    first = {"cell_id": pa.string(), "attempt_id": pa.string(), "simulated": pa.bool_()}
     return pa.schema({**first, **dict.fromkeys(names, pa.float64()), **gpu}, METADATA)
 
 
@@ -145,14 +149,16 @@ def request_rows(
     references: Mapping[str, str] | None = None,
     *,
     simulated: bool = False,
+    attempt_id: str | None = None,
 ) -> pa.Table:
     """One row per record. ``grades`` are in the order of ``records``; ``references`` maps item_id to the
-    expected answer."""
+    expected answer; ``attempt_id`` names the measurement, in a column and in the metadata."""
     graded = grades if grades is not None else [Grade(None, None)] * len(records)
     known = references or {}
     rows = [
         {
             "cell_id": cell_id,
+            "attempt_id": attempt_id,
             "simulated": simulated,
             "request_id": record.request_id,
             "item_id": record.item_id,
@@ -192,22 +198,27 @@ def request_rows(
         }
         for record, grade in zip(records, graded, strict=True)
     ]
-    return _table(rows, REQUESTS)
+    return _table(rows, REQUESTS, attempt_id)
 
 
 def telemetry_rows(
-    cell_id: str, samples: Sequence[Sample], gpus: int, *, simulated: bool = False
+    cell_id: str,
+    samples: Sequence[Sample],
+    gpus: int,
+    *,
+    simulated: bool = False,
+    attempt_id: str | None = None,
 ) -> pa.Table:
     """One row per sample. Raises ValueError when a sample has more GPUs than ``gpus`` says."""
     schema = telemetry_schema(gpus)
-    first = {"cell_id": cell_id, "simulated": simulated}
+    first = {"cell_id": cell_id, "attempt_id": attempt_id, "simulated": simulated}
     names = [name for name in schema.names if name not in first]
     rows = [first | {name: getattr(sample, name) for name in names} for sample in samples]
     if gpus <= 1:
         for row in rows:
             for name in _GPU_TYPES:
                 row[name] = _of_one_gpu(row[name])
-    return _table(rows, schema)
+    return _table(rows, schema, attempt_id)
 
 
 def cell_row(row: Mapping[str, Any]) -> pa.Table:
@@ -225,17 +236,18 @@ def cell_row(row: Mapping[str, Any]) -> pa.Table:
         for name, value in row.items()
     }
     encoded["reason"] = _encodable(encoded.get("reason"))
-    return _table([encoded], CELLS)
+    return _table([encoded], CELLS, encoded.get("attempt_id"))
 
 
-def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, attempt_id: str | None) -> pa.Table:
     """Columns by the schema. Raises ValueError for NaN or infinity: neither ever means anything here."""
     columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
     for field, column in zip(schema, columns, strict=True):
         numbers = column.flatten() if pa.types.is_list(field.type) else column
         if pa.types.is_floating(numbers.type) and pc.any(pc.invert(pc.is_finite(numbers))).as_py():
             raise ValueError(f"column {field.name} holds NaN or infinity; absent is null")
-    return pa.table(columns, schema=schema)
+    table = pa.table(columns, schema=schema)
+    return table if attempt_id is None else table.replace_schema_metadata({**METADATA, ATTEMPT: attempt_id})
 
 
 def _of_one_gpu(values: Sequence[float] | None) -> float | None:

@@ -69,11 +69,9 @@ class SharedStudy:
 
     def _stored_since(self, cell_id: str) -> bool:
         now, then = read_status(self._study_dir, cell_id), self._planned.get(cell_id)
-        return now is not None and now.status != "corrupt" and (then is None or _which(now) != _which(then))
-
-
-def _which(stored: CellStatus) -> tuple[object, ...]:
-    return stored.status, stored.attempts, stored.duration_s
+        if now is None or now.status == "corrupt":
+            return False
+        return then is None or now.attempt_id != then.attempt_id
 
 
 def driver_name() -> str:

@@ -1,12 +1,15 @@
-"""Writes a cell so that it is either wholly there or not at all."""
+"""Writes a cell so that one attempt at it, the old one or the new one, is wholly there at every instant."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,10 +20,14 @@ import pyarrow.parquet as pq
 
 from orchestrator.errors import ConfigError
 from orchestrator.records import Grade, Record, Sample
+from orchestrator.store import attempts
+from orchestrator.store.attempts import FOLDERS, kept_path, own_path, sync_folder
+from orchestrator.store.files import LocalFiles, temporary_name, writer_of
+from orchestrator.store.lease import Lease, Leases, Watch
+from orchestrator.store.process import machine
 from orchestrator.store.schema import cell_row as cell_table
 from orchestrator.store.schema import request_rows, telemetry_rows
 
-FOLDERS = ("requests", "telemetry", "cells")
 # One row of many columns is read several times faster without the machinery for long columns.
 PARQUET: dict[str, dict[str, Any]] = {
     "requests": {"compression": "zstd"},
@@ -29,6 +36,9 @@ PARQUET: dict[str, dict[str, Any]] = {
 }
 # A temporary file of another host is stale when it is older than any write could take.
 STALE_S = 24 * 3600.0
+# A commit takes milliseconds: a writer on another machine that holds a cell's lock for this long is gone.
+LOCK_STALE_S = 60.0
+LOCK_WAIT_S = 150.0
 
 
 def commit(
@@ -39,36 +49,35 @@ def commit(
     grades: Sequence[Grade] | None,
     samples: Sequence[Sample],
     references: Mapping[str, str] | None = None,
+    *,
+    attempt_id: str | None = None,
 ) -> Path:
-    """Stores one cell and returns the path of its ``cells`` file, whose presence is the commit.
+    """Stores one attempt at a cell and returns the path of its row, whose presence is the commit.
 
-    All three files are on the disk under temporary names before the first one gets its own, the cell's
-    file last. A cell that is stored again loses its old row first, so an old row never stands beside new
-    requests. Raises OSError when the disk is full, say, ValueError when a row does not fit the schema; then
-    what was stored before is untouched.
+    The attempt becomes the cell's row, and what stood before is kept beside it (`attempts`); or it is itself
+    kept beside, where `attempts.replaces` says that the row stays. All three files are on the disk under
+    temporary names before the first one gets its own, the row last. Writers of one cell follow one another.
+    ``attempt_id``, 16 hex digits, is drawn where it is not given. Raises OSError when the disk is full, say,
+    ValueError when a row does not fit the schema; then what was stored before is as it was.
     """
-    row = {**cell_row, "cell_id": cell_id}
-    simulated = bool(row.get("simulated"))
+    attempt = attempts.new_attempt_id() if attempt_id is None else attempts.check_attempt_id(attempt_id)
+    row = {**cell_row, "cell_id": cell_id, "attempt_id": attempt, "stored_at": datetime.now(UTC)}
+    said: dict[str, Any] = {"simulated": bool(row.get("simulated")), "attempt_id": attempt}
     tables = {
-        "requests": request_rows(cell_id, records, grades, references, simulated=simulated),
-        "telemetry": telemetry_rows(cell_id, samples, int(row.get("gpus") or 0), simulated=simulated),
+        "requests": request_rows(cell_id, records, grades, references, **said),
+        "telemetry": telemetry_rows(cell_id, samples, int(row.get("gpus") or 0), **said),
         "cells": cell_table(row),
     }
-    targets = {folder: study_dir / folder / f"{cell_id}.parquet" for folder in FOLDERS}
-    temporary = {folder: _temporary(target) for folder, target in targets.items()}
+    temporary = {folder: temporary_name(own_path(study_dir, cell_id, folder)) for folder in FOLDERS}
     try:
         for folder, table in tables.items():
             temporary[folder].parent.mkdir(parents=True, exist_ok=True)
             _write(table, temporary[folder], **PARQUET[folder])
-        targets["cells"].unlink(missing_ok=True)
-        _sync_folder(targets["cells"].parent)
-        for folder in FOLDERS:
-            temporary[folder].replace(targets[folder])
-            _sync_folder(targets[folder].parent)
+        measured = bool(records) or row.get("status") in ("done", "invalid")
+        return _name(study_dir, cell_id, attempt, row.get("status"), measured, temporary)
     finally:
         for path in temporary.values():
             path.unlink(missing_ok=True)
-    return targets["cells"]
 
 
 def prepare() -> None:
@@ -78,10 +87,20 @@ def prepare() -> None:
 
 
 def clean_partial(study_dir: Path) -> list[Path]:
-    """Removes what commits that were killed left behind, and returns it. Files of a live process stay."""
+    """Removes what commits that were killed left behind, and returns it; ends what they had begun. Files of
+    a live process stay."""
     stale = [path for folder in FOLDERS for path in (study_dir / folder).glob(".*.tmp") if _is_stale(path)]
+    stale += [path for path in (study_dir / attempts.ATTEMPTS).glob("*/*/.*.tmp") if _is_stale(path)]
     for path in stale:
         path.unlink(missing_ok=True)
+    if (study_dir / "cells").is_dir():
+        locks, files = _locks(study_dir), LocalFiles(study_dir / "cells")
+        for name in files.list():
+            if name.endswith(".lock") and not name.startswith("..") and (lease := locks.read(name)):
+                locks.drop(name, lease, only_if_gone=True)
+        locks.sweep_markers()
+        for folder in (study_dir / attempts.ATTEMPTS).glob("[!.]*"):
+            _restore(study_dir, folder.name, locks)
     return stale
 
 
@@ -98,19 +117,117 @@ def check_writable(path: Path) -> None:
         ) from error
 
 
-def _temporary(target: Path) -> Path:
-    """Hidden, and named by its writer: ``.CELL_ID.PID@HOST.tmp``."""
-    return target.with_name(f".{target.stem}.{os.getpid()}@{socket.gethostname()}.tmp")
+def _name(
+    study_dir: Path,
+    cell_id: str,
+    attempt: str,
+    status: str | None,
+    measured: bool,
+    temporary: Mapping[str, Path],
+) -> Path:
+    """Gives the files their names, under the cell's lock; without it, beside the cell, whatever they are."""
+    own = {folder: own_path(study_dir, cell_id, folder) for folder in FOLDERS}
+    beside = {folder: kept_path(study_dir, cell_id, attempt, folder) for folder in FOLDERS}
+    locks, name = _locks(study_dir), f".{cell_id}.lock"
+    try:
+        with _locked(locks, name) as lease:
+            old = attempts.standing(study_dir, cell_id)
+            if attempts.replaces(status, measured, old):
+                if old is not None and old.attempt_id != attempt:
+                    attempts.keep(study_dir, cell_id, old)
+                for folder in FOLDERS:
+                    if locks.read(name) != lease:
+                        raise _lock_lost(own["cells"])
+                    temporary[folder].replace(own[folder])
+                    sync_folder(own[folder].parent)
+                return own["cells"]
+    except TimeoutError:
+        _keep_beside(temporary, own, beside, attempt)
+        raise
+    _keep_beside(temporary, own, beside, attempt)
+    return beside["cells"]
+
+
+def _keep_beside(
+    temporary: Mapping[str, Path], own: Mapping[str, Path], beside: Mapping[str, Path], attempt: str
+) -> None:
+    attempts.make_folder(beside["cells"].parent)
+    for folder in FOLDERS:
+        if temporary[folder].exists():
+            temporary[folder].replace(beside[folder])
+            sync_folder(beside[folder].parent)
+        elif own[folder].exists() and attempts.recorded_in(own[folder]) == attempt:
+            attempts.link(own[folder], beside[folder])
+
+
+def _locks(study_dir: Path) -> Leases:
+    watch = Watch(time.monotonic, LOCK_STALE_S / 2)
+
+    def gone(lease: Lease) -> bool:
+        """A process of this machine that lives keeps its lock, even one that was stopped."""
+        if lease.process.machine == machine() != "":
+            return lease.process.is_gone()
+        return watch.unchanged_s(lease.nonce, b"") >= LOCK_STALE_S
+
+    return Leases(LocalFiles(study_dir / "cells"), "commit", gone)
+
+
+@contextmanager
+def _locked(locks: Leases, name: str) -> Iterator[Lease]:
+    """Raises TimeoutError when another process holds the lock all the time."""
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while (lease := locks.take(name)) is None:
+        if time.monotonic() > deadline:
+            holder = locks.read(name)
+            who = f"process {holder.process}" if holder else "other processes"
+            raise TimeoutError(
+                errno.ETIMEDOUT, f"{who} kept the lock of the cell for {LOCK_WAIT_S:.0f} s", name
+            )
+        time.sleep(0.005)
+    try:
+        yield lease
+    finally:
+        locks.drop(name, lease)
+
+
+def _lock_lost(path: Path) -> TimeoutError:
+    return TimeoutError(errno.ETIMEDOUT, "this process was stopped while it stored the cell", str(path))
+
+
+def _restore(study_dir: Path, cell_id: str, locks: Leases) -> None:
+    now = attempts.standing(study_dir, cell_id)
+    if now is None or not (study_dir / attempts.ATTEMPTS / cell_id / now.attempt_id).is_dir():
+        return
+    name = f".{cell_id}.lock"
+    if (lease := locks.take(name)) is not None:  # else somebody is storing it now
+        try:
+            attempts.restore(study_dir, cell_id)
+        finally:
+            locks.drop(name, lease)
 
 
 def _is_stale(path: Path) -> bool:
-    writer = re.search(r"\.(\d+)@(.+)\.tmp$", path.name)
-    if writer and writer[2] == socket.gethostname() and not psutil.pid_exists(int(writer[1])):
+    """By its writer's process where that would be seen here, else by its age."""
+    writer = writer_of(path.name)
+    if writer is not None and writer.machine == machine() != "":
+        return writer.is_gone()
+    older = re.search(r"\.(\d+)@([^@]+)\.tmp$", path.name)  # as versions without attempts named them
+    if older and older[2] == socket.gethostname() and not psutil.pid_exists(int(older[1])):
         return True
     try:
-        return time.time() - path.stat().st_mtime > STALE_S
+        return _clock_of(path.parent) - path.stat().st_mtime > STALE_S
     except FileNotFoundError:  # its writer has just finished
         return False
+
+
+def _clock_of(folder: Path) -> float:
+    """The time by the clock that files there are dated by, which may be a file server's."""
+    probe = temporary_name(folder / "clock")
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def _write(table: pa.Table, path: Path, **options: Any) -> None:
@@ -118,12 +235,3 @@ def _write(table: pa.Table, path: Path, **options: Any) -> None:
         pq.write_table(table, file, **options)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is on the disk once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -44,7 +44,7 @@ class FakeWorker:
         assert self.spec is not None
         _note(self.spec, "run", self, cell=cell.cell_id, attempt=attempt.number)
         alive = _befall(self.spec, cell.overrides[0], cell.cell_id)
-        _commit(self.spec, cell, attempt.number)
+        _commit(self.spec, cell, attempt)
         if cell.overrides[0] == "once:stored, then die" and attempt.number == 1:
             os._exit(1)
         return CellOutcome(cell.cell_id, "done", None, (), 0, None, None, alive, None if alive else "crash")
@@ -107,14 +107,14 @@ def _befall(spec: WorkerSpec, what: str, of: str) -> bool:
     return True
 
 
-def _commit(spec: WorkerSpec, cell: Cell, attempt: int) -> None:
+def _commit(spec: WorkerSpec, cell: Cell, attempt: Attempt) -> None:
     row = cell_row(
         cell,
         study=spec.study,
         status="done",
         reason=None,
         flags=(),
-        attempts=attempt,
+        attempts=attempt.number,
         started_at=None,
         duration_s=0.0,
         deployment_start_s=0.01,
@@ -125,4 +125,4 @@ def _commit(spec: WorkerSpec, cell: Cell, attempt: int) -> None:
         metrics={},
         provenance={},
     )
-    commit(spec.study_dir, cell.cell_id, row, (), (), ())
+    commit(spec.study_dir, cell.cell_id, row, (), (), (), attempt_id=attempt.attempt_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -180,6 +181,44 @@ def test_a_client_that_dies_is_an_error_of_the_measurement_and_leaves_none_behin
         run(job(port, [{"tokens": 2000, "gap_s": 0.01}] * 4, Closed(4), processes=2))
     killer.join()
     assert running("orchestrator.load.client.process") == []
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_client_that_stood_still_shows_as_receive_lag(port: int, processes: int) -> None:
+    stopped_s = 1.0
+
+    def stop_one() -> None:
+        assert began.wait(20)
+        found = running("orchestrator.load.client.process")
+        found[-1].send_signal(signal.SIGSTOP)
+        time.sleep(stopped_s)
+        found[-1].send_signal(signal.SIGCONT)
+
+    began = threading.Event()
+
+    def on_progress(progress: LoadProgress) -> None:
+        if progress.output_tokens > 0:
+            began.set()
+
+    stopper = threading.Thread(target=stop_one)
+    stopper.start()
+    scripts: list[Script] = [{"tokens": 150, "gap_s": 0.02}] * 4
+    result = run(job(port, scripts, Closed(4), processes=processes), on_progress=on_progress)
+    stopper.join()
+    assert [record.outcome for record in result.records] == ["ok"] * 4
+    assert result.receive_lag_s_max is not None
+    assert result.receive_lag_s_p99 is not None
+    assert stopped_s - 0.05 < result.receive_lag_s_max < stopped_s + 2.0
+    assert result.receive_lag_s_p99 > 0.5, "the lag was larger for over 1 % of the time"
+    assert max(float(np.diff(record.chunk_s).max()) for record in result.records) > stopped_s / 2
+
+
+def test_the_source_of_the_stamps_is_known(port: int) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        refused = run(job(held.getsockname()[1], [{}], Closed(1)))
+    assert run(job(port, VARIED, Closed(7))).stamp_source == "kernel"
+    assert refused.stamp_source is None
 
 
 def test_the_clients_die_with_their_parent(port: int) -> None:

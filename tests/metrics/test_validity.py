@@ -78,6 +78,21 @@ def test_client_lag_above_a_tenth_of_the_gap_of_an_open_load(lag_s: float, raise
     assert flags(records, replace(OPEN, telemetry=sampled(2.0, 1000.0))) == raised
 
 
+@pytest.mark.parametrize(
+    ("lag_s", "raised"),
+    [
+        ((0.0049, 0.09), ()),
+        ((0.0051, 0.09), ("client_stalled",)),
+        ((0.0001, 0.11), ("client_stalled",)),
+    ],
+)
+def test_a_client_that_read_late_or_stood_still(lag_s: tuple[float, float], raised: tuple[str, ...]) -> None:
+    given = replace(GOOD, receive_lag_s_p99=lag_s[0], receive_lag_s_max=lag_s[1])
+    assert flags(RECORDS, given) == raised
+    assert status(raised, RECORDS)[0] == ("invalid" if raised else "done")
+    assert status(raised, RECORDS, simulated=True)[0] == "done"
+
+
 def test_an_open_load_sent_too_slowly_is_under_rate() -> None:
     records = [sent(i * 0.11, i * 0.1) for i in range(20)]
     telemetry = sampled(records[-1].end_s, 200.0)

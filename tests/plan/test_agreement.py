@@ -8,7 +8,6 @@ import pytest
 from orchestrator.errors import ConfigError
 from orchestrator.plan.agreement import check_command, check_deployment
 from orchestrator.plan.plan import Job, Plan, make_plan
-from orchestrator.sweep import whole
 from tests.support.compose import config_of
 
 BASE = ("hardware=h200", "engine=simulated", "tracker=none", "results_dir=/tmp/none-such")
@@ -65,11 +64,3 @@ def test_one_job_agrees_with_itself() -> None:
     config = config_of(*BASE)
     check_command([config])
     check_deployment([config, replace(config, seed=4)])
-
-
-@pytest.mark.parametrize(
-    ("batches", "expected"),
-    [([], 0), ([0], 0), ([2], 2), ([2, 0], 0), ([0, 2, 1], 1), ([2, 2], 2), ([1, 2], 1)],
-)
-def test_batches_exit_as_one_would(batches: list[int], expected: int) -> None:
-    assert whole(batches) == expected

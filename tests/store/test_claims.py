@@ -305,14 +305,19 @@ def test_of_many_that_find_an_owner_gone_exactly_one_takes_over(tmp_path: Path, 
             far = Claims(tmp_path, "far")
             assert all(far.take(cell_id) for cell_id in cell_ids)
 
+    together = FORK.Barrier(8)
+
     def drive(number: int) -> list[str]:
-        claims = Claims(tmp_path, f"d{number}", stale_s=1.0, heartbeat_s=0.5)
-        won: set[str] = set()
-        deadline = time.monotonic() + (0.5 if killed else 2.0)
-        while time.monotonic() < deadline:
-            claims._beat()
-            won |= {cell_id for cell_id in cell_ids if claims.take(cell_id)}
-        return sorted(won)
+        clock = Clock()
+        claims = Claims(tmp_path, f"d{number}", now=clock)
+        if not killed:
+            for second in (0, 30, 59):
+                clock.now = float(second)
+                assert not any(claims.take(cell_id) for cell_id in cell_ids)
+            together.wait(30)
+            clock.now = 60.0
+        won = [cell_id for cell_id in cell_ids * 5 if claims.take(cell_id)]
+        return sorted(set(won))
 
     won = in_children(8, drive)
     assert sorted(cell_id for ones in won for cell_id in ones) == sorted(cell_ids)

@@ -8,76 +8,24 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.errors import ConfigError
-from orchestrator.records import Grade, Sample
 from orchestrator.store import write
-from orchestrator.store.read import read_cells, read_requests, read_telemetry, statuses
+from orchestrator.store.process import this_process
+from orchestrator.store.read import (
+    read_cells,
+    read_requests,
+    read_telemetry,
+    statuses,
+)
 from orchestrator.store.write import check_writable, clean_partial, commit
-from tests.support.timelines import record
-
-RECORDS = [record(0.0, [(1.0, 1, 0), (2.0, 1, 0)], request_id=f"r{i}") for i in range(3)]
-GRADES = [Grade("1", True)] * 3
-SAMPLES = [Sample(0.0, running=1.0), Sample(1.0, running=2.0)]
-
-
-def row(status: str = "done") -> dict[str, Any]:
-    return {"status": status, "study": "s", "gpus": 0, "opt": ["none"], "started_at": datetime.now(UTC)}
-
-
-def store(study: Path, cell_id: str = "c1", status: str = "done", requests: int = 3) -> Path:
-    return commit(study, cell_id, row(status), RECORDS[:requests], GRADES[:requests], SAMPLES)
-
-
-def leftovers(study: Path) -> list[Path]:
-    return sorted(path for path in study.rglob("*.tmp"))
-
-
-def in_a_child(act: Callable[[], object]) -> int:
-    """Runs it in a fork that never cleans up after itself; returns the exit status."""
-    child = os.fork()
-    if child == 0:
-        status = 70
-        try:
-            act()
-            status = 0
-        except BaseException:
-            status = 71
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def killed_at(step: int, act: Callable[[], object]) -> int:
-    """Runs it in a child that is killed on entering a step: any call that changes what is on the disk."""
-
-    def act_until_killed() -> None:
-        steps = 0
-
-        def counted(call: Callable[..., Any]) -> Callable[..., Any]:
-            def step_then_call(*args: Any, **kwargs: Any) -> Any:
-                nonlocal steps
-                steps += 1
-                if steps == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return call(*args, **kwargs)
-
-            return step_then_call
-
-        with pytest.MonkeyPatch.context() as patch:
-            for owner, name in ((pq, "write_table"), (os, "fsync"), (Path, "replace"), (Path, "unlink")):
-                patch.setattr(owner, name, counted(getattr(owner, name)))
-            act()
-
-    return in_a_child(act_until_killed)
+from tests.store.commits import GRADES, RECORDS, SAMPLES, in_a_child, killed_at, leftovers, store
 
 
 def test_a_committed_cell_reads_back_whole(tmp_path: Path) -> None:
@@ -122,23 +70,6 @@ def test_killed_at_any_step_a_new_cell_is_wholly_there_or_not_at_all(tmp_path: P
         store(study)
         assert statuses(study)["c1"].status == "done"
     assert step > 12
-
-
-def test_killed_at_any_step_a_cell_stored_again_is_the_old_the_new_or_none(tmp_path: Path) -> None:
-    step = 0
-    seen = set()
-    while True:
-        step += 1
-        study = tmp_path / str(step)
-        store(study, status="invalid", requests=2)
-        ended = killed_at(step, partial(store, study))
-        found = {cell: one.status for cell, one in statuses(study).items()}
-        requests = read_requests(study).num_rows
-        assert (found.get("c1"), requests) in {("invalid", 2), (None, 0), ("done", 3)}
-        seen.add(found.get("c1"))
-        if ended == 0:
-            break
-    assert seen == {"invalid", None, "done"}
 
 
 def test_every_file_is_on_the_disk_before_it_gets_its_name_and_the_cell_comes_last(
@@ -186,17 +117,41 @@ def test_a_row_that_does_not_fit_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_only_the_temporary_files_of_the_dead_are_cleaned(tmp_path: Path) -> None:
-    (tmp_path / "requests").mkdir()
-    host = socket.gethostname()
-    dead = tmp_path / "requests" / f".c1.999999999@{host}.tmp"
-    alive = tmp_path / "requests" / f".c1.{os.getpid()}@{host}.tmp"
-    elsewhere = tmp_path / "requests" / ".c1.1@another.host.tmp"
-    long_ago = tmp_path / "requests" / ".c2.1@another.host.tmp"
-    for path in (dead, alive, elsewhere, long_ago):
+    folder = tmp_path / "requests"
+    folder.mkdir()
+    host, me = socket.gethostname(), this_process()
+    dead = [
+        folder / f".c1.999999999@{host}.tmp",
+        folder / f".c1.00000000.{replace(me, pid=999999999)}.tmp",
+        folder / f".c1.00000000.{replace(me, start=me.start - 1)}.tmp",
+    ]
+    long_ago = [
+        folder / ".c2.1@another.host.tmp",
+        folder / f".c2.00000000.{replace(me, machine='0' * 16)}.tmp",
+    ]
+    alive = [
+        folder / f".c1.{os.getpid()}@{host}.tmp",
+        folder / f".c1.00000000.{me}.tmp",
+    ]
+    elsewhere = [
+        folder / ".c1.1@another.host.tmp",
+        # A container with this host's name: its processes cannot be seen here.
+        folder / f".c1.00000000.{replace(me, pid=999999999, machine='0' * 16)}.tmp",
+    ]
+    for path in dead + long_ago + alive + elsewhere:
         path.touch()
-    os.utime(long_ago, (time.time() - 2 * write.STALE_S,) * 2)
-    assert sorted(clean_partial(tmp_path)) == sorted([dead, long_ago])
-    assert leftovers(tmp_path) == sorted([alive, elsewhere])
+    for path in [*long_ago, alive[1]]:
+        os.utime(path, (time.time() - 2 * write.STALE_S,) * 2)
+    assert sorted(clean_partial(tmp_path)) == sorted(dead + long_ago)
+    assert leftovers(tmp_path) == sorted(alive + elsewhere)
+
+
+def test_age_is_told_by_the_clock_of_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "requests").mkdir()
+    elsewhere = tmp_path / "requests" / ".c1.1@another.host.tmp"
+    elsewhere.touch()
+    monkeypatch.setattr(time, "time", lambda: 4e9)
+    assert clean_partial(tmp_path) == []
 
 
 def test_cleaning_a_study_that_does_not_exist_is_nothing(tmp_path: Path) -> None:
@@ -220,7 +175,7 @@ def test_a_prepared_process_imports_nothing_for_its_first_commit(tmp_path: Path)
         import sys
         from pathlib import Path
         from orchestrator.store.write import prepare
-        from tests.store.test_write import store
+        from tests.store.commits import store
         prepare()
         before = set(sys.modules)
         store(Path({str(tmp_path)!r}))

@@ -48,7 +48,7 @@ class Client:
         self._idle_timeout_s = idle_timeout_s
         self._spare = spare
         self._on_finished = on_finished
-        self._sockets = Sockets(loop, slice_s, loops.new_receiver)
+        self.sockets = Sockets(loop, slice_s, loops.new_receiver)
         self._split = loops.split
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
@@ -99,7 +99,7 @@ class Client:
         await asyncio.gather(*self._connecting, return_exceptions=True)
         for connection in list(self._open):
             connection.close()
-        self._sockets.close()
+        self.sockets.close()
 
     # What the connections report.
 
@@ -154,7 +154,7 @@ class Client:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 sock = await self._connected(host, port)
-                connection = Connection(self, self._sockets, sock, self._split)
+                connection = Connection(self, self.sockets, sock, self._split)
         except TimeoutError:
             return f"cannot connect to {host}:{port} within {CONNECT_TIMEOUT_S:g} s"
         except socket.gaierror as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from orchestrator.load import native
+from orchestrator.load.client import native
 from orchestrator.load.receive import c_receiver
 from orchestrator.load.receive.c_receiver import CReceiver
 from orchestrator.load.receive.python_receiver import PythonReceiver

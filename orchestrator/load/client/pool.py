@@ -50,6 +50,8 @@ class ClientProcess:
         self.cpu_s = 0.0
         self.native = False
         self.peak_rss_bytes = 0
+        self.receive_lag_s = (0.0, 0.0)  # 99th percentile, largest
+        self.reads = self.stamped_reads = 0
 
     def assign(self, task: Task, fds: list[int]) -> None:
         """Send a task, with the descriptors that `orchestrator.load.client.process.Files` names."""
@@ -93,6 +95,8 @@ class ClientProcess:
                 self.done = True
                 self.cpu_s, self.peak_rss_bytes = float(values[0]), int(values[1])
                 self.native = values[2] == "1"
+                self.receive_lag_s = float(values[3]), float(values[4])
+                self.reads, self.stamped_reads = int(values[5]), int(values[6])
 
     def _exit_message(self) -> str:
         status = self.process.wait()

@@ -130,14 +130,20 @@ class Worker:
         self._loop.add_reader(0, self._on_command)
         _write_report("ready")
         await self._over.wait()
+        lag = self.client.sockets.lag
+        lag.stop()
         self._report_progress()
         while self._unspooled:
             self._spool_some()
         self._spool.close()
         self._loop.remove_reader(0)  # what comes now is another task
+        reads, stamped = self.client.sockets.stamps()
         await self.client.close()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        _write_report(f"done {process_time() - self._cpu_s!r} {peak} {int(self._compiled)}")
+        _write_report(
+            f"done {process_time() - self._cpu_s!r} {peak} {int(self._compiled)} "
+            f"{lag.p99_s() or 0.0!r} {lag.max_s!r} {reads} {stamped}"
+        )
 
     def _on_command(self) -> None:
         data = os.read(0, 65536)
@@ -154,6 +160,7 @@ class Worker:
     def _start(self, at_s: float) -> None:
         self._cpu_s = process_time()
         self._sender.start(at_s)
+        self.client.sockets.lag.start(at_s)
         self._report_periodically()
         if self._task.duration_s is not None:
             why = f"the window of {self._task.duration_s:g} s ended"

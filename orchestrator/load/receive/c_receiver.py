@@ -22,7 +22,7 @@ from orchestrator.load.receive.receiver import (
 
 SOURCE = Path(__file__).with_name("receiver.c")
 _REPORT = struct.Struct("=dIIiiii")  # t, offset, size, fd, kind, error
-_HEAD = struct.Struct("=QQii")  # reads, sockets, more, stamped
+_HEAD = struct.Struct("=QQQii")  # reads, sockets, stamped reads, more, stamped
 _REPORTS_AT_MOST, _ARENA_BYTES = 2 * READS_AT_ONCE, READS_AT_ONCE * READ_SIZE
 _TIMES_AT, _ENDS_AT, _WIRE_AT = 0, 8 * HELD_AT_MOST, 16 * HELD_AT_MOST  # in struct held
 
@@ -72,15 +72,15 @@ class CReceiver:
             yield Report(kind, fd, t, self._arena[offset : offset + size].tobytes(), error)
 
     def more(self) -> bool:
-        return bool(_HEAD.unpack(self._head)[2])
-
-    def stamped(self) -> bool:
         return bool(_HEAD.unpack(self._head)[3])
 
+    def stamped(self) -> bool:
+        return bool(_HEAD.unpack(self._head)[4])
+
     def counts(self) -> Counts:
-        reads, sockets, _, _ = _HEAD.unpack(self._head)
+        reads, sockets, stamped, _, _ = _HEAD.unpack(self._head)
         self._library.receiver_reset_counts(self._self)
-        return Counts(reads, sockets)
+        return Counts(reads, sockets, stamped)
 
     def close(self) -> None:
         self._library.receiver_free(self._self)

@@ -73,7 +73,7 @@ class PythonReceiver:
         self._sockets: dict[int, tuple[socket.socket, PythonHeldReads]] = {}
         self._buffer = memoryview(bytearray(READ_SIZE))
         self._more = self._stamped = False
-        self._reads = 0
+        self._reads = self._stamped_reads = 0
         self._seen: set[int] = set()
 
     def add(self, sock: socket.socket) -> PythonHeldReads:
@@ -111,6 +111,7 @@ class PythonReceiver:
                 seconds, nanoseconds = unpack(ancillary[0][2])
                 t = min(now, (seconds * 1_000_000_000 + nanoseconds - offset_ns) * 1e-9)
             self._reads += 1
+            self._stamped_reads += self._stamped
             seen.add(fd)
             data = self._buffer[:size].tobytes()
             kind = held.put(t, data)
@@ -127,8 +128,8 @@ class PythonReceiver:
         return self._stamped
 
     def counts(self) -> Counts:
-        counts = Counts(self._reads, len(self._seen))
-        self._reads = 0
+        counts = Counts(self._reads, len(self._seen), self._stamped_reads)
+        self._reads = self._stamped_reads = 0
         self._seen.clear()
         return counts
 

@@ -36,7 +36,7 @@ struct held {
 };
 
 struct receiver {
-    uint64_t reads, distinct_sockets; /* since the last `receiver_reset_counts` */
+    uint64_t reads, distinct_sockets, stamped_reads; /* since the last `receiver_reset_counts` */
     int32_t more, stamped;    /* more may be ready; the kernel stamped the last read */
     int32_t epoll, sockets;
     uint32_t turn;
@@ -104,7 +104,7 @@ double receiver_last(struct receiver *self, int fd) { return self->of[fd].last; 
 
 void receiver_reset_counts(struct receiver *self)
 {
-    self->reads = self->distinct_sockets = 0;
+    self->reads = self->distinct_sockets = self->stamped_reads = 0;
     self->turn++;
 }
 
@@ -187,6 +187,7 @@ int receiver_poll(struct receiver *self, int64_t offset, int known, double slice
         }
         struct held *held = &self->of[fd];
         self->reads++;
+        self->stamped_reads += self->stamped;
         if (held->turn != self->turn) {
             held->turn = self->turn;
             self->distinct_sockets++;

@@ -61,10 +61,11 @@ class HeldReads(Protocol):
 
 
 class Counts(NamedTuple):
-    """``reads`` from ``sockets`` different sockets."""
+    """``reads`` from ``sockets`` different sockets, ``stamped`` of them by the kernel."""
 
     reads: int
     sockets: int
+    stamped: int
 
 
 class Receiver(Protocol):

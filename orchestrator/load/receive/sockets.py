@@ -14,6 +14,7 @@ import socket
 from time import perf_counter, perf_counter_ns, time_ns
 from typing import Protocol
 
+from orchestrator.load.receive.lag import ReceiveLag
 from orchestrator.load.receive.receiver import HELD_FULL, READ, WRITABLE, HeldReads, NewReceiver
 
 _SO_TIMESTAMPNS = 35
@@ -51,6 +52,9 @@ class Sockets:
         self.gathering = False  # polls every 2 ms instead of at every arrival
         self._closed = False
         self._counted_s = perf_counter()  # when the receiver's reads were counted last
+        self._reads = self._stamped_reads = 0
+        self._unread_since_s: float | None = None  # the first poll of those that left some
+        self.lag = ReceiveLag(loop, lambda: self._unread_since_s)
         loop.add_reader(self._epoll.fileno(), self._poll)
 
     def add(self, sock: socket.socket, handler: SocketHandler) -> HeldReads:
@@ -72,9 +76,15 @@ class Sockets:
         self._epoll.unregister(sock.fileno())
         sock.close()
 
+    def stamps(self) -> tuple[int, int]:
+        """How many reads there were, and how many of them the kernel stamped."""
+        self._count()
+        return self._reads, self._stamped_reads
+
     def close(self) -> None:
         """Poll no more. Sockets that were not removed stay open."""
         self._closed = True
+        self.lag.stop()
         self._loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
         self._receiver.close()
@@ -82,10 +92,16 @@ class Sockets:
     def _poll(self) -> None:
         if self._closed:
             return
+        began_s = perf_counter()
         self._dispatch_reports()
+        more = self._receiver.more()
+        if not more:
+            self._unread_since_s = None
+        elif self._unread_since_s is None:
+            self._unread_since_s = began_s
         self._choose_gathering()
         if self.gathering:
-            if self._receiver.more():
+            if more:
                 self._loop.call_soon(self._poll)
             else:
                 self._loop.call_later(_GATHER_S, self._poll)
@@ -105,13 +121,20 @@ class Sockets:
             else:
                 handler.on_closed(OSError(error, os.strerror(error)) if error else None)
 
+    def _count(self) -> tuple[int, int]:
+        """Reads since the last count, and the sockets that they came from."""
+        reads, sockets, stamped = self._receiver.counts()
+        self._reads += reads
+        self._stamped_reads += stamped
+        return reads, sockets
+
     def _choose_gathering(self) -> None:
         """Whether to gather, by the last 20 ms."""
         now = perf_counter()
         span_s = now - self._counted_s
         if span_s < _JUDGE_S:
             return
-        reads, sockets = self._receiver.counts()
+        reads, sockets = self._count()
         busy = reads > _BUSY_PER_S * span_s and reads * _APART_S < sockets * span_s
         self._counted_s = now
         if (busy and self._receiver.stamped()) != self.gathering:

@@ -1,0 +1,207 @@
+"""Several attempts at one cell: which of them stands as its row, and where the others are kept.
+
+The standing one has the cell's own paths, ``cells/CELL_ID.parquet`` and so on; the others are in
+``attempts/CELL_ID/ATTEMPT_ID/``. A file of requests or telemetry belongs to the attempt that its metadata
+names. Files of older versions name none: then it is the row's own file that names the attempt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.store.files import NO_LINKS, temporary_name
+from orchestrator.store.schema import ATTEMPT
+
+FOLDERS = ("requests", "telemetry", "cells")  # the row comes last: its presence is the commit
+ATTEMPTS = "attempts"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The attempt whose row is the cell's. ``recorded``: what its files say that it is, None where they are
+    of an older version; ``attempt_id`` is the name it has in any case. ``status`` is None where the row
+    cannot be read; ``measured``: whether it has numbers, or requests that failed."""
+
+    attempt_id: str
+    recorded: str | None
+    status: str | None
+    measured: bool
+
+
+def new_attempt_id() -> str:
+    return secrets.token_hex(8)
+
+
+def check_attempt_id(attempt_id: str) -> str:
+    """Raises ValueError for what could not be a folder's name."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", attempt_id):
+        raise ValueError(f"attempt_id={attempt_id!r}: must be 1 to 64 letters, digits, - or _")
+    return attempt_id
+
+
+def own_path(study_dir: Path, cell_id: str, folder: str) -> Path:
+    return study_dir / folder / f"{cell_id}.parquet"
+
+
+def kept_path(study_dir: Path, cell_id: str, attempt_id: str, folder: str) -> Path:
+    return study_dir / ATTEMPTS / cell_id / attempt_id / f"{folder}.parquet"
+
+
+def recorded_in(path: Path) -> str | None:
+    """The attempt that a file says it is of; None where it says nothing. Raises OSError and ArrowException
+    where it cannot be read."""
+    with pq.ParquetFile(path) as file:
+        return recorded(file)
+
+
+def recorded(file: pq.ParquetFile) -> str | None:
+    """As `recorded_in`. The column counts where a tool that copied the file has dropped the metadata."""
+    schema = file.schema_arrow
+    named = (schema.metadata or {}).get(ATTEMPT.encode())
+    if named is not None:
+        return str(named.decode())
+    if "attempt_id" not in schema.names or not file.metadata.num_rows:
+        return None
+    values = file.read_row_group(0, ["attempt_id"], use_threads=False)["attempt_id"].unique().to_pylist()
+    return values[0] if len(values) == 1 else None
+
+
+def name_of(path: Path, recorded: str | None) -> str:
+    """The name of a row's attempt: what it says, else a digest of the row."""
+    return recorded or hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def standing(study_dir: Path, cell_id: str) -> Standing | None:
+    """None where the cell has no row. Raises OSError."""
+    path = own_path(study_dir, cell_id, "cells")
+    if not path.exists():
+        return None
+    try:
+        with pq.ParquetFile(path) as file:
+            said = recorded(file)
+            (status,) = file.read(["status"], use_threads=False)["status"].to_pylist()
+    except (pa.ArrowException, KeyError, ValueError):
+        return Standing(name_of(path, None), None, None, False)
+    measured = status in ("done", "invalid") or _has_requests(study_dir, cell_id, said)
+    return Standing(name_of(path, said), said, status, measured)
+
+
+def replaces(status: str | None, measured: bool, old: Standing | None) -> bool:
+    """Whether a new attempt takes the old one's place: the newest measurement does, but an invalid or failed
+    one never that of a done one, and one that measured nothing never that of a measurement."""
+    if old is None or old.status is None:
+        return True
+    if not measured:
+        return not old.measured
+    return status == "done" or old.status != "done"
+
+
+def keep(study_dir: Path, cell_id: str, old: Standing) -> None:
+    """Makes the standing attempt readable beside the cell too, before its paths are taken. Raises OSError."""
+    for folder in FOLDERS:
+        source = own_path(study_dir, cell_id, folder)
+        if not source.exists():
+            continue
+        said = old.recorded
+        if folder != "cells":
+            with suppress(pa.ArrowException):
+                said = recorded_in(source)
+        # Of another attempt: its writer was killed before its row was there. This one's is kept already.
+        owner = old.attempt_id if said == old.recorded else said
+        if owner is not None:
+            link(source, kept_path(study_dir, cell_id, owner, folder))
+
+
+def restore(study_dir: Path, cell_id: str) -> None:
+    """Undoes what a commit that was killed has begun: gives the standing row's files their own paths again,
+    and drops their second names. Raises OSError."""
+    now = standing(study_dir, cell_id)
+    if now is None or not (study_dir / ATTEMPTS / cell_id / now.attempt_id).is_dir():
+        return
+    for folder in ("requests", "telemetry"):
+        kept = kept_path(study_dir, cell_id, now.attempt_id, folder)
+        own = own_path(study_dir, cell_id, folder)
+        if kept.exists() and not _is_of(own, now.recorded):
+            if own.exists() and (other := recorded_in(own)) is not None:
+                link(own, kept_path(study_dir, cell_id, other, folder))
+            between = temporary_name(own)
+            link(kept, between)
+            between.replace(own)
+            sync_folder(own.parent)
+    shutil.rmtree(study_dir / ATTEMPTS / cell_id / now.attempt_id)
+    for empty in (study_dir / ATTEMPTS / cell_id, study_dir / ATTEMPTS):
+        with suppress(OSError):
+            empty.rmdir()
+
+
+def kept_attempts(study_dir: Path, cell_id: str) -> list[str]:
+    """Names of those that are kept beside the cell, the standing one among them while it is replaced."""
+    return [path.parent.name for path in (study_dir / ATTEMPTS / cell_id).glob("[!.]*/cells.parquet")]
+
+
+def link(source: Path, target: Path) -> None:
+    """A second name, on the disk when this returns; a copy where there are no hard links. Nothing where
+    ``target`` is there."""
+    make_folder(target.parent)
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        between = temporary_name(target)
+        try:
+            shutil.copyfile(source, between)
+            with between.open("rb") as file:
+                os.fsync(file.fileno())
+            between.replace(target)
+        finally:
+            between.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """With its parents, on the disk when this returns."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """A rename is on the disk once its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_of(path: Path, said: str | None) -> bool:
+    try:
+        return recorded_in(path) == said
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _has_requests(study_dir: Path, cell_id: str, said: str | None) -> bool:
+    attempt = said or name_of(own_path(study_dir, cell_id, "cells"), None)
+    for path in (
+        own_path(study_dir, cell_id, "requests"),
+        kept_path(study_dir, cell_id, attempt, "requests"),
+    ):
+        with suppress(OSError, pa.ArrowException), pq.ParquetFile(path) as file:
+            if recorded(file) == said and file.metadata.num_rows:
+                return True
+    return False

@@ -1,0 +1,24 @@
+"""Hand-written answers of each kind that was once graded wrongly: a wrong accept is worse than a refusal."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.grading.cases import CASES, count, graded, read
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_wrong_accepts_and_wrong_refusals_are_rare(name: str) -> None:
+    results = graded(read(CASES[name]))
+    counts = count(results)
+    misses = [(c.kind, c.response[-80:], g) for c, g in results if bool(g.correct) != c.expected]
+    assert counts.wrong >= 200
+    assert counts.right >= 180
+    assert counts.accepted <= 0.01 * counts.wrong, misses
+    assert counts.refused <= 0.05 * counts.right, misses
+
+
+def test_at_least_half_of_them_are_wrong() -> None:
+    cases = [case for path in CASES.values() for case in read(path)]
+    assert len(cases) >= 600
+    assert 2 * sum(not case.expected for case in cases) >= len(cases)
