@@ -79,7 +79,7 @@ class Scheduler:
         self.kept: list[Slot] = []  # those whose engines still serve when all is done
         self.closing: dict[Slot, asyncio.Task[None]] = {}
         self.promise: Promise | None = None
-        self.capacity = Capacity(self.needs, context.limits.resources_s)
+        self.capacity = Capacity(self.needs, context.limits(context.plan.deployments[0]).resources_s)
         self._avoided: dict[str, float] = {}  # nodes, and until when
         self._bad_starts: dict[tuple[str, str], float] = {}  # a deployment and a node, and until when
         self._looked_s = -math.inf

@@ -11,7 +11,10 @@ from orchestrator.config.schema import SweepConfig
 from orchestrator.errors import ConfigError
 
 # One Ray, one tracker, one folder of results, one plan.
-COMMAND = ("study_name", "results_dir", "dry_run", "prepare", "objective", "ray", "tracker")
+COMMAND = (
+    *("study_name", "results_dir", "dry_run", "prepare", "objective"),
+    *("ray", "tracker", "timeout.resources_s"),
+)
 
 # One engine, started once with these; `timeout.cell_s` alone is each cell's own.
 DEPLOYMENT = (

@@ -29,6 +29,7 @@ def plan(*jobs: tuple[str, ...]) -> Plan:
         ("dry_run", "true", "json"),
         ("objective", "output_token_per_s", "accuracy"),
         ("prepare", "on", "off"),
+        ("timeout.resources_s", "1.0", "2.0"),
     ],
 )
 def test_what_is_the_whole_commands_may_not_differ_between_jobs(key: str, one: str, other: str) -> None:
