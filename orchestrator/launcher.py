@@ -20,6 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from orchestrator import study
 from orchestrator.cluster.kept import Kept
 from orchestrator.config.compose import SweepLoader
+from orchestrator.config.schema import SweepConfig
+from orchestrator.plan.agreement import check_command
 from orchestrator.plan.plan import Job
 
 exit_codes: list[int] = []
@@ -35,6 +37,7 @@ class Launcher(HydraLauncher):
     def __init__(self) -> None:
         self.config: DictConfig | None = None
         self.loader: SweepLoader | None = None
+        self.first: SweepConfig | None = None  # of the whole sweep, which may come in batches
         self.context: HydraContext | None = None
         self.task_function: TaskFunction | None = None
 
@@ -52,6 +55,8 @@ class Launcher(HydraLauncher):
         jobs = []
         for overrides in job_overrides:
             jobs.append(Job(tuple(overrides), self.loader.sweep_config(self.config, list(overrides))))
+        self.first = self.first or jobs[0].config
+        check_command([self.first, *(job.config for job in jobs)])
         told = self._started(job_overrides, initial_job_idx)
         result = _run(jobs)
         exit_codes.append(result.exit_code)

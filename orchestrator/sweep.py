@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from orchestrator import interruption, launcher, study
+from orchestrator.config.arguments import arrange
 from orchestrator.config.compose import to_config
 from orchestrator.config.explain import explain
 from orchestrator.config.schema import SweepConfig
@@ -25,7 +25,8 @@ from orchestrator.plan.plan import Job
 
 DONE, WRONG, INTERRUPTED = 0, 2, 130
 
-_single: list[tuple[tuple[str, ...], DictConfig]] = []
+_single: list[tuple[tuple[str, ...], DictConfig, list[str]]] = []
+"""The job of a command without ``-m``: its overrides, the configuration, what its study would sweep over."""
 
 
 def main() -> None:
@@ -43,13 +44,15 @@ def run(arguments: list[str]) -> int:
     interruption.install()
     ConfigStore.instance().store(name="sweep_schema", node=SweepConfig)
     OmegaConf.register_new_resolver("orchestrator_scratch", _scratch, use_cache=True, replace=True)
-    sys.argv[1:] = [_open_engine_args(argument) for argument in sorted(arguments, key=_is_override)]
+    sys.argv[1:] = arrange(arguments)
     launcher.exit_codes.clear()
     _single.clear()
     try:
         with closing(launcher.kept):
             _compose()
-            for overrides, composed in _single:
+            for overrides, composed, swept in _single:
+                if swept:
+                    raise ConfigError(f"{', '.join(swept)}: the study sweeps over them, which needs -m")
                 result = study.run([Job(overrides, to_config(composed))], launcher.kept)
                 launcher.exit_codes.append(result.exit_code)
     except KeyboardInterrupt:
@@ -81,21 +84,9 @@ def _exit_code() -> int:
 def _compose(composed: DictConfig) -> None:
     """One job without ``-m``: only kept, since Hydra reports what a job raises in its own words. With ``-m``
     Hydra calls `orchestrator.launcher.Launcher` instead, and this never."""
-    _single.append((tuple(HydraConfig.get().overrides.task), composed))
-
-
-def _is_override(argument: str) -> bool:
-    """Overrides go behind flags: Hydra's parser refuses ``key=value -m key=value``."""
-    return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
-
-
-def _open_engine_args(argument: str) -> str:
-    """``engine.args.NAME=VALUE`` adds a key that no schema can know, which Hydra writes with ``++``."""
-    return (
-        f"++{argument}"
-        if re.match(r"(engine\.(args|env)|model\.chat_template_kwargs)(\.[^=]+)?=", argument)
-        else argument
-    )
+    hydra_config = HydraConfig.get()
+    swept = hydra_config.sweeper.get("params") or ()
+    _single.append((tuple(hydra_config.overrides.task), composed, list(swept)))
 
 
 def _scratch() -> str:

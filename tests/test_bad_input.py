@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,22 @@ def error_of(*arguments: str) -> str:
         (["output_length=128"], ["output_length=128", "weights=dummy"]),
         (["study_name=a/b"], ["study_name=a/b"]),
         (["nonsense"], ["nonsense", "key=value"]),
+        (["load=gamma", "load.rate=inf"], ["load.rate=inf", "load=batch"]),
+        (["load=gamma", "load.burstiness=nan"], ["load.burstiness=nan", "a finite number"]),
+        (["timeout.cell_s=inf"], ["timeout.cell_s=inf"]),
+        (["sampling.temperature=nan"], ["sampling.temperature=nan"]),
+        (["engine.args.x=nan"], ["engine.args.x=nan"]),
+        (["results_dir=s3://bucket/x"], ["results_dir=s3://bucket/x", "a folder's path"]),
+        (["results_dir="], ["results_dir=", "a folder's path"]),
+        (["ray.address="], ["ray.address=", "HOST:PORT"]),
+        (
+            ["-m", "results_dir=/tmp/a,/tmp/b", "hydra.sweeper.max_batch_size=1", "dry_run=true"],
+            ["results_dir="],
+        ),
+        (["seed=1", "-m", "--cfg", "job"], ["Only one of --run"]),
+        (["--resolve", "seed=1"], ["--resolve"]),
+        (["seed=1", "--config-dir", "/no/such"], ["/no/such"]),
+        (["+study=demo", "hydra.mode=RUN"], ["engine, opt, max_tokens", "-m"]),
         (["-m", "model=smollm2-135m,nosuch"], ["model=nosuch"]),
         (["-m", "max_tokens=64,-1"], ["max_tokens=-1"]),
     ],
@@ -55,6 +72,31 @@ def test_an_optimization_that_the_engine_cannot_do_leaves_nothing_to_run() -> No
     assert done.returncode == 2
     assert "opt=awq" in done.stdout
     assert "0 cells to run" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["+study=demo"], ["+study=demo", "-m"], ["-m", "+study=demo", "seed=0"]]
+)
+def test_a_study_that_sweeps_is_planned_whole_with_and_without_m(arguments: list[str]) -> None:
+    done = sweep("tracker=none", "dry_run=json", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["totals"]["cells"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["model=r1-7b", "--info"], "name: r1-7b"),
+        (["--info", "defaults-tree", "model=r1-7b"], "model: r1-7b"),
+        (["--hydra-help", "model=r1-7b"], "--hydra-help"),
+        (["--cfg", "job", "model=r1-7b", "--package", "model"], "name: r1-7b"),
+    ],
+    ids=str,
+)
+def test_what_hydra_shows_comes_with_overrides_at_any_place(arguments: list[str], says: str) -> None:
+    done = sweep(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert says in done.stdout + done.stderr
 
 
 def test_results_that_cannot_be_written_are_said_before_anything_starts(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ class RunContext:
         self,
         plan: Plan,
         board: Board,
-        limits: Limits,
+        limits: Limits | None,
         durations: Durations | None = None,
         nonce: str | None = None,
         *,
@@ -82,8 +82,12 @@ class RunContext:
     ) -> None:
         """``keep``: engines serve on when their cells are done."""
         self.keep = keep
-        self.plan, self.board, self.limits, self.nonce = plan, board, limits, nonce
+        self.plan, self.board, self.nonce, self._limits = plan, board, nonce, limits
         self.durations = durations or Durations.learnt_from(plan.cells)
+
+    def limits(self, of: Deployment | Cell) -> Limits:
+        """An engine's are its deployment's, a cell's its own."""
+        return self._limits or Limits.of(of.config.timeout)
 
     def queued_s(self, work: DeploymentQueue) -> float | None:
         """The cells that no engine has taken yet, one after another."""
@@ -239,7 +243,7 @@ async def _start(work: DeploymentQueue, slot: Slot, context: RunContext) -> bool
     try:
         await slot.call("__ray_ready__", timeout_s=WORKER_S)
         started: Started = await slot.call(
-            "start", context.spec(deployment), timeout_s=context.limits.start_s
+            "start", context.spec(deployment), timeout_s=context.limits(deployment).start_s
         )
     except SlotLost as lost:
         _start_failed(work, context, str(lost), lost.cause)
@@ -286,7 +290,8 @@ async def _measure(work: DeploymentQueue, slot: Slot, context: RunContext, taken
         context.board.measuring(deployment, slot, cell)
         taken()
         try:
-            outcome: CellOutcome = await slot.call("run", cell, attempt, timeout_s=context.limits.cell_s)
+            limit_s = context.limits(cell).cell_s
+            outcome: CellOutcome = await slot.call("run", cell, attempt, timeout_s=limit_s)
         except ClaimLostError:
             work.source.lost(cell)
             context.board.taken_over(cell, slot)

@@ -53,7 +53,6 @@ async def run_deployments(
 ) -> None:
     """Runs every deployment of the plan. Returns when each of its cells is committed, done or failed, here or
     by another driver of the study. Raises StorageError when they cannot be stored any more."""
-    limits = limits or Limits.of(plan.deployments[0].config.timeout)
     with left_nonce(plan.study_dir) as nonce:
         context = RunContext(plan, board, limits, durations, nonce, keep=kept is not None and kept.engines)
         scheduler = Scheduler(context, worker, sharing)
@@ -80,7 +79,7 @@ class Scheduler:
         self.kept: list[Slot] = []  # those whose engines still serve when all is done
         self.closing: dict[Slot, asyncio.Task[None]] = {}
         self.promise: Promise | None = None
-        self.capacity = Capacity(self.needs, context.limits.resources_s)
+        self.capacity = Capacity(self.needs, context.limits(context.plan.deployments[0]).resources_s)
         self._avoided: dict[str, float] = {}  # nodes, and until when
         self._bad_starts: dict[tuple[str, str], float] = {}  # a deployment and a node, and until when
         self._looked_s = -math.inf
@@ -215,9 +214,8 @@ class Scheduler:
         if slot.actor is None:
             here = [task for other, task in self.closing.items() if set(other.nodes) & set(slot.nodes)]
             await asyncio.gather(*here)
-            deployment = work.deployment
-            name = f"{deployment.label} {deployment.deployment_id}"
-            if not await slot.open(self.worker, name, self.context.limits.place_s):
+            name = f"{work.deployment.label} {work.deployment.deployment_id}"
+            if not await slot.open(self.worker, name, self.context.limits(work.deployment).place_s):
                 self._avoided |= dict.fromkeys(slot.nodes, time.monotonic() + AVOID_S)
                 return False
         self.context.board.placed(work.deployment, slot.nodes, slot.need.gpus, slot)

@@ -106,6 +106,8 @@ class _Part:
 class SweepLoader(ConfigLoaderImpl):
     """A config loader for the jobs of one sweep: files and working folder are taken not to change in it."""
 
+    repository: Repository
+
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
         self.repository: Repository = Repository(config_search_path)

@@ -18,6 +18,8 @@ from orchestrator.errors import ConfigError
 
 def explain(error: BaseException) -> str | None:
     """One line for an error of composing; None for any other error, which is then a bug to be shown whole."""
+    if isinstance(error, ValueError) and re.match(r"Only one of --run|The --resolve flag", str(error)):
+        return str(error)  # flags that do not go together
     chain = list(_chain(error))
     if not any(isinstance(one, HydraException | OmegaConfBaseException) for one in chain):
         return None

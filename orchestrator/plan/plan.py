@@ -17,6 +17,7 @@ from orchestrator.cell import Cell
 from orchestrator.config.schema import HardwareConfig, SweepConfig
 from orchestrator.errors import ConfigError
 from orchestrator.plan import cost
+from orchestrator.plan.agreement import check_command, check_deployment
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.fit import Fit, nodes_of
 from orchestrator.plan.hardware import resolve
@@ -233,11 +234,10 @@ def make_plan(jobs: Sequence[Job], known: Known = NOTHING) -> Plan:
     hardware: dict[str, HardwareConfig] = {}
     for job in jobs:
         check_values(job.config)
-        if (job.config.study_name, job.config.results_dir) != (first.study_name, first.results_dir):
-            raise ConfigError("study_name, results_dir: must be the same for every job of a sweep")
         asked = repr(job.config.hardware)
         if asked not in hardware:
             hardware[asked] = resolve(job.config.hardware, job.config.ray.address)
+    check_command([job.config for job in jobs])
     planned: list[PlannedCell] = []
     found: dict[str, _Found] = {}
     jobs = [replace(job, config=settled(job.config, known, os.environ)) for job in jobs]
@@ -304,6 +304,7 @@ def _deployments(found: Sequence[_Found]) -> tuple[Deployment, ...]:
             groups.setdefault(one.planned.cell.deployment_id, []).append(one)
     deployments = []
     for deployment_id, members in groups.items():
+        check_deployment([replace(one.planned.cell.config, hardware=one.hardware) for one in members])
         first = members[0]
         made = Deployment(
             deployment_id=deployment_id,

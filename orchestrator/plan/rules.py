@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +21,7 @@ class Rule(NamedTuple):
 
 
 def _number(test: Callable[[float], bool]) -> Callable[[Any], bool]:
-    return lambda v: isinstance(v, int | float) and not isinstance(v, bool) and test(v)
+    return lambda v: isinstance(v, int | float) and not isinstance(v, bool) and isfinite(v) and test(v)
 
 
 def _optional(rule: Rule) -> Rule:
@@ -42,6 +45,10 @@ NAME = Rule(
 
 RULES: Mapping[str, Rule] = {
     "study_name": NAME,
+    "results_dir": Rule(
+        lambda v: bool(v) and not re.match(r"[a-zA-Z][\w+.-]*://", v),
+        "a folder's path; a store such as S3 must be mounted as one",
+    ),
     "seed": NATURAL,
     "repeats": COUNT,
     "max_tokens": COUNT,
@@ -129,6 +136,7 @@ def value_of(config: SweepConfig, key: str) -> Any:
 
 def check_values(config: SweepConfig) -> None:
     """Raises ConfigError naming the first key whose value is impossible."""
+    check_finite(config)
     for key, rule in RULES.items():
         value = value_of(config, key)
         if not rule.ok(value):
@@ -142,6 +150,23 @@ def check_values(config: SweepConfig) -> None:
         raise ConfigError(f"model.path={config.model.path}: must be a folder with a model, which it is not")
     if config.engine.base_url is not None and config.engine.name != "external":
         raise ConfigError(f"engine.base_url={config.engine.base_url}: only with engine=external")
+
+
+def check_finite(value: object, key: str = "") -> None:
+    """Raises ConfigError for the first number, at any depth, that is no finite one."""
+    if isinstance(value, float) and not isfinite(value):
+        rate = key.startswith("load.rate")
+        use = "; for all requests at once use load=batch" if rate else ", or null where there is to be none"
+        raise ConfigError(f"{key}={value}: must be a finite number{use}")
+    inner: Iterable[tuple[object, object]] = ()
+    if is_dataclass(value):
+        inner = vars(value).items()
+    elif isinstance(value, Mapping):
+        inner = value.items()
+    elif isinstance(value, list):
+        inner = enumerate(value)
+    for name, one in inner:
+        check_finite(one, f"{key}.{name}" if key else str(name))
 
 
 def _check_load(config: SweepConfig) -> None:

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+from hydra._internal.utils import get_args_parser
+
+from orchestrator.config.arguments import arrange
+
+FLAGS = [
+    [["-m"]],
+    [["--multirun"], ["--config-dir", "X"]],
+    [["-cn", "X"], ["-m"]],
+    [["-cp", "X"], ["--config-name=Y"]],
+    [["--cfg", "job"], ["--package", "model"], ["--resolve"]],
+    [["-c", "all"], ["-p", "model"]],
+    [["-cjob"], ["--pack", "model"], ["--config-d", "X"]],
+    [["--info"]],
+    [["-i"], ["-cd", "X"]],
+    [["--info", "defaults-tree"]],
+    [["--experimental-rerun", "X"]],
+    [["--help"]],
+    [[]],
+]
+
+
+@pytest.mark.parametrize("flags", FLAGS, ids=str)
+def test_flags_and_overrides_mean_the_same_in_every_order(flags: list[list[str]]) -> None:
+    overrides = [["model=r1-7b"], ["~limit"], ["+study=demo"]]
+    expected = get_args_parser().parse_args([word for part in [*overrides, *flags] for word in part])
+    for order in permutations([*flags, *overrides]):
+        parsed = get_args_parser().parse_args(arrange([word for part in order for word in part]))
+        assert sorted(parsed.overrides) == sorted(expected.overrides)
+        assert vars(parsed) | {"overrides": None} == vars(expected) | {"overrides": None}
+
+
+def test_overrides_keep_their_order_and_what_is_none_is_left_for_hydra_to_refuse() -> None:
+    assert arrange(["b=1", "-m", "a=2", "nonsense", "b=3"]) == ["b=1", "a=2", "nonsense", "b=3", "-m"]
+    assert arrange(["--cfg"]) == ["--cfg"]
+
+
+def test_hydras_own_help_gets_only_overrides_of_its_own_settings() -> None:
+    words = ["model=r1-7b", "--hydra-help", "hydra/launcher=basic", "+hydra.job.env_set.A=1"]
+    assert arrange(words) == ["hydra/launcher=basic", "+hydra.job.env_set.A=1", "--hydra-help"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "given"),
+    [
+        ("engine.args.x=3", "++engine.args.x=3"),
+        ("+engine.env.A=b", "+engine.env.A=b"),
+        ("engine.args={a: 1}", "++engine.args={a: 1}"),
+        ("engine.args.c={a: 1}", "++engine.args.c={a: 1}"),
+        ('engine.args.c={"a": "it\'s", "b": [1]}', '++engine.args.c=\'{"a": "it\\\'s", "b": [1]}\''),
+        ('engine.args.c={"a": 1', '++engine.args.c={"a": 1'),
+        ("engine.python=x", "engine.python=x"),
+        ("~engine.args.x", "~engine.args.x"),
+    ],
+)
+def test_keys_that_are_the_engines_own_need_no_plus_and_take_json(typed: str, given: str) -> None:
+    assert arrange([typed]) == [given]
