@@ -60,7 +60,7 @@ def ray_session(
                     resources=others or None,
                     include_dashboard=config.dashboard,
                     object_store_memory=OBJECT_STORE_BYTES,
-                    _memory=psutil.virtual_memory().total,  # Ray's own share of it would refuse what fits today
+                    _memory=psutil.virtual_memory().total,  # of which Ray would leave a third out
                     **quiet,
                 )
     except (ConnectionError, TimeoutError, RuntimeError) as error:
