@@ -14,10 +14,11 @@ from rich.console import Console
 from orchestrator.cell import Cell
 from orchestrator.cluster.address import wanted
 from orchestrator.cluster.environment import set_ray_environment
+from orchestrator.cluster.kept import Kept
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.version import interpreter
 from orchestrator.errors import ConfigError
-from orchestrator.plan.known import NOTHING, Known, as_stored
+from orchestrator.plan.known import Known, as_stored
 from orchestrator.plan.plan import Job, Plan, make_plan
 from orchestrator.progress.plan_table import show
 from orchestrator.progress.results_table import print_summary
@@ -38,8 +39,9 @@ class StudyResult:
     objectives: tuple[float | None, ...]
 
 
-def run(jobs: Sequence[Job]) -> StudyResult:
-    """Plans and, unless it is a dry run, runs what is not done. Raises ConfigError before anything starts."""
+def run(jobs: Sequence[Job], kept: Kept) -> StudyResult:
+    """Plans and, unless it is a dry run, runs what is not done; a command's batches share what is ``kept``.
+    Raises ConfigError before anything starts."""
     from_environment = jobs[0].config.ray.address is None
     jobs = [_with_address(job) for job in jobs]
     settings = jobs[0].config
@@ -67,7 +69,7 @@ def run(jobs: Sequence[Job]) -> StudyResult:
         set_ray_environment(settings.ray.address)
         from orchestrator.cluster.run import run_plan  # Ray is imported only when something runs
 
-        run_plan(plan, console)
+        run_plan(plan, console, kept)
     rows = {str(row["cell_id"]): row for row in read_cells(plan.study_dir).to_pylist()}
     rows |= {
         planned.cell.cell_id: under(rows[planned.cell.cell_id], planned.cell.config.slo, plan.study_dir)
@@ -100,9 +102,6 @@ def _known(jobs: Sequence[Job]) -> Known:
     """What planning is told of nodes, servers and the hub: asked, or for a dry run as the study has it."""
     settings = jobs[0].config
     study_dir = Path(settings.results_dir) / settings.study_name
-    names = {job.config.engine.name for job in jobs}
-    if names == {"simulated"}:
-        return NOTHING
     if settings.dry_run:
         return as_stored([job.config for job in jobs], study_dir)
     if settings.ray.address is not None:

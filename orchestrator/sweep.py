@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
 import sys
 import tempfile
-from atexit import register as at_exit
+from contextlib import closing, suppress
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -28,7 +29,12 @@ _single: list[tuple[tuple[str, ...], DictConfig]] = []
 
 
 def main() -> None:
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    atexit._run_exitfuncs()
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)  # taking hundreds of modules apart would take as long as importing many of them
 
 
 def run(arguments: list[str]) -> int:
@@ -41,10 +47,11 @@ def run(arguments: list[str]) -> int:
     launcher.exit_codes.clear()
     _single.clear()
     try:
-        _compose()
-        for overrides, composed in _single:
-            result = study.run([Job(overrides, to_config(composed))])
-            launcher.exit_codes.append(result.exit_code)
+        with closing(launcher.kept):
+            _compose()
+            for overrides, composed in _single:
+                result = study.run([Job(overrides, to_config(composed))], launcher.kept)
+                launcher.exit_codes.append(result.exit_code)
     except KeyboardInterrupt:
         print("interrupted: what was finished is stored", file=sys.stderr)
         return INTERRUPTED
@@ -52,12 +59,22 @@ def run(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
     except Exception as error:
+        if launcher.exit_codes and launcher.between_batches():
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            print(f"error: the search ended without a result ({said}); its cells are stored", file=sys.stderr)
+            return max(study.INCOMPLETE, _exit_code())
         message = explain(error)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
         return WRONG
-    return max(launcher.exit_codes, default=DONE)
+    return _exit_code()
+
+
+def _exit_code() -> int:
+    """That of all batches as of one: one that held only what cannot run matters where there was no other."""
+    could = [code for code in launcher.exit_codes if code != study.NOTHING_CAN_RUN]
+    return max(could or launcher.exit_codes, default=DONE)
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="sweep")
@@ -84,7 +101,7 @@ def _open_engine_args(argument: str) -> str:
 def _scratch() -> str:
     """Where Hydra's sweepers put files of their own; removed at exit."""
     folder = tempfile.mkdtemp(prefix="orchestrator-hydra-")
-    at_exit(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 

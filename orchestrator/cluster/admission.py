@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from orchestrator.cluster.packing import Need, is_kind
 from orchestrator.engines.sglang import CPU_KV_CACHE_TOKENS
 from orchestrator.engines.vllm import CPU_KV_CACHE_BYTES
-from orchestrator.memory import GIB, kv_bytes_per_token
+from orchestrator.memory import GIB, kv_cache
 from orchestrator.plan.hardware import labels_of_several
 from orchestrator.plan.plan import Deployment
 
@@ -84,7 +84,8 @@ def _cpu_engine_bytes(deployment: Deployment) -> float:
     args = {name.replace("_", "-"): value for name, value in config.engine.args.items()}
     if config.engine.name == "sglang":
         tokens = float(args.get("max-total-tokens") or CPU_KV_CACHE_TOKENS)
-        kv_bytes = tokens * (kv_bytes_per_token(config.model, config.opt.values()) or 0.0)
+        cache = kv_cache(config.model, config.opt.values())
+        kv_bytes = 0.0 if cache is None else cache.bytes_of(tokens)
     else:
         kv_bytes = float(args.get("kv-cache-memory-bytes") or CPU_KV_CACHE_BYTES)
     return float(round((weights_gib + CPU_OVERHEAD_GIB) * GIB + kv_bytes))

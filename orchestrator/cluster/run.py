@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import nullcontext
 
 from rich.console import Console
 
 from orchestrator.cluster.admission import needs
 from orchestrator.cluster.head import watched_head
+from orchestrator.cluster.kept import Kept
 from orchestrator.cluster.schedule import run_deployments
-from orchestrator.cluster.session import Session, ray_session
+from orchestrator.cluster.session import Session
 from orchestrator.errors import StorageError
 from orchestrator.interruption import interruptible
 from orchestrator.plan.durations import Durations
@@ -23,17 +25,21 @@ from orchestrator.track.ray_metrics import SweepMetrics
 from orchestrator.track.tracker import Tracker
 
 
-def run_plan(plan: Plan, console: Console) -> None:
-    """Measures every planned cell. Raises KeyboardInterrupt after an orderly end when interrupted, and
+def run_plan(plan: Plan, console: Console, kept: Kept) -> None:
+    """Measures every planned cell, on the Ray and the engines that are ``kept`` from the command's batch
+    before where there are any. Raises KeyboardInterrupt after an orderly end when interrupted, and
     ConfigError when the cluster does not answer."""
     clean_partial(plan.study_dir)
     config = plan.deployments[0].config
     cpus, declared = _local_resources(plan)
-    with (
-        ray_session(config.ray, cpus, declared) as session,
-        Tracker(plan.study_dir, config.tracker, console) as tracker,
-    ):
-        _say_where(session, console)
+
+    def begun(session: Session) -> None:
+        # A thread, since a local Ray's dashboard takes seconds to serve, which no cell need wait for.
+        threading.Thread(target=_say_where, args=(session, console), daemon=True).start()
+
+    session = kept.session(config.ray, cpus, declared, begun)
+    kept.for_study(plan.study_dir)
+    with Tracker(plan.study_dir, config.tracker, console) as tracker:
         metrics, durations = SweepMetrics(_study_label(plan)), Durations.learnt_from(plan.cells)
         try:
             with (
@@ -43,7 +49,7 @@ def run_plan(plan: Plan, console: Console) -> None:
             ):
                 stored = {one.cell.cell_id: one.stored for one in plan.cells}
                 sharing = SharedStudy(plan.study_dir, claims, stored)
-                asyncio.run(_run(plan, board, durations, sharing))
+                asyncio.run(_run(plan, board, durations, sharing, kept))
         except StorageError as error:
             console.print(f"stopped: {error}", markup=False, highlight=False)
 
@@ -72,16 +78,16 @@ def _local_resources(plan: Plan) -> tuple[float, dict[str, float] | None]:
     )
 
 
-async def _run(plan: Plan, board: Board, durations: Durations, sharing: SharedStudy) -> None:
+async def _run(plan: Plan, board: Board, durations: Durations, sharing: SharedStudy, kept: Kept) -> None:
     """An interruption cancels the scheduler, which stops every engine before it ends."""
-    scheduler = run_deployments(plan, board, durations=durations, sharing=sharing)
+    scheduler = run_deployments(plan, board, durations=durations, sharing=sharing, kept=kept)
     await interruptible(asyncio.create_task(scheduler))
 
 
 def _say_where(session: Session, console: Console) -> None:
-    if session.dashboard is not None:
+    if (url := session.dashboard()) is not None:
         console.print(
-            f"Ray dashboard: {session.dashboard}  (asks for a token: ray get-auth-token)",
+            f"Ray dashboard: {url}  (asks for a token: ray get-auth-token)",
             markup=False,
             highlight=False,
         )

@@ -77,7 +77,11 @@ class RunContext:
         limits: Limits,
         durations: Durations | None = None,
         nonce: str | None = None,
+        *,
+        keep: bool = False,
     ) -> None:
+        """``keep``: engines serve on when their cells are done."""
+        self.keep = keep
         self.plan, self.board, self.limits, self.nonce = plan, board, limits, nonce
         self.durations = durations or Durations.learnt_from(plan.cells)
 
@@ -209,13 +213,16 @@ class RunContext:
 
 async def serve(work: DeploymentQueue, slot: Slot, context: RunContext, taken: Callable[[], None]) -> None:
     """Takes cells from the deployment's source until there is none, on a fresh engine as often as needed, and
-    ends the engine; ``taken`` is called for each. Raises SlotLost when the slot is of no use any more,
-    StorageError when results cannot be written."""
+    ends the engine unless it is to be kept; ``taken`` is called for each. Raises SlotLost when the slot is of
+    no use any more, StorageError when results cannot be written."""
     while work.source.waiting:
         if await _start(work, slot, context):
             await _measure(work, slot, context, taken)
         elif work.source.waiting:
             raise SlotLost("start_failed", "the engine did not start there")
+    if context.keep and slot.serving:
+        return
+    slot.serving = None
     try:
         await slot.call("end", timeout_s=STOP_S)
     except Exception as error:
@@ -224,6 +231,9 @@ async def serve(work: DeploymentQueue, slot: Slot, context: RunContext, taken: C
 
 async def _start(work: DeploymentQueue, slot: Slot, context: RunContext) -> bool:
     deployment = work.deployment
+    if await _serves_still(deployment, slot):
+        context.board.goes_on(deployment, slot)
+        return True
     context.board.starting(deployment, slot)
     slot.until_s = time.monotonic() + context.durations.start_s(deployment)
     try:
@@ -242,6 +252,14 @@ async def _start(work: DeploymentQueue, slot: Slot, context: RunContext) -> bool
     context.durations.start_took(deployment, started.seconds, prepared=started.prepared)
     context.board.serving(deployment, slot, started.seconds)
     return True
+
+
+async def _serves_still(deployment: Deployment, slot: Slot) -> bool:
+    """Whether the slot's engine is the deployment's, and lives."""
+    serving, slot.serving = slot.serving, None
+    if serving != deployment.deployment_id:
+        return False
+    return bool(await slot.call("serves", serving, timeout_s=STOP_S))
 
 
 def _start_failed(work: DeploymentQueue, context: RunContext, reason: str, cause: str) -> None:
@@ -309,6 +327,7 @@ async def _measure(work: DeploymentQueue, slot: Slot, context: RunContext, taken
             context.finish(work, cell, outcome)
         context.engine_died(work, outcome.reason or "it died", outcome.cause or "crash")
         return
+    slot.serving = deployment.deployment_id
 
 
 def _outcome(row: Mapping[str, Any]) -> CellOutcome:

@@ -14,6 +14,7 @@ from typing import Any
 
 from orchestrator.cluster.admission import impossible, needs, server_of
 from orchestrator.cluster.capacity import Capacity
+from orchestrator.cluster.kept import Kept
 from orchestrator.cluster.packing import (
     Node,
     Promise,
@@ -34,7 +35,6 @@ from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Plan
 from orchestrator.progress.board import Board
 from orchestrator.search.source import GridSource, Sharing
-from orchestrator.store.ledger import record
 
 TICK_S = 1.0  # how soon GPUs are noticed that others gave back, or a node that joined
 AVOID_S = 30.0  # a node where Ray did not find the room that we saw, or a deployment's engine did not start
@@ -49,13 +49,18 @@ async def run_deployments(
     limits: Limits | None = None,
     durations: Durations | None = None,
     sharing: Sharing | None = None,
+    kept: Kept | None = None,
 ) -> None:
     """Runs every deployment of the plan. Returns when each of its cells is committed, done or failed, here or
     by another driver of the study. Raises StorageError when they cannot be stored any more."""
     limits = limits or Limits.of(plan.deployments[0].config.timeout)
     with left_nonce(plan.study_dir) as nonce:
-        context = RunContext(plan, board, limits, durations, nonce)
-        await Scheduler(context, worker, sharing).run()
+        context = RunContext(plan, board, limits, durations, nonce, keep=kept is not None and kept.engines)
+        scheduler = Scheduler(context, worker, sharing)
+        scheduler.parked += kept.give_slots() if kept else []
+        await scheduler.run()
+        if kept:
+            kept.slots += scheduler.kept
 
 
 class Scheduler:
@@ -72,6 +77,7 @@ class Scheduler:
         self.waiting = list(self.works)
         self.leases: dict[asyncio.Task[bool], tuple[DeploymentQueue, Slot]] = {}
         self.parked: list[Slot] = []
+        self.kept: list[Slot] = []  # those whose engines still serve when all is done
         self.closing: dict[Slot, asyncio.Task[None]] = {}
         self.promise: Promise | None = None
         self.capacity = Capacity(self.needs, context.limits.resources_s)
@@ -99,6 +105,7 @@ class Scheduler:
                 )
                 self._collect()
                 self._look_elsewhere()
+            self.kept, self.parked = [s for s in self.parked if s.serving], []
         finally:
             await asyncio.shield(self._end())
 
@@ -116,9 +123,10 @@ class Scheduler:
         """Starts what can start; a slot that nothing starts on is given back."""
         nodes = self._free(self.parked)
         for slot in list(self.parked):
-            if slot.prepared in {one.key for one in self._waiting()}:
+            key = slot.serving if slot.serving in self.waiting else slot.prepared
+            if key in {one.key for one in self._waiting()}:
                 nodes = _less(nodes, slot)
-                self._launch(slot.prepared, slot)
+                self._launch(key, slot)
         if self.waiting:
             # What another driver serves has an engine already: this one begins with the others.
             first = sorted(
@@ -133,8 +141,11 @@ class Scheduler:
             elif start.key in self.waiting:  # other drivers have all of its cells
                 self.waiting.remove(start.key)
                 self._sort_out(self.works[start.key])
-        while self.parked:
-            self._close(self.parked.pop())
+        # Engines that a further batch may go on with are kept where nobody waits for their room.
+        kept = self.context.keep and not self.waiting and all(slot.actor for _, slot in self.leases.values())
+        for slot in [slot for slot in self.parked if not (kept and slot.serving)]:
+            self.parked.remove(slot)
+            self._close(slot)
 
     def _collect(self) -> None:
         """Takes note of what has ended."""
@@ -267,11 +278,8 @@ class Scheduler:
         self.closing[slot] = asyncio.create_task(self._give_back(slot))
 
     async def _give_back(self, slot: Slot) -> None:
-        await slot.close()
+        await slot.give_back(self.context.plan.study_dir)
         self.context.board.freed(slot)
-        if (reservation := slot.reservation()) is not None:
-            with contextlib.suppress(OSError):  # results that cannot be written are noticed where cells are
-                record(self.context.plan.study_dir, reservation)
 
     def _free(self, given: list[Slot]) -> list[Node]:
         """What is free, and what ``given`` slots hold."""

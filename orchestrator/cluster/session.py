@@ -6,32 +6,42 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import ray
-from ray._private import services
 
 from orchestrator import interruption
-from orchestrator.cluster import reaper
+from orchestrator.cluster import local_ray, reaper
 from orchestrator.cluster.address import head_of
 from orchestrator.config.schema import RayConfig
 from orchestrator.errors import ConfigError
 
 OBJECT_STORE_BYTES = 256 * 2**20  # only plans and outcomes travel through Ray; measurements go to disk
-DAEMONS_END_S = 10.0
 
 
 @dataclass(frozen=True)
 class Session:
-    """``dashboard`` is None where Ray has none, ``head`` the HOST:PORT of the head's own service."""
+    """A Ray that is connected to until it is ``over``. ``head`` is the head's own HOST:PORT."""
 
-    dashboard: str | None
-    local: bool
+    _url: str | None
+    config: RayConfig
+    over: threading.Event
     head: str
+
+    @property
+    def local(self) -> bool:
+        return self.config.address is None
+
+    def dashboard(self) -> str | None:
+        """Waits for the dashboard of a local Ray, which nothing else does; None where there is none."""
+        url = self._url
+        if self.local:
+            url = local_ray.dashboard_url(self.over.is_set) if self.config.dashboard else None
+        return f"http://{url}" if url else None
 
 
 @contextmanager
@@ -47,12 +57,12 @@ def ray_session(
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "orchestrator"}
     others = dict(declared or {})
     gpus = others.pop("GPU", None)
-    daemons: list[Daemon] = []
+    daemons: list[local_ray.Daemon] = []
     try:
         if config.address is not None:
             context = ray.init(address=head_of(config.address), **quiet)
         else:
-            with interruption.deferred(), _daemons_apart() as daemons:
+            with interruption.deferred(), local_ray.starting() as daemons:
                 context = ray.init(
                     address="local",  # None would join a cluster named by RAY_ADDRESS
                     num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)),
@@ -68,66 +78,19 @@ def ray_session(
         raise ConfigError(f"{where}: does not answer or does not start ({_first_line(error)})") from error
     finally:
         interruption.retake()
-    url = context.dashboard_url or None
-    session = Session(f"http://{url}" if url else None, config.address is None, _head())
+    over = threading.Event()
+    session = Session(context.dashboard_url or None, config, over, _head())
     try:
         with _reaped_if_killed(daemons):
             yield session
     finally:
         with interruption.deferred():
-            _shut_down(daemons)
-
-
-class Daemon(subprocess.Popen[bytes]):
-    """One of a local Ray's, in a session of its own: a signal to our process group, which is what Ctrl-C and
-    ``timeout`` send, must leave it to the engines' orderly end. It has nothing to tidy, so Ray's request to
-    end kills it: Ray would wait a second for each."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options | {"start_new_session": True})
-
-    def terminate(self) -> None:
-        self.kill()
+            over.set()
+            local_ray.end(daemons, ray.shutdown)
 
 
 @contextmanager
-def _daemons_apart() -> Iterator[list[Daemon]]:
-    """What Ray starts meanwhile. Ray has no option for it; its own class is replaced as of Ray 2.60."""
-    started: list[Daemon] = []
-
-    def start(*arguments: Any, **options: Any) -> Daemon:
-        started.append(Daemon(*arguments, **options))
-        return started[-1]
-
-    theirs = services.ConsolePopen
-    services.ConsolePopen = start
-    try:
-        yield started
-    finally:
-        services.ConsolePopen = theirs
-
-
-def _shut_down(daemons: list[Daemon]) -> None:
-    """Ray returns before its daemons' children are gone; whoever looks after us must find nothing. Guards
-    end what engines a hurried end has left to the workers that are killed here."""
-    known = [psutil.Process(daemon.pid) for daemon in daemons if daemon.poll() is None]
-    workers, others = [], []
-    for process in known:
-        with suppress(psutil.Error):
-            workers += process.children()
-            others += process.children(recursive=True)
-    ray.shutdown()
-    for process in workers:
-        with suppress(psutil.Error):
-            process.kill()
-    _, left = psutil.wait_procs([*known, *others], timeout=DAEMONS_END_S)
-    for process in left:
-        with suppress(psutil.Error):
-            process.kill()
-
-
-@contextmanager
-def _reaped_if_killed(daemons: list[Daemon]) -> Iterator[None]:
+def _reaped_if_killed(daemons: list[local_ray.Daemon]) -> Iterator[None]:
     """Meanwhile a process of its own waits to end a local Ray's daemons should this one be killed."""
     command = [sys.executable, "-I", "-S", reaper.__file__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True) as process:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -25,7 +27,7 @@ from orchestrator.cluster.admission import LABEL, bundles
 from orchestrator.cluster.packing import Need, Node
 from orchestrator.cluster.ray_private import available_resources_per_node
 from orchestrator.plan.plan import Deployment
-from orchestrator.store.ledger import Reservation
+from orchestrator.store.ledger import Reservation, record
 
 NODE_ID = "ray.io/node-id"  # the label that Ray gives every node
 POLL_S = 0.05
@@ -46,9 +48,10 @@ class SlotLost(Exception):
 
 @dataclass(eq=False)
 class Slot:
-    """Not there before `open`. ``prepared`` is the deployment it was told to prepare for; ``until_s`` when
-    what it does now is expected to be over, on the clock of ``time.monotonic`` as ``placed_s`` and
-    ``closed_s``. ``served`` are the deployments that it was given, in order."""
+    """Not there before `open`. ``serving`` is the deployment whose engine serves and has nothing to do,
+    ``prepared`` the one it was told to prepare for; ``until_s`` when what it does now is expected to be over,
+    on the clock of ``time.monotonic`` as ``placed_s`` and ``closed_s``. ``served`` are the deployments that
+    it was given, in order."""
 
     need: Need
     nodes: tuple[str, ...]
@@ -60,6 +63,7 @@ class Slot:
     actor: Any = None
     lost: bool = False
     prepared: str | None = None
+    serving: str | None = None
     until_s: float | None = None
 
     @property
@@ -126,6 +130,13 @@ class Slot:
                 remove_placement_group(self.group)
         self.closed_s = self.closed_s or time.monotonic()
 
+    async def give_back(self, study_dir: Path) -> None:
+        """Closes the slot and writes down what it held. Never raises."""
+        await self.close()
+        if (reservation := self.reservation()) is not None:
+            with contextlib.suppress(OSError):  # results that cannot be written are noticed where cells are
+                record(study_dir, reservation)
+
     def reservation(self) -> Reservation | None:
         """What it held, once it is closed; None where Ray never placed it."""
         if self.placed_at is None or self.closed_s is None:
@@ -136,7 +147,7 @@ class Slot:
             gpus=self.need.gpus,
             cpus=self.need.cpus,
             nodes=self.nodes,
-            deployments=tuple(one.deployment_id for one in self.served),
+            deployments=tuple(key for key, _ in groupby(one.deployment_id for one in self.served)),
             simulated=any(one.simulated for one in self.served),
         )
 

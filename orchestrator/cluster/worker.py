@@ -251,6 +251,15 @@ class EngineWorker:
         assert self._serving is not None
         return self._serving.server.endpoint
 
+    def serves(self, deployment_id: str) -> bool:
+        """Whether the deployment's engine serves, and lives."""
+        serving = self._serving
+        return (
+            serving is not None
+            and serving.spec.deployment_id == deployment_id
+            and serving.server.failure() is None
+        )
+
     def end(self) -> None:
         """Ends what runs and stops the engine; returns when nothing of it is left. The slot stays."""
         self._cancelled.set()

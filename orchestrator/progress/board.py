@@ -103,6 +103,14 @@ class Board:
         which = "a further engine" if engines > 1 else "the engine"
         self._say(f"{deployment.label}: starting {which} for {self.state.left(deployment)} cells")
 
+    def goes_on(self, deployment: Deployment, slot: Hashable) -> None:
+        """The engine that served the command's batch before serves this one."""
+        self.state.start(slot)
+        self.state.serve(slot)
+        self._publish()
+        left = self.state.left(deployment)
+        self._say(f"{deployment.label}: goes on with the engine that serves already, for {left} cells")
+
     def serving(self, deployment: Deployment, slot: Hashable, started_in_s: float) -> None:
         self.state.serve(slot)
         self._publish()

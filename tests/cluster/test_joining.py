@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray.cluster_utils import Cluster
@@ -41,7 +42,8 @@ def test_a_sweep_joins_the_cluster_that_ray_address_names(
     (row,) = read_cells(tmp_path / "default").to_pylist()
     assert row["status"] == "done"
     (held,) = map(json.loads, (tmp_path / "default" / "reservations.jsonl").read_text().splitlines())
-    assert held["nodes"] == [cluster.head_node.node_id]
+    head: Any = cluster.head_node  # Ray's own type says None
+    assert held["nodes"] == [head.node_id]
 
 
 @pytest.mark.parametrize(

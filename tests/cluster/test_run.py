@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from orchestrator.cluster.kept import Kept
 from orchestrator.cluster.run import run_plan
 from orchestrator.plan.plan import Job, make_plan
 from orchestrator.store.read import read_cells
@@ -35,7 +37,8 @@ def test_hub_and_weights_and_biases_out_of_reach_cost_what_needs_them_and_are_sa
     plan = make_plan([Job(one, config_of(*fixed, *where, *one)) for one in swept])
     plan.study_dir.mkdir()
     said = io.StringIO()
-    run_plan(plan, Console(file=said, width=400))
+    with closing(Kept()) as kept:
+        run_plan(plan, Console(file=said, width=400), kept)
     found = {row["dataset"]: row for row in read_cells(plan.study_dir).to_pylist()}
     assert {name: row["status"] for name, row in found.items()} == {"gsm8k": "failed", "arithmetic": "done"}
     assert "the hub cannot be reached" in found["gsm8k"]["reason"]

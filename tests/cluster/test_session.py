@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -43,6 +45,19 @@ def test_a_sweeps_state_is_among_rays_metrics_and_nothing_of_ray_is_left() -> No
     lines = [line for line in page.splitlines() if 'study="study-x"' in line]
     done = [line for line in lines if "orchestrator_cells" in line and 'status="done"' in line]
     assert {line.rsplit(" ", 1)[1] for line in done} == {"3.0"}
+    assert not any(process.is_running() for process in family)
+
+
+def test_a_local_ray_lives_apart_with_a_dashboard_that_is_not_waited_for() -> None:
+    with ray_session(RayConfig(), 1.0) as session:
+        family = psutil.Process().children(recursive=True)
+        assert {"gcs_server", "raylet"} <= {process.name() for process in family}
+        assert os.getpgid(0) not in {os.getpgid(process.pid) for process in family}
+        url = session.dashboard()
+        assert url is not None
+        with pytest.raises(urllib.error.HTTPError, match="401"):  # it asks for a token
+            urllib.request.urlopen(f"{url}/api/cluster_status", timeout=10)
+        family = psutil.Process().children(recursive=True)
     assert not any(process.is_running() for process in family)
 
 
