@@ -301,17 +301,14 @@ class Scheduler:
 
     def _waiting(self) -> list[Waiting]:
         """What may start. Of those that measure one external server only one does: its load is theirs."""
-        found = []
-        now_s = time.monotonic()
+        found, now_s = [], time.monotonic()
         loaded = {server_of(work.deployment) for work, _ in self.leases.values()} - {None}
         for key in self.waiting:
             work = self.works[key]
             if (server := server_of(work.deployment)) in loaded:
                 continue
             loaded |= {server} - {None}
-            avoid = frozenset(
-                node for (bad, node), until_s in self._bad_starts.items() if bad == key and until_s > now_s
-            )
+            avoid = frozenset(node for (bad, node), t in self._bad_starts.items() if bad == key and t > now_s)
             left_s = self.context.queued_s(work)
             start_s = self.context.durations.start_s(work.deployment)
             estimated_s = None if left_s is None else start_s + left_s

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import ray
 
 from orchestrator import interruption
@@ -70,6 +71,7 @@ def ray_session(
                     resources=others or None,
                     include_dashboard=config.dashboard,
                     object_store_memory=OBJECT_STORE_BYTES,
+                    _memory=psutil.virtual_memory().total,  # of which Ray would leave a third out
                     **quiet,
                 )
     except (ConnectionError, TimeoutError, RuntimeError) as error:

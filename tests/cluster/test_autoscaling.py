@@ -24,9 +24,9 @@ from tests.cluster.fake_worker import FakeWorker, events
 from tests.cluster.plans import SilentBoard, deployment, plan_of
 from tests.support.autoscaling import autoscaling_cluster
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
 
-LIMITS = Limits(place_s=10.0, start_s=60.0, cell_s=90.0, resources_s=120.0)
+LIMITS = Limits(place_s=10.0, start_s=120.0, cell_s=240.0, resources_s=240.0)
 GPU_NODES = {"resources": {"CPU": 8, "GPU": 4, "accelerator_type:H200": 1}, "max_workers": 2}
 
 
@@ -42,7 +42,7 @@ class Said(SilentBoard):
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    with autoscaling_cluster({"gpu": GPU_NODES}) as address:
+    with autoscaling_cluster({"gpu": GPU_NODES}, idle_minutes=0.2) as address:
         ray.init(address=address, log_to_driver=False, namespace="orchestrator")
         try:
             yield address
