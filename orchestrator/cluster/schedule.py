@@ -54,14 +54,13 @@ async def run_deployments(
 ) -> None:
     """Runs every deployment of the plan. Returns when each of its cells is committed, done or failed, here or
     by another driver of the study. Raises StorageError when they cannot be stored any more."""
-    limits = limits or Limits.of(plan.deployments[0].config.timeout)
+    limits, kept = limits or Limits.of(plan.deployments[0].config.timeout), kept or Kept()
     with left_nonce(plan.study_dir) as nonce:
-        context = RunContext(plan, board, limits, durations, nonce, keep=kept is not None and kept.engines)
+        context = RunContext(plan, board, limits, durations, nonce, keep=kept.engines)
         scheduler = Scheduler(context, worker, sharing)
-        scheduler.parked += kept.give_slots() if kept else []
+        scheduler.parked += kept.give_slots()
         await scheduler.run()
-        if kept:
-            kept.slots += scheduler.kept
+        kept.slots += scheduler.kept
 
 
 class Scheduler:
