@@ -101,7 +101,7 @@ class Scheduler:
                 self._collect()
                 self._look_elsewhere()
                 self._drop_impossible(patience_s=LACKING_S)
-            self.kept, self.parked = [s for s in self.parked if s.serving], []
+            self.kept = [slot for slot in self.parked if slot.serving]
         finally:
             await asyncio.shield(self._end())
 
@@ -110,7 +110,7 @@ class Scheduler:
         for task in (*self.leases, *self._preparing):
             task.cancel()
         await asyncio.gather(*self.leases, *self._preparing, return_exceptions=True)
-        for slot in (*self.parked, *(slot for _, slot in self.leases.values())):
+        for slot in {*self.parked, *(slot for _, slot in self.leases.values())}.difference(self.kept):
             self._close(slot)
         await asyncio.gather(*self.closing.values())
 
