@@ -67,8 +67,11 @@ LEFT_OUT: Mapping[str, str] = {
         for name in (
             *("parameters_b", "layers", "hidden_size", "heads", "kv_heads", "head_dim", "vocab_size"),
             *("architecture", "intermediate_size", "tied_embeddings", "quantization"),
+            *("kv_lora_rank", "qk_rope_head_dim", "sliding_window", "sliding_window_layers"),
+            *("experts", "experts_per_token", "expert_parameters_b", "weight_bytes", "weight_bytes_of"),
         )
     },
+    "model.draft_shapes": _FIT,
     "model.reasoning_parser": "an engine's is in engine_args; else reasoning_inline tells what follows",
     "engine.python": "a path; what it holds is in engine_version",
     "engine.api_key_env": "says which variable opens the server's door",
@@ -77,6 +80,7 @@ LEFT_OUT: Mapping[str, str] = {
     "opt.*.needs": "decides what is skipped",
     "opt.*.weight_bytes": _FIT,
     "opt.*.kv_bytes": _FIT,
+    **{f"opt.*.{engine}.overhead_gib": _FIT for engine in ("vllm", "sglang", "simulated")},
     **{
         f"opt.*.{engine}.{key}": "decides what is skipped"
         for engine in ("vllm", "sglang", "simulated")

@@ -18,7 +18,7 @@ from orchestrator.cluster.kept import Kept
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.version import interpreter
 from orchestrator.errors import ConfigError
-from orchestrator.plan.known import NOTHING, Known, as_stored
+from orchestrator.plan.known import Known, as_stored
 from orchestrator.plan.plan import Job, Plan, make_plan
 from orchestrator.progress.plan_table import show
 from orchestrator.progress.results_table import print_summary
@@ -102,9 +102,6 @@ def _known(jobs: Sequence[Job]) -> Known:
     """What planning is told of nodes, servers and the hub: asked, or for a dry run as the study has it."""
     settings = jobs[0].config
     study_dir = Path(settings.results_dir) / settings.study_name
-    names = {job.config.engine.name for job in jobs}
-    if names == {"simulated"}:
-        return NOTHING
     if settings.dry_run:
         return as_stored([job.config for job in jobs], study_dir)
     if settings.ray.address is not None:

@@ -115,6 +115,51 @@ def test_a_server_that_is_down_is_a_failed_cell(tmp_path: Path, measured: Measur
     assert row["output_token_per_s"] is None
 
 
+def test_a_server_that_is_down_leaves_what_was_measured_before(tmp_path: Path, measured: Measured) -> None:
+    with scripted_server.serve(Script(tokens=20, ttft_s=0.01, gap_s=0.001)) as port:
+        code, output, (before,) = measured(tmp_path, port)
+    assert code == 0, output
+    requests = (tmp_path / "default" / "requests" / f"{before['cell_id']}.parquet").read_bytes()
+    code, output, rows = measured(tmp_path, port, "rerun=all")
+    assert code == 1, "it was asked to be measured again, and was not"
+    assert rows == [before]
+    assert (tmp_path / "default" / "requests" / f"{before['cell_id']}.parquet").read_bytes() == requests
+    assert "not measured again" in output
+    assert "the earlier measurement stands" in " ".join(output.split())
+
+
+def test_another_model_behind_the_same_address_is_another_cell(tmp_path: Path, measured: Measured) -> None:
+    """And its numbers are kept beside the first one's, which is found done again when it is back."""
+    scripts = [Script(tokens=20, ttft_s=0.01, gap_s=0.001, root=root) for root in ("org/a", "org/b")]
+    with scripted_server.serve(scripts[0]) as port:
+        code, output, rows = measured(tmp_path, port)
+    assert code == 0, output
+    assert len(rows) == 1
+    with scripted_server.serve(scripts[1], port=port):
+        code, output, rows = measured(tmp_path, port)
+    assert code == 0, output
+    served = [json.loads(row["provenance"])["served"] for row in rows]
+    assert {one["root"] for one in served} == {"org/a", "org/b"}
+    assert not any("created" in one for one in served)
+    assert {row["engine_version"] for row in rows} == {"0.0.0"}
+    with scripted_server.serve(scripts[0], port=port):
+        code, output, again = measured(tmp_path, port)
+    assert "1 already done" in output
+    assert [row["started_at"] for row in again] == [row["started_at"] for row in rows]
+    code, output, _ = measured(tmp_path, port, "dry_run=true")  # nobody there, and nobody asked
+    assert code == 0, output
+    assert "1 already done" in output
+
+
+def test_goodput_under_other_limits_is_computed_again(tmp_path: Path, port: int, measured: Measured) -> None:
+    code, output, (row,) = measured(tmp_path, port, "objective=goodput_per_s", "slo.ttft_s=10")
+    assert code == 0, output
+    code, output, (again,) = measured(tmp_path, port, "objective=goodput_per_s", "slo.ttft_s=0.001")
+    assert code == 0, output
+    assert "1 already done" in output
+    assert again["started_at"] == row["started_at"]
+
+
 def test_failing_requests_make_the_cell_invalid_and_are_in_no_rate(
     tmp_path: Path, measured: Measured
 ) -> None:

@@ -90,6 +90,6 @@ def print_table() -> None:
             if bool(grade.correct) != case.expected:
                 verdict = "accepted" if grade.correct else "refused"
                 print(
-                    f"    {verdict}: {case.kind}, reference {case.item.reference!r}: {case.response[-120:]!r} read as "
-                    f"{grade.predicted!r}"
+                    f"    {verdict}: {case.kind}, reference {case.item.reference!r}: "
+                    f"{case.response[-120:]!r} read as {grade.predicted!r}"
                 )

@@ -22,13 +22,13 @@ _FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")  # flexible-extract of lm
 
 
 def flexible(text: str) -> str | None:
-    """The last match of flexible-extract, with what its metric ignores (commas, dollars, a last full stop)."""
+    """The last match of flexible-extract, without what its metric ignores (commas, dollars, a full stop)."""
     found = _FLEXIBLE.findall(text)
     return re.sub(r"\.$", "", re.sub(r"[,$]", "", next(filter(None, found[-1])).strip())) if found else None
 
 
 def read(path: Path) -> Iterator[tuple[str, str, bool]]:
-    """Reference, solution without its mark, and whether it is right; solutions without a mark are left out."""
+    """Reference, solution without its mark, and whether it is right; those without a mark are left out."""
     for line in path.open(encoding="utf-8"):
         row = json.loads(line)
         reference = row["ground_truth"].rpartition("A: ")[2].replace(",", "").strip()
@@ -52,6 +52,5 @@ def print_table(path: Path) -> None:
     count = Counter(right for _, _, right in rows)
     print("\n| GSM8K's solutions without the mark | right accepted | wrong accepted |\n|---|---|---|")
     for name in ("here", "flexible-extract"):
-        print(
-            f"| {name} | {accepted[name, True]} of {count[True]} | {accepted[name, False]} of {count[False]} |"
-        )
+        right, wrong = accepted[name, True], accepted[name, False]
+        print(f"| {name} | {right} of {count[True]} | {wrong} of {count[False]} |")

@@ -15,45 +15,75 @@ from dataclasses import dataclass, replace
 
 WORTH = 0.25  # a further engine must bring the end forward by this share of its own start,
 WORTH_S = 10.0  # and by this much
+SAME_MEMORY = 0.2  # by how much GPUs of one size differ: in what is reserved, in GB for GiB
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a deployment takes of each of ``nodes`` different nodes. ``gpu_type`` None: of any."""
+    """What a deployment takes of each of ``nodes`` different nodes. ``gpu_type`` None: of any.
+    ``gpu_memory_gib`` is set where that label alone does not tell which GPU is meant."""
 
     gpus: float
     cpus: float
     nodes: int = 1
     gpu_type: str | None = None
+    gpu_memory_gib: float | None = None
+    memory_bytes: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What is free for us on a node; what others hold there is not."""
+    """What is free for us on a node; what others hold there is not. ``gpu_memory_gib`` is that of each of its
+    GPUs; None where nobody can tell."""
 
     node_id: str
     gpus: float
     cpus: float
     gpu_types: frozenset[str] = frozenset()
+    gpu_memory_gib: float | None = None
+    memory_bytes: float = math.inf
 
     def holds(self, need: Need) -> bool:
         return (
             self.gpus >= need.gpus
             and self.cpus >= need.cpus
-            and (need.gpu_type is None or need.gpu_type in self.gpu_types)
+            and self.memory_bytes >= need.memory_bytes
+            and is_kind(need, self.gpu_types, self.gpu_memory_gib)
         )
 
     def plus(self, need: Need, times: int = 1) -> Node:
-        return replace(self, gpus=self.gpus + times * need.gpus, cpus=self.cpus + times * need.cpus)
+        return replace(
+            self,
+            gpus=self.gpus + times * need.gpus,
+            cpus=self.cpus + times * need.cpus,
+            memory_bytes=self.memory_bytes + times * need.memory_bytes,
+        )
+
+
+def is_kind(need: Need, labels: Iterable[str], memory_gib: float | None) -> bool:
+    """Whether GPUs that Ray labels so, of so much memory each, are those that ``need`` means. A label may say
+    more than the type (``A100-40G``)."""
+    if need.gpu_type is None:
+        return True
+    if not any(one == need.gpu_type or one.startswith(f"{need.gpu_type}-") for one in labels):
+        return False
+    if need.gpu_memory_gib is None or memory_gib is None:
+        return True
+    return abs(memory_gib - need.gpu_memory_gib) <= SAME_MEMORY * need.gpu_memory_gib
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """``estimated_s``: from its start to its last cell's end; None where nobody can tell."""
+    """``estimated_s``: from its start to its last cell's end; None where nobody can tell. ``avoid`` are nodes
+    that it does not go to."""
 
     key: str
     need: Need
     estimated_s: float | None
+    avoid: frozenset[str] = frozenset()
+
+    def goes_to(self, nodes: Iterable[Node]) -> list[Node]:
+        return [node for node in nodes if node.node_id not in self.avoid]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +141,15 @@ def decide(
     going = list(running)
     starts: list[Start] = []
     held: _Held | None = None
-    full: set[Need] = set()  # has no room outside the promised nodes
+    full: set[tuple[Need, frozenset[str]]] = set()  # has no room outside the promised nodes
     for one in waiting:
+        is_full = (one.need, one.avoid) in full
         if held is None:
-            chosen = None if one.need in full else _best_fit(one.need, free.values())
+            chosen = None if is_full else _best_fit(one.need, one.goes_to(free.values()))
         else:
-            apart = () if one.need in full else [n for n in free.values() if n.node_id not in held.then]
+            apart = () if is_full else [n for n in free.values() if n.node_id not in held.then]
             passing = [free[name] for name in held.then if held.lets_pass(one, name, now_s)]
-            chosen = _best_fit(one.need, [*apart, *passing])
+            chosen = _best_fit(one.need, one.goes_to([*apart, *passing]))
         if chosen is not None:
             starts.append(Start(one.key, chosen))
             ends_s = None if one.estimated_s is None else now_s + one.estimated_s
@@ -127,10 +158,11 @@ def decide(
             if held is not None:
                 held.passed(one, chosen, now_s)
             continue
-        full.add(one.need)
+        full.add((one.need, one.avoid))
         if held is None:
-            kept = promise is not None and promise.key == one.key and set(promise.nodes) <= free.keys()
-            made = promise if kept else _promise(one, free.values(), going)
+            nodes_left = free.keys() - one.avoid
+            kept = promise is not None and promise.key == one.key and set(promise.nodes) <= nodes_left
+            made = promise if kept else _promise(one, one.goes_to(free.values()), going)
             if made is not None:
                 held = _Held(made, one.need, free, going)
     return starts, None if held is None else held.promise

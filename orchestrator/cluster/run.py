@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import nullcontext
 
 from rich.console import Console
 
 from orchestrator.cluster.admission import needs
+from orchestrator.cluster.head import watched_head
 from orchestrator.cluster.kept import Kept
 from orchestrator.cluster.schedule import run_deployments
 from orchestrator.cluster.session import Session
@@ -35,7 +37,7 @@ def run_plan(plan: Plan, console: Console, kept: Kept) -> None:
         # A thread, since a local Ray's dashboard takes seconds to serve, which no cell need wait for.
         threading.Thread(target=_say_where, args=(session, console), daemon=True).start()
 
-    kept.session(config.ray, cpus, declared, begun)
+    session = kept.session(config.ray, cpus, declared, begun)
     kept.for_study(plan.study_dir)
     with Tracker(plan.study_dir, config.tracker, console) as tracker:
         metrics, durations = SweepMetrics(_study_label(plan)), Durations.learnt_from(plan.cells)
@@ -43,6 +45,7 @@ def run_plan(plan: Plan, console: Console, kept: Kept) -> None:
             with (
                 Claims(plan.study_dir, driver_name()) as claims,
                 Board(plan, console, metrics, lambda cell: tracker.log(cell.cell_id), durations) as board,
+                nullcontext() if session.local else watched_head(session.head, board.say),
             ):
                 stored = {one.cell.cell_id: one.stored for one in plan.cells}
                 sharing = SharedStudy(plan.study_dir, claims, stored)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.cell import Cell
-from orchestrator.cluster.slot import STOP_S, Slot, SlotLost
+from orchestrator.cluster.admission import impossible, needs
+from orchestrator.cluster.retry import DEATHS, MOVED, may_retry, may_start_again
+from orchestrator.cluster.slot import STOP_S, Slot, SlotLost, alive_nodes
 from orchestrator.cluster.spec import WorkerSpec
 from orchestrator.cluster.worker import Started
 from orchestrator.config.schema import TimeoutConfig
@@ -26,30 +28,18 @@ from orchestrator.store.read import read_cell, read_status
 from orchestrator.store.write import check_writable, commit
 
 WORKER_S = 120.0  # a worker's own process, before it starts anything
-RETRIES = 1  # on a fresh engine
-MOVES = 3  # to another node: losing one is not the cell's doing, yet a cell may also be what kills nodes
-MOVED = frozenset({"node_died"})
-FINAL = frozenset(
-    {"oom", "oom_serving", "unsupported", "bad_flag", "no_results_dir", "timeout"}
-    | {"version_mismatch", "weights_mismatch", "served_mismatch"}
-)  # it would happen again
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-
-
-def may_retry(causes: Sequence[str]) -> bool:
-    """Whether what was lost to ``causes``, the latest last, is tried once more."""
-    moves = sum(cause in MOVED for cause in causes)
-    return causes[-1] not in FINAL and moves <= MOVES and len(causes) - moves <= RETRIES
 
 
 @dataclass(frozen=True)
 class Limits:
     """Seconds that the driver waits: for Ray to place a group, for an engine's start with its weights, for a
-    cell."""
+    cell, for nodes that could hold a deployment (None: by whether somebody can bring them)."""
 
     place_s: float
     start_s: float
     cell_s: float
+    resources_s: float | None = None
 
     @staticmethod
     def of(timeout: TimeoutConfig) -> Limits:
@@ -57,13 +47,15 @@ class Limits:
             place_s=10.0,
             start_s=timeout.engine_start_s + timeout.weights_s,
             cell_s=timeout.cell_s,
+            resources_s=timeout.resources_s,
         )
 
 
 @dataclass(eq=False)
 class DeploymentQueue:
-    """What is left of a deployment. Its ``engines``, one a slot, take their cells from one source. ``alone``:
-    a further engine did not start, so there shall be none."""
+    """What is left of a deployment. Its ``engines``, one a slot, take their cells from one source. ``deaths``
+    of engines are those since a cell was finished. ``alone``: a further engine did not start, so there shall
+    be none."""
 
     deployment: Deployment
     source: CellSource
@@ -71,6 +63,7 @@ class DeploymentQueue:
     attempts: Counter[str] = field(default_factory=Counter)
     losses: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     failed_starts: list[str] = field(default_factory=list)
+    deaths: int = 0
     alone: bool = False
 
 
@@ -139,10 +132,25 @@ class RunContext:
         else:
             self.fail(work, cell, reason, cause, work.attempts[cell.cell_id])
 
-    def fail_waiting(self, work: DeploymentQueue, reason: str, cause: str, attempts: int) -> None:
-        """Stores every waiting cell of the deployment as failed. Raises StorageError."""
+    def engine_died(self, work: DeploymentQueue, reason: str, cause: str) -> None:
+        """Takes note of it, once it is settled what becomes of its cell, and fails the waiting ones where
+        engine after engine dies. Raises StorageError."""
+        if cause in MOVED:
+            return
+        work.deaths += 1
+        if work.deaths >= DEATHS:
+            work.alone = True
+            count = f"its engines died {work.deaths} times in a row with no cell finished between"
+            self.fail_waiting(work, f"{count}, the last one: {reason}", cause)
+
+    def fail_waiting(
+        self, work: DeploymentQueue, reason: str, cause: str, attempts: int | None = None
+    ) -> None:
+        """Stores every waiting cell of the deployment as failed, after so many ``attempts`` (None: its own).
+        Raises StorageError."""
         while (cell := self.next(work)) is not None:
-            self.fail(work, cell, reason, cause, attempts)
+            tried = work.attempts[cell.cell_id] if attempts is None else attempts
+            self.fail(work, cell, reason, cause, tried)
 
     def fail(self, work: DeploymentQueue, cell: Cell, reason: str, cause: str, attempts: int) -> None:
         """Stores a cell that could not be measured, with why. Raises StorageError."""
@@ -259,7 +267,8 @@ def _start_failed(work: DeploymentQueue, context: RunContext, reason: str, cause
         work.alone = True
         return
     work.failed_starts.append(cause)
-    if may_retry(work.failed_starts):
+    elsewhere = impossible(needs(work.deployment), list(alive_nodes().values())) is None
+    if may_start_again(work.failed_starts, elsewhere):
         context.board.lost(work.deployment, None, reason)
     else:
         context.fail_waiting(work, reason, cause, len(work.failed_starts))
@@ -286,10 +295,12 @@ async def _measure(work: DeploymentQueue, slot: Slot, context: RunContext, taken
             await slot.close()  # it must not store anything any more
             stored = read_cell(study_dir, cell.cell_id, attempt.attempt_id)
             if stored is not None and stored["status"] != "failed":
+                work.deaths = 0
                 context.finish(work, cell, _outcome(stored))
             else:
                 words = str(lost).partition(": ")[0]  # without Ray's essay
                 context.retry_or_fail(work, cell, str(lost), lost.cause, said=words, first=True)
+            context.engine_died(work, str(lost), lost.cause)
             raise
         except Exception as error:
             context.check_storage(error)
@@ -300,9 +311,11 @@ async def _measure(work: DeploymentQueue, slot: Slot, context: RunContext, taken
             else:
                 context.fail(work, cell, reason, cause, work.attempts[cell.cell_id])
             if engine_lost:
+                context.engine_died(work, reason, cause)
                 return
             continue
         if outcome.engine_alive:
+            work.deaths = 0
             context.durations.cell_took(cell, time.monotonic() - began_s)
             context.finish(work, cell, outcome)
             continue
@@ -312,6 +325,7 @@ async def _measure(work: DeploymentQueue, slot: Slot, context: RunContext, taken
             context.board.lost(deployment, cell, outcome.reason or "the engine died")
         else:
             context.finish(work, cell, outcome)
+        context.engine_died(work, outcome.reason or "it died", outcome.cause or "crash")
         return
     slot.serving = deployment.deployment_id
 

@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Iterable
 from typing import Any
 
-from orchestrator.cluster.admission import impossible, needs
+from orchestrator.cluster.admission import impossible, needs, server_of
+from orchestrator.cluster.capacity import Capacity
 from orchestrator.cluster.kept import Kept
 from orchestrator.cluster.packing import (
     Node,
@@ -29,16 +29,15 @@ from orchestrator.cluster.packing import (
 from orchestrator.cluster.runner import DeploymentQueue, Limits, RunContext, serve
 from orchestrator.cluster.slot import Slot, SlotLost, alive_nodes, free_nodes
 from orchestrator.cluster.spec import left_nonce
+from orchestrator.cluster.watch import NodeWatch
 from orchestrator.cluster.worker import EngineWorker
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Plan
-from orchestrator.progress import state as progress
 from orchestrator.progress.board import Board
 from orchestrator.search.source import GridSource, Sharing
 
 TICK_S = 1.0  # how soon GPUs are noticed that others gave back, or a node that joined
-AVOID_S = 30.0  # a node where Ray did not find the room that we saw, or an engine did not start
-LACKING_S = 300.0  # how long a node may take to come back, when no other could do its work
+AVOID_S = 30.0  # a node where Ray did not find the room that we saw, or a deployment's engine did not start
 LOOK_ELSEWHERE_S = 3.0  # how often the cells are looked after that other drivers have taken
 PREPARE_S = 60.0  # what is left when the next is prepared; the last cell at the latest
 
@@ -80,19 +79,24 @@ class Scheduler:
         self.kept: list[Slot] = []  # those whose engines still serve when all is done
         self.closing: dict[Slot, asyncio.Task[None]] = {}
         self.promise: Promise | None = None
-        self._avoided: dict[str, float] = {}
-        self._lacking: dict[str, float] = {}
-        self._shown_s = self._looked_s = -math.inf
+        self.capacity = Capacity(self.needs, context.limits.resources_s)
+        self._avoided: dict[str, float] = {}  # nodes, and until when
+        self._bad_starts: dict[tuple[str, str], float] = {}  # a deployment and a node, and until when
+        self._looked_s = -math.inf
         self._elsewhere: set[str] = set()  # deployments of which only others' cells are left
         self._preparing: set[asyncio.Task[None]] = set()
+        self._nodes = NodeWatch(context.board)
 
     async def run(self) -> None:
         try:
             self._look_elsewhere()
-            self._drop_impossible(patience_s=0.0)
-            while self.waiting or self.leases or self._elsewhere:
+            while True:
+                self.capacity.look()
+                self._drop_hopeless()
+                if not (self.waiting or self.leases or self._elsewhere):
+                    break
                 self._place()
-                self._show_nodes()
+                self._ask_for_nodes()
                 await asyncio.wait(
                     {*self.leases, *self.closing.values()} or {asyncio.create_task(asyncio.sleep(TICK_S))},
                     timeout=TICK_S,
@@ -100,16 +104,16 @@ class Scheduler:
                 )
                 self._collect()
                 self._look_elsewhere()
-                self._drop_impossible(patience_s=LACKING_S)
             self.kept = [slot for slot in self.parked if slot.serving]
         finally:
             await asyncio.shield(self._end())
 
     async def _end(self) -> None:
         """Nothing of ours is left when this returns."""
+        self.capacity.release()
         for task in (*self.leases, *self._preparing):
             task.cancel()
-        await asyncio.gather(*self.leases, *self._preparing, return_exceptions=True)
+        await asyncio.gather(*self.leases, *self._preparing, self._nodes.end(), return_exceptions=True)
         for slot in {*self.parked, *(slot for _, slot in self.leases.values())}.difference(self.kept):
             self._close(slot)
         await asyncio.gather(*self.closing.values())
@@ -119,7 +123,7 @@ class Scheduler:
         nodes = self._free(self.parked)
         for slot in list(self.parked):
             key = slot.serving if slot.serving in self.waiting else slot.prepared
-            if key in self.waiting:
+            if key in {one.key for one in self._waiting()}:
                 nodes = _less(nodes, slot)
                 self._launch(key, slot)
         if self.waiting:
@@ -213,7 +217,7 @@ class Scheduler:
             deployment = work.deployment
             name = f"{deployment.label} {deployment.deployment_id}"
             if not await slot.open(self.worker, name, self.context.limits.place_s):
-                self._avoid(slot.nodes)
+                self._avoided |= dict.fromkeys(slot.nodes, time.monotonic() + AVOID_S)
                 return False
         self.context.board.placed(work.deployment, slot.nodes, slot.need.gpus, slot)
         watch = asyncio.create_task(self._watch(work, slot))
@@ -222,14 +226,13 @@ class Scheduler:
         except SlotLost as lost:
             elsewhere = [node for name, node in alive_nodes().items() if name not in slot.nodes]
             if lost.cause == "start_failed" and impossible(slot.need, elsewhere) is None:
-                self._avoid(slot.nodes)  # it may be the node's doing
+                # It may be the node's doing, or only this deployment's: others may still go there.
+                pairs = [(work.deployment.deployment_id, node) for node in slot.nodes]
+                self._bad_starts |= dict.fromkeys(pairs, time.monotonic() + AVOID_S)
             return False
         finally:
             watch.cancel()
         return True
-
-    def _avoid(self, nodes: Iterable[str]) -> None:
-        self._avoided |= dict.fromkeys(nodes, time.monotonic() + AVOID_S)
 
     async def _watch(self, work: DeploymentQueue, slot: Slot) -> None:
         """Shows how far the worker is, once a second."""
@@ -280,34 +283,40 @@ class Scheduler:
     def _free(self, given: list[Slot]) -> list[Node]:
         """What is free, and what ``given`` slots hold."""
         now_s = time.monotonic()
-        held = [*(slot for _, slot in self.leases.values()), *self.parked]
-        nodes = free_nodes([*held, *self.closing], counted=[slot for slot in held if slot not in given])
+        nodes = self._all_free(given)
         return [node for node in nodes if self._avoided.get(node.node_id, 0.0) <= now_s]
 
-    def _show_nodes(self) -> None:
-        """Tells the board of the nodes with GPUs, once a tick."""
-        now_s = time.monotonic()
-        if now_s < self._shown_s + TICK_S:
-            return
-        self._shown_s = now_s
+    def _all_free(self, given: list[Slot]) -> list[Node]:
+        """With the nodes that are avoided."""
+        held = [*(slot for _, slot in self.leases.values()), *self.parked]
+        counted = [slot for slot in held if slot not in given]
+        return self.capacity.sized(free_nodes([*held, *self.closing], counted=counted))
+
+    def _ask_for_nodes(self) -> None:
+        """Asks for those that the waiting deployments lack, and shows what they wait for."""
+        if self.capacity.grows:
+            self.capacity.ask(longest_first(self._waiting()), self._all_free(self.parked))
         slots = [*(slot for _, slot in self.leases.values()), *self.parked, *self.closing]
-        not_others = {node.node_id: node.gpus for node in free_nodes(slots, counted=[])}
-        shown = {}
-        for node_id, total in alive_nodes().items():
-            if gpus := total.get("GPU", 0.0):
-                name = next(
-                    (key[5:] for key in total if key.startswith("node:") and "__" not in key), node_id
-                )
-                shown[node_id] = progress.NodeUsage(name, gpus, gpus - not_others.get(node_id, gpus))
-        self.context.board.nodes(shown)
+        self._nodes.show(slots, self.capacity.groups(), waits=bool(self.waiting))
+        self.context.board.waits([*self.capacity.waits(self.waiting), *self._nodes.held_by_others])
 
     def _waiting(self) -> list[Waiting]:
+        """What may start. Of those that measure one external server only one does: its load is theirs."""
         found = []
+        now_s = time.monotonic()
+        loaded = {server_of(work.deployment) for work, _ in self.leases.values()} - {None}
         for key in self.waiting:
             work = self.works[key]
+            if (server := server_of(work.deployment)) in loaded:
+                continue
+            loaded |= {server} - {None}
+            avoid = frozenset(
+                node for (bad, node), until_s in self._bad_starts.items() if bad == key and until_s > now_s
+            )
             left_s = self.context.queued_s(work)
             start_s = self.context.durations.start_s(work.deployment)
-            found.append(Waiting(key, self.needs[key], None if left_s is None else start_s + left_s))
+            estimated_s = None if left_s is None else start_s + left_s
+            found.append(Waiting(key, self.needs[key], estimated_s, avoid))
         return found
 
     def _running(self, but: Slot | None = None) -> list[Running]:
@@ -335,20 +344,12 @@ class Scheduler:
                 )
         return found
 
-    def _drop_impossible(self, patience_s: float) -> None:
-        """Fails what the cluster could not hold even when empty, once it has been so for ``patience_s``."""
-        if not self.waiting:
-            return
-        nodes, now_s = list(alive_nodes().values()), time.monotonic()
-        for key in list(self.waiting):
-            reason = impossible(self.needs[key], nodes)
-            if reason is None:
-                self._lacking.pop(key, None)
-            elif now_s - self._lacking.setdefault(key, now_s) >= patience_s:
-                self.waiting.remove(key)
-                work = self.works[key]
-                self.context.fail_waiting(work, reason, "no_resources", 0)
-                self._sort_out(work)
+    def _drop_hopeless(self) -> None:
+        """Fails what no node could hold, once one was waited for long enough."""
+        for key, reason in self.capacity.hopeless(list(self.waiting)).items():
+            self.waiting.remove(key)
+            self.context.fail_waiting(self.works[key], reason, "no_resources", 0)
+            self._sort_out(self.works[key])
 
 
 def _less(nodes: list[Node], slot: Slot) -> list[Node]:

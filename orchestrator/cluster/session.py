@@ -25,11 +25,12 @@ OBJECT_STORE_BYTES = 256 * 2**20  # only plans and outcomes travel through Ray; 
 
 @dataclass(frozen=True)
 class Session:
-    """A Ray that is connected to until it is ``over``."""
+    """A Ray that is connected to until it is ``over``. ``head`` is the head's own HOST:PORT."""
 
     _url: str | None
     config: RayConfig
     over: threading.Event
+    head: str
 
     @property
     def local(self) -> bool:
@@ -77,7 +78,7 @@ def ray_session(
     finally:
         interruption.retake()
     over = threading.Event()
-    session = Session(context.dashboard_url or None, config, over)
+    session = Session(context.dashboard_url or None, config, over, _head())
     try:
         with _reaped_if_killed(daemons):
             yield session
@@ -102,6 +103,10 @@ def _reaped_if_killed(daemons: list[local_ray.Daemon]) -> Iterator[None]:
         finally:
             process.stdin.write("done\n")
             process.stdin.close()
+
+
+def _head() -> str:
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _first_line(error: Exception) -> str:

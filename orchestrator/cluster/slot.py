@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -14,7 +14,6 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import ray
-from ray._private.state import available_resources_per_node
 from ray.exceptions import ActorUnavailableError, RayActorError, RayTaskError
 from ray.util.placement_group import (
     PlacementGroup,
@@ -24,8 +23,9 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from orchestrator.cluster.admission import bundles
+from orchestrator.cluster.admission import LABEL, bundles
 from orchestrator.cluster.packing import Need, Node
+from orchestrator.cluster.ray_private import available_resources_per_node
 from orchestrator.plan.plan import Deployment
 from orchestrator.store.ledger import Reservation, record
 
@@ -171,25 +171,29 @@ def alive_nodes() -> dict[str, dict[str, float]]:
 def free_nodes(slots: Iterable[Slot], counted: Iterable[Slot]) -> list[Node]:
     """The live nodes with what is free for us: all but what others hold and what our ``counted`` slots do.
     ``slots`` are all of ours: they tell what is not others'."""
-    available: Mapping[str, Mapping[str, float]] = available_resources_per_node()  # type: ignore[no-untyped-call]
+    available = available_resources_per_node()
     placed, kept = [slot for slot in slots if slot.placed], list(counted)
     nodes = []
     for node_id, total in alive_nodes().items():
         now = available.get(node_id, {})
         ours, held = _sum(placed, node_id), _sum(kept, node_id)
-        gpus, cpus = (
+        gpus, cpus, memory_bytes = (
             total.get(key, 0.0) - max(0.0, total.get(key, 0.0) - now.get(key, 0.0) - our) - hold
-            for key, our, hold in (("GPU", ours[0], held[0]), ("CPU", ours[1], held[1]))
+            for key, our, hold in zip(("GPU", "CPU", "memory"), ours, held, strict=True)
         )
-        types = {key.split(":", 1)[1] for key in total if key.startswith("accelerator_type:")}
-        nodes.append(Node(node_id, gpus, cpus, frozenset(types)))
+        types = frozenset(key.removeprefix(LABEL) for key in total if key.startswith(LABEL))
+        nodes.append(Node(node_id, gpus, cpus, types, memory_bytes=memory_bytes))
     return nodes
 
 
-def _sum(slots: Iterable[Slot], node_id: str) -> tuple[float, float]:
-    """The GPUs and CPUs of the node that these slots hold."""
+def _sum(slots: Iterable[Slot], node_id: str) -> tuple[float, float, float]:
+    """The GPUs, CPUs and memory of the node that these slots hold."""
     here = [slot.need for slot in slots if node_id in slot.nodes]
-    return sum(need.gpus for need in here), sum(need.cpus for need in here)
+    return (
+        sum(need.gpus for need in here),
+        sum(need.cpus for need in here),
+        sum(need.memory_bytes for need in here),
+    )
 
 
 async def _wrap(ref: Any) -> Any:

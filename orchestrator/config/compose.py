@@ -108,7 +108,7 @@ class SweepLoader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath) -> None:
         super().__init__(config_search_path)
-        self.repository = Repository(config_search_path)
+        self.repository: Repository = Repository(config_search_path)
         self._parser = OverridesParser.create()
         self._lines: dict[str, _Line] = {}
         self._bases: dict[tuple[Hashable, ...], bytes] = {}

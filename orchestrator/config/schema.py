@@ -28,6 +28,19 @@ class SamplingConfig:
 
 
 @dataclass
+class DraftShape:
+    """What planning must know of a draft model. It counts for ``hub_id`` alone, so that another one named by
+    ``model.draft`` or ``model.eagle3`` is not taken for it."""
+
+    hub_id: str = MISSING
+    parameters_b: float | None = None  # total parameters that it adds, in units of 1e9
+    layers: int | None = None
+    kv_heads: int | None = None
+    head_dim: int | None = None
+    dtype: str = "bfloat16"
+
+
+@dataclass
 class ModelConfig:
     """One model. ``path`` (a local folder) comes before ``package`` (a Python package that carries the
     weights as GGUF) before ``hub_id``."""
@@ -45,6 +58,15 @@ class ModelConfig:
     heads: int | None = None
     kv_heads: int | None = None
     head_dim: int | None = None
+    kv_lora_rank: int | None = None  # MLA: the latent that is cached per token and layer, with the next
+    qk_rope_head_dim: int | None = None
+    sliding_window: int | None = None  # tokens that a layer with a window keeps of a request
+    sliding_window_layers: int | None = None  # how many layers have it; None: all
+    experts: int | None = None  # routed experts of a layer
+    experts_per_token: int | None = None
+    expert_parameters_b: float | None = None  # of parameters_b: all routed experts'
+    weight_bytes: float | None = None  # per parameter, where the model is published quantized
+    weight_bytes_of: str = "linear"  # what is: linear (all but embedding and output layer) | experts
     vocab_size: int | None = None
     architecture: str | None = None  # as config.json names it; with it weights=dummy needs no hub
     intermediate_size: int | None = None
@@ -59,6 +81,7 @@ class ModelConfig:
     quantization: dict[str, Any] = field(default_factory=dict)  # weights=dummy: set by an optimization
     draft: str | None = None  # hub id of a draft model for spec-draft
     eagle3: str | None = None  # hub id of an EAGLE-3 head for spec-eagle3
+    draft_shapes: dict[str, DraftShape] = field(default_factory=dict)  # of those two, by their key
 
 
 @dataclass
@@ -87,6 +110,7 @@ class EngineOptConfig:
 
     args: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    overhead_gib: float = 0.0  # memory that the engine takes for it on each GPU, of its fraction
     unsupported: str | None = None  # why this engine cannot do it
     hardware: str | None = None
 
@@ -197,6 +221,9 @@ class TimeoutConfig:
     weights_s: float = 7200.0  # what downloading a model's weights may add to that
     cell_s: float = 14400.0
     engine_stop_s: float = 30.0
+    # For nodes that could hold a deployment; None: 600 where an autoscaler can bring them, 300 for one that
+    # was there to come back, else 0.
+    resources_s: float | None = None
 
 
 @dataclass

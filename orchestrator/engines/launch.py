@@ -66,7 +66,7 @@ def build_launch(
         args=_draft_pinned(
             merge_args(
                 adapter.base_args(launch),
-                described(config) if config.engine.simulated else {},
+                described(config, tensor_parallel_size) if config.engine.simulated else {},
                 *(entry.args for entry in entries),
                 config.engine.args,
             )

@@ -1,5 +1,5 @@
-"""Which commits of the hub's models a configuration loads: those that it leaves open, and what they are by
-this machine's cache and by the hub."""
+"""Which commits of the hub's models and datasets a configuration loads: those that it leaves open, and what
+they are by this machine's cache and by the hub."""
 
 from __future__ import annotations
 
@@ -11,21 +11,32 @@ from pathlib import Path
 from orchestrator.config.schema import SweepConfig
 
 ANSWERS_S = 5.0
+DATASET = "datasets/"
 _COMMIT = re.compile(r"[0-9a-f]{40}$")
 
 
 def unpinned(config: SweepConfig) -> list[str]:
-    """The hub's models that this configuration downloads at no known commit: ``ID``, or ``ID@BRANCH``."""
+    """What this configuration downloads from the hub at no known commit: models as ``ID`` or ``ID@BRANCH``, a
+    dataset with `DATASET` before it."""
+    data = config.dataset
+    found = [] if data.path or not data.hub_id else [DATASET + _source(data.hub_id, data.revision)]
+    if config.engine.name not in ("external", "simulated"):
+        found += _models(config)
+    return [one for one in dict.fromkeys(found) if not _has_commit(one)]
+
+
+def _models(config: SweepConfig) -> list[str]:
     model, opts = config.model, config.opt.values()
-    if config.engine.name in ("external", "simulated"):
-        return []
     found = [model.checkpoints[o.checkpoint] for o in opts if o.checkpoint in model.checkpoints]
     if not found and model.hub_id and not model.path and not model.package:
-        found = [f"{model.hub_id}@{model.revision}" if model.revision else model.hub_id]
+        found = [_source(model.hub_id, model.revision)]
     if config.weights == "dummy" and model.architecture and not model.path:
         found = []
-    found += [getattr(model, o.needs) for o in opts if o.needs and getattr(model, o.needs, None)]
-    return [one for one in dict.fromkeys(found) if not _has_commit(one)]
+    return found + [getattr(model, o.needs) for o in opts if o.needs and getattr(model, o.needs, None)]
+
+
+def _source(hub_id: str, revision: str | None) -> str:
+    return f"{hub_id}@{revision}" if revision else hub_id
 
 
 def _has_commit(source: str) -> bool:
@@ -37,7 +48,8 @@ def cached(source: str) -> str | None:
     """The commit that the local cache last had for ``ID`` or ``ID@BRANCH``; None where it has none."""
     hub_id, _, branch = source.partition("@")
     with suppress(OSError):
-        refs = _cache() / f"models--{hub_id.replace('/', '--')}" / "refs"
+        kind = "datasets" if hub_id.startswith(DATASET) else "models"
+        refs = _cache() / f"{kind}--{hub_id.removeprefix(DATASET).replace('/', '--')}" / "refs"
         return (refs / (branch or "main")).read_text().strip() or None
     return None
 
@@ -53,7 +65,11 @@ def asked(source: str) -> str | None:
 
     hub_id, _, branch = source.partition("@")
     try:
-        return HfApi().model_info(hub_id, revision=branch or None, timeout=ANSWERS_S).sha
+        api, revision = HfApi(), branch or None
+        if hub_id.startswith(DATASET):
+            name = hub_id.removeprefix(DATASET)
+            return api.dataset_info(name, revision=revision, timeout=ANSWERS_S).sha
+        return api.model_info(hub_id, revision=revision, timeout=ANSWERS_S).sha
     except (HfHubHTTPError, HFValidationError):
         return None
     except Exception as error:  # of whatever HTTP library this version of the client is built on

@@ -55,7 +55,9 @@ def revision(model: ModelConfig) -> str:
     if model.path:
         return fingerprint(Path(location(model)))
     if model.package:
-        return f"{model.package}=={model.revision or 'any'}"
+        if model.revision is None:
+            raise ConfigError(f"model.revision=null: must be the version of model.package={model.package}")
+        return f"{model.package}=={model.revision}"
     if not model.hub_id and model.architecture:
         return f"dummy:{dummy.digest(model)}"
     return model.revision or "main"

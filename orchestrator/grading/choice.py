@@ -34,9 +34,8 @@ _REFUTED = re.compile(
     re.IGNORECASE,
 )
 _GOES_ON = re.compile(
-    rf"""{_CLOSERS}(?: $ | [.;!?\n:,—(–-] | \b(?:because|since|as|for|which|due|based|from|by|with|in|on|given|where
-       |here|indeed|so|not|rather|instead|if|when|that|and\s+not|is\s+(?:the\s+)?(?:correct|right|best|true|answer|only)
-       |is|after|according|would|应|因|。)(?![A-Za-z]) )""",
+    rf"""{_CLOSERS}(?: $ | [.;!?\n:,—(–-] | \b(?:because|since|as|for|which|due|based|from|by|with|in|on
+       |given|where       |here|indeed|so|not|rather|instead|if|when|that|and\s+not|is|after|according|would|应|因|。)(?![A-Za-z]) )""",
     re.VERBOSE,
 )
 _TEXT_GOES_ON = re.compile(

@@ -1,8 +1,8 @@
 """Where in a response the answer to a problem is: the text of the answer, not yet its meaning.
 
 The order is that of how clearly an answer is marked: the last ``\\boxed{}``; the last statement of the form
-``#### x``, "the answer is x", "Answer: x" or "x is the answer"; and, when a response has neither, its end (see
-`closing`). Every pattern is bounded, so that reading takes time linear in the response's length.
+``#### x``, "the answer is x", "Answer: x" or "x is the answer"; and, when a response has neither, its end
+(see `closing`). Every pattern is bounded, so that reading takes time linear in the response's length.
 """
 
 from __future__ import annotations
@@ -67,9 +67,6 @@ NUMBER = re.compile(  # the minus of "7 - 2" is not a sign; a fraction, a ratio 
 _ALGEBRA = re.compile(
     r"(?<![A-Za-z])(?:\d+[a-z](?![a-z])|[a-z]\s*[\^*/+-]|[-+*/]\s*[a-z](?![A-Za-z]))|[<>!]\s*$"
 )
-_LABEL_END = re.compile(r"(?<![\w*/+^-])[A-Za-z]\s*$")
-_PRODUCT_BEFORE = re.compile(r"(?:[-+*/×÷^]|\b(?:plus|minus|times|over|by|of)\b|\bdivided\s+by\b)\s*$")
-_LONGEST_TAIL = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +146,9 @@ def _stated(statement: Statement) -> str | None:
 
 
 def expression(content: str) -> str | None:
-    """The mathematical answer at the start of a statement: its first formula or number, with the words after
-    it that may change it; or, if its sentence only comes to it ("the largest n is 34"), what follows the verb;
-    a sentence without numbers as it stands."""
+    """The mathematical answer at the start of a statement: its first formula or number, with the words
+    after it that may change it; or, if its sentence only comes to it ("the largest n is 34"), what follows
+    the verb; a sentence without numbers as it stands."""
     sentence = _sentence(content)
     if _HEDGE.match(sentence):
         return sentence.strip()
@@ -293,8 +290,7 @@ def _right_of_equals(line: str) -> str | None:
 
 
 def _last_number(line: str) -> str | None:
-    """The last number of a line with the words after it that may change it, unless it is denied or only one
-    side of a sum."""
+    """The last number of a line with the words after it that may change it, unless it is denied."""
     for number in reversed(list(NUMBER.finditer(line))):
         if _DENIED.search(line[: number.start()]):
             continue

@@ -1,8 +1,8 @@
 """A response's three notations told apart before anything is read from it.
 
 `visible` takes off what is not the answer's own text: end-of-turn tokens and what follows them, channels,
-reasoning tags, answer tags, HTML. `told_apart` then marks LaTeX's formulas and Markdown's bold with characters
-of Unicode's private use area, so that in what remains a dollar sign is money and an asterisk a product.
+reasoning tags, answer tags, HTML. `told_apart` then marks LaTeX's formulas and Markdown's bold with
+characters of Unicode's private use area, so that in what remains a dollar sign is money and an asterisk a product.
 """
 
 from __future__ import annotations

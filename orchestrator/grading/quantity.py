@@ -41,8 +41,8 @@ _ANOTHER = re.compile(
     rf"""\s*(?:[,;&]|\b(?:and|or|to|through|plus|minus|over|out\s+of|versus|vs)\b|[-+±*/×÷:=<>≤≥^!|])
        (?:\s*(?:and|or|then|also|possibly|maybe|perhaps|even)\b)*\s*{_NEXT_NUMBER}
     | \s*\(\s*or\b | \s+(?:raised\s+)?to\s+the\s+(?:power|\w+th)\b
-    | [\s,]*\(?\b(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|below|up|over|under|beyond|so|counting
-        |smaller|larger|bigger|older|younger|an?\s+(?:half|quarter|third|fraction|bit))\b
+    | [\s,]*\(?\b(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|below|up|over|under|beyond
+        |so|counting|smaller|larger|bigger|older|younger|an?\s+(?:half|quarter|third|fraction|bit))\b
     | \s+\(?or\b(?!\s+(?:not|never)\b)
     | \s*[-+±*/×÷^=<>≤≥!|\\_{{}}\]&] | \s*\[(?!\s*[A-Za-z])""",
     re.IGNORECASE | re.VERBOSE,

@@ -19,7 +19,8 @@ _TRANSLATE = str.maketrans(_UNICODE | _PRIVATE)
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
 _SUPERSCRIPT = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+")
 _SPACE = re.compile(
-    r"(?<!\\)\\[ ,;:>]|\\(?:quad|qquad|enspace|thinspace|hspace\{[^{}]*\}|phantom\{[^{}]*\})(?![A-Za-z])|~|\s+"
+    r"(?<!\\)\\[ ,;:>]|~|\s+"
+    r"|\\(?:quad|qquad|enspace|thinspace|hspace\{[^{}]*\}|phantom\{[^{}]*\})(?![A-Za-z])"
 )
 _NOTHING = re.compile(
     r"""\\(?:left|right|[bB]igg?[lr]?|displaystyle|textstyle|limits|bf|it|rm|bfseries|large|Large|boldmath)

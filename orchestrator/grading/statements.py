@@ -9,7 +9,10 @@ from dataclasses import dataclass
 _MOST = 50  # of each form are looked at: the answer is near the end
 _LONGEST = 400  # characters of one statement
 
-_FOREIGN = r"(?:Antwort|Lösung|Ergebnis|Réponse|Reponse|Respuesta|Solución|Risposta|Resposta|Ответ|Odpowiedź|Antwoord|Svar)"
+_FOREIGN = (
+    r"(?:Antwort|Lösung|Ergebnis|Réponse|Reponse|Respuesta|Solución|Risposta|Resposta|Ответ|Odpowiedź"
+    r"|Antwoord|Svar)"
+)
 _STATEMENT = re.compile(
     rf"""
     ^\#{{4}}[ \t]*(?=[-+$\\(\[{{.\d\ue000]|[a-zA-Z]\s*(?:[-+=^*/_\\]|$))  # GSM8K's own mark, not a heading
@@ -26,7 +29,8 @@ _STATEMENT = re.compile(
 )
 _REVERSED = re.compile(
     r"""\s(?:is|must\ be|would\ be|should\ be)\s+(?:(?:therefore|thus|hence|clearly|indeed|then)\s+)?
-      (?: the\s+(?:(?:correct|right|final|best|true)\s+)?(?:answer|option|choice)\b(?!\s+(?:to|for)\s+(?:the\s+first|part|a)\b)
+      (?: the\s+(?:(?:correct|right|final|best|true)\s+)?(?:answer|option|choice)\b
+          (?!\s+(?:to|for)\s+(?:the\s+first|part|a)\b)
         | the\s+(?:correct|right|best|true)\s+(?:one|statement|response)\b
         | (?:the\s+)?(?:correct|right)\b(?!\s+\w+ly\b) )""",
     re.IGNORECASE | re.VERBOSE,

@@ -11,7 +11,7 @@ from orchestrator.engines.simulated.describe import lacking
 
 
 def skip_reason(config: SweepConfig, hardware: HardwareConfig) -> str | None:
-    """Why this combination cannot work, or None. Memory is `orchestrator.memory`'s question."""
+    """Why this combination cannot work, or None. Memory is `orchestrator.plan.fit`'s question."""
     names = [name for name in opt_names(config) if name != "none"]
     for name in names:
         reason = _opt_reason(name, config.opt[name], config, hardware)

@@ -1,9 +1,10 @@
 """How long a cell takes, roughly, from the catalogue alone: good enough to order and to budget.
 
-A decode step reads the weights and the KV cache of every running request once; measured engines reach about
-60 % of the datasheet's memory bandwidth. Every answer is taken to use its whole budget, so this is an upper
-estimate. None where the catalogue or the hardware lacks a number: no guess is printed as an estimate.
-Seconds are the wall's: a simulated engine's are divided by its speed, arrivals are not.
+A decode step reads the weights (of a mixture of experts those that its tokens are sent to) and the KV cache
+of every running request once; measured engines reach about 60 % of the datasheet's memory bandwidth. Every
+answer is taken to use its whole budget, so this is an upper estimate. None where the catalogue or the
+hardware lacks a number: no guess is printed as an estimate. Seconds are the wall's: a simulated engine's are
+divided by its speed, arrivals are not.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 
 from orchestrator.config.schema import HardwareConfig, SweepConfig
 from orchestrator.engines.adapter import flag_name
-from orchestrator.memory import GIB, PROMPT_TOKENS, Fit, kv_bytes_per_token
+from orchestrator.memory import GIB, PROMPT_TOKENS, draft_gib, kv_cache, weights_read_gib
+from orchestrator.memory import in_flight as requests_in_flight
+from orchestrator.plan.fit import Fit
 
 BANDWIDTH_REACHED = 0.6
 START_S = 100.0  # a 7B engine on an H200: 97 to 108 s cold
@@ -46,12 +49,16 @@ def requests_of(config: SweepConfig) -> int | None:
 def cell_s(config: SweepConfig, fit: Fit, hardware: HardwareConfig) -> float | None:
     """Seconds one cell takes on a live engine."""
     requests = requests_of(config)
-    per_token = kv_bytes_per_token(config.model, config.opt.values())
-    if requests is None or per_token is None or fit.weights_gib is None or hardware.bandwidth_gb_s is None:
+    kv = kv_cache(config.model, config.opt.values(), fit.tensor_parallel_size)
+    if requests is None or kv is None or hardware.bandwidth_gb_s is None:
         return None
-    in_flight = min(requests, config.load.concurrency or config.load.batch_size or 64)
+    in_flight = min(requests, requests_in_flight(config))
+    weights = weights_read_gib(config.model, config.opt.values(), in_flight)
+    draft = draft_gib(config.model, config.opt.values())
+    if weights is None or draft is None:
+        return None
     context = PROMPT_TOKENS + config.max_tokens / 2
-    read = fit.weights_gib * GIB + in_flight * context * per_token
+    read = (weights + draft) * GIB + in_flight * kv.bytes_of(context)
     step_s = read / (hardware.bandwidth_gb_s * 1e9 * BANDWIDTH_REACHED * fit.tensor_parallel_size)
     step_s /= speed(config)
     decode_s = (requests + in_flight) * config.max_tokens * step_s / in_flight  # warm-up is one more wave

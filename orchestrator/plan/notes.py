@@ -17,8 +17,8 @@ def notes(planned: Sequence[PlannedCell], inherited: Mapping[str, str]) -> tuple
     cells = [one.cell for one in planned if one.status == "planned" and not one.cell.simulated]
     started = [cell for cell in cells if cell.config.engine.name in ADAPTERS]
     lines = [
-        f"revision of {one} not pinned: append @COMMIT, or the hub may serve others under the same name"
-        for one in _distinct(one for cell in started for one in unpinned(cell.config))
+        f"revision of {one} not pinned: name its commit, or the hub may serve another under the same name"
+        for one in _distinct(one for cell in cells for one in unpinned(cell.config))
     ]
     lines += [
         f"version of {name} not known here: what a node has is told when its engine starts"

@@ -16,15 +16,16 @@ from typing import Any, Literal
 from orchestrator.cell import Cell
 from orchestrator.config.schema import HardwareConfig, SweepConfig
 from orchestrator.errors import ConfigError
-from orchestrator.memory import Fit, nodes_of
 from orchestrator.plan import cost
 from orchestrator.plan.durations import Durations
+from orchestrator.plan.fit import Fit, nodes_of
 from orchestrator.plan.hardware import resolve
 from orchestrator.plan.known import NOTHING, Known
 from orchestrator.plan.notes import notes
 from orchestrator.plan.resolve_job import resolve_job
 from orchestrator.plan.rules import check_values
 from orchestrator.plan.settle import settled
+from orchestrator.plan.sizes import done_notes, raised_notes, study_fits
 from orchestrator.secrets import masked_overrides
 from orchestrator.store.read import CellStatus, read_status
 
@@ -132,7 +133,8 @@ class Deployment:
 @dataclass(frozen=True)
 class Plan:
     """``cells`` follow the user's order, one per job; ``deployments`` the order in which they are admitted,
-    with only the cells that will run. ``notes`` are lines on what could not be told for certain."""
+    with only the cells that will run. ``notes`` are lines on what could not be told for certain
+    or may not be expected."""
 
     study: str
     study_dir: Path
@@ -238,15 +240,20 @@ def make_plan(jobs: Sequence[Job], known: Known = NOTHING) -> Plan:
             hardware[asked] = resolve(job.config.hardware, job.config.ray.address)
     planned: list[PlannedCell] = []
     found: dict[str, _Found] = {}
-    for job in (replace(job, config=settled(job.config, known, os.environ)) for job in jobs):
-        one = _plan_job(job, hardware[repr(job.config.hardware)], study_dir, known)
+    jobs = [replace(job, config=settled(job.config, known, os.environ)) for job in jobs]
+    sized = [(job.config, hardware[repr(job.config.hardware)]) for job in jobs]
+    fits = study_fits(sized)
+    for job, (_, resolved), fitted in zip(jobs, sized, fits, strict=True):
+        one = _plan_job(job, resolved, study_dir, known, fitted)
         if one.planned.cell.cell_id in found:
             planned.append(PlannedCell(one.planned.cell, "skipped", _SAME))
             continue
         found[one.planned.cell.cell_id] = one
         planned.append(one.planned)
     deployments = _deployments(list(found.values()))
-    told = (*known.notes, *notes(planned, os.environ))
+    to_run = [one for one in found.values() if one.planned.status == "planned" and one.planned.stored is None]
+    done_before = done_notes(study_dir, ((one.planned.cell, one.hardware, one.fit) for one in to_run), known)
+    told = (*known.notes, *notes(planned, os.environ), *raised_notes(sized, fits), *done_before)
     plan = Plan(first.study_name, study_dir, tuple(planned), deployments, told)
     return replace(plan, cells=tuple(_naming_the_same(one, plan, found) for one in planned))
 
@@ -265,8 +272,8 @@ class _Found:
     command: tuple[str, ...]
 
 
-def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path, known: Known) -> _Found:
-    identified = resolve_job(job.config, job.own_overrides, hardware, known)
+def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path, known: Known, fitted: Fit) -> _Found:
+    identified = resolve_job(job.config, job.own_overrides, hardware, known, fitted)
     cell, fit = identified.cell, identified.fit
     status: PlanStatus = "planned"
     reason = identified.reason

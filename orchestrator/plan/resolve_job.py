@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -12,12 +13,13 @@ from orchestrator.cell import Cell, ResolvedJob, make_cell, sampling
 from orchestrator.config.schema import HardwareConfig, SweepConfig
 from orchestrator.engines import ADAPTERS, content
 from orchestrator.engines.launch import Launch, build_launch
+from orchestrator.engines.revisions import DATASET
 from orchestrator.engines.version import engine_version
 from orchestrator.engines.weights import revision, served, source
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
-from orchestrator.memory import Fit, fit, nodes_of
 from orchestrator.plan.compatibility import skip_reason
+from orchestrator.plan.fit import Fit, fit, nodes_of
 from orchestrator.plan.known import NOTHING, Known, engine_key, server_key
 
 
@@ -32,18 +34,23 @@ class Identified:
 
 
 def resolve_job(
-    config: SweepConfig, overrides: tuple[str, ...], hardware: HardwareConfig, known: Known = NOTHING
+    config: SweepConfig,
+    overrides: tuple[str, ...],
+    hardware: HardwareConfig,
+    known: Known = NOTHING,
+    fitted: Fit | None = None,
 ) -> Identified:
-    """``config`` is `settle.settled`. Raises ConfigError where a file or an interpreter that the job names
-    does not exist."""
-    fitted = fit(config, hardware)
+    """``config`` is `settle.settled`, ``fitted`` what the study gives the job, None what it would take alone.
+    Raises ConfigError where a file or an interpreter that the job names does not exist."""
+    fitted = fitted or fit(config, hardware)
     reason = skip_reason(config, hardware) or fitted.reason
     external = config.engine.name == "external"
     launch = None if reason or external else _launch(config, hardware, fitted, known)
     model = config.model if launch is None else served(config)
     told = known.served.get(server_key(config.engine)) if external else None
     facts = ResolvedJob(
-        model_revision=revision(model),
+        # A catalogue's revision says nothing of what somebody else's server has loaded.
+        model_revision=revision(model) if not external else _root(told),
         engine_version=None if launch is None else launch.version,
         engine_args={} if launch is None else launch.args,
         engine_env={} if launch is None else launch.env,
@@ -64,19 +71,26 @@ def resolve_job(
     return Identified(make_cell(config, facts, overrides), fitted, command, reason)
 
 
+def _root(served: Mapping[str, Any] | None) -> str:
+    """What the name of an external server's model stands for, as far as it tells."""
+    return "not told" if served is None else str(served.get("root") or served.get("id"))
+
+
 def _keys(config: SweepConfig, known: Known) -> dict[str, Any]:
     """By what a later plan finds what this one knew."""
-    if config.engine.name == "external":
-        return {"server_key": server_key(config.engine)}
-    return {
-        "engine_key": engine_key(config.engine),
-        "revisions": {one: commit for one, commit in known.revisions.items() if _names(config, one, commit)},
-    }
+    by = (
+        {"server_key": server_key(config.engine)}
+        if config.engine.name == "external"
+        else {"engine_key": engine_key(config.engine)}
+    )
+    revisions = {one: commit for one, commit in known.revisions.items() if _names(config, one, commit)}
+    return {**by, "revisions": revisions}
 
 
 def _names(config: SweepConfig, source: str, commit: str) -> bool:
-    hub_id, model = source.partition("@")[0], config.model
+    hub_id, model, data = source.partition("@")[0], config.model, config.dataset
     pinned = {f"{model.hub_id}@{model.revision}", *model.checkpoints.values(), model.draft, model.eagle3}
+    pinned.add(f"{DATASET}{data.hub_id}@{data.revision}")
     return f"{hub_id}@{commit}" in pinned
 
 

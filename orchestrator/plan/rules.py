@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from orchestrator.config.schema import SweepConfig
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
+from orchestrator.memory import DTYPE_BYTES, impossible
 
 
 class Rule(NamedTuple):
@@ -63,8 +64,24 @@ RULES: Mapping[str, Rule] = {
     "timeout.weights_s": POSITIVE,
     "timeout.cell_s": POSITIVE,
     "timeout.engine_stop_s": POSITIVE,
+    "timeout.resources_s": _optional(Rule(_number(lambda v: v >= 0), "a number from 0 up")),
     "model.kind": _one_of("reasoning", "standard"),
     "model.context": COUNT,
+    "model.dtype": _one_of(*DTYPE_BYTES),
+    "model.parameters_b": _optional(POSITIVE),
+    "model.layers": _optional(COUNT),
+    "model.heads": _optional(COUNT),
+    "model.kv_heads": _optional(COUNT),
+    "model.head_dim": _optional(COUNT),
+    "model.kv_lora_rank": _optional(COUNT),
+    "model.qk_rope_head_dim": _optional(COUNT),
+    "model.sliding_window": _optional(COUNT),
+    "model.sliding_window_layers": _optional(NATURAL),
+    "model.experts": _optional(COUNT),
+    "model.experts_per_token": _optional(COUNT),
+    "model.expert_parameters_b": _optional(POSITIVE),
+    "model.weight_bytes": _optional(POSITIVE),
+    "model.weight_bytes_of": _one_of("linear", "experts"),
     "dataset.sample": _one_of("hash", "head"),
     "dataset.shots": NATURAL,
     "dataset.prompt_tokens": _optional(COUNT),
@@ -117,6 +134,8 @@ def check_values(config: SweepConfig) -> None:
         if not rule.ok(value):
             raise ConfigError(f"{key}={_shown(value)}: must be {rule.allowed}")
     _check_load(config)
+    if contradiction := impossible(config.model):
+        raise ConfigError(contradiction)
     if config.output_length is not None and config.weights != "dummy":
         raise ConfigError(f"output_length={config.output_length}: only with weights=dummy")
     if config.model.path is not None and not Path(config.model.path).is_dir():

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.config.schema import EngineOptConfig, ModelConfig, OptConfig, SweepConfig
 from orchestrator.engines import environment
-from orchestrator.engines.revisions import unpinned
+from orchestrator.engines.revisions import DATASET, unpinned
 from orchestrator.plan.known import Known, address
 
 
@@ -46,7 +46,8 @@ def _pinned(config: SweepConfig, revisions: Mapping[str, str]) -> SweepConfig:
     }
     if not changed:
         return config
-    model = config.model
+    model, data = config.model, config.dataset
+    items = DATASET + (f"{data.hub_id}@{data.revision}" if data.revision else f"{data.hub_id}")
     own = f"{model.hub_id}@{model.revision}" if model.revision else model.hub_id
     pinned: ModelConfig = replace(
         model,
@@ -57,7 +58,8 @@ def _pinned(config: SweepConfig, revisions: Mapping[str, str]) -> SweepConfig:
     )
     drafts = {one: changed[one] for one in (model.draft, model.eagle3) if one in changed}
     opts = {name: _renamed(opt, drafts) for name, opt in config.opt.items()} if drafts else config.opt
-    return replace(config, model=pinned, opt=opts)
+    revision = revisions[items] if items in changed else data.revision
+    return replace(config, model=pinned, opt=opts, dataset=replace(data, revision=revision))
 
 
 def _renamed(opt: OptConfig, names: Mapping[str, str]) -> OptConfig:

@@ -37,6 +37,7 @@ class Board:
         self._metrics = metrics
         self._committed = committed
         self.state = Progress(plan, durations=durations)
+        self._waits: list[str] = []
         self._reserved_s = self._window_s = self._published_s = 0.0
         display = Display(self.state, max(4, console.height - ROWS_BESIDE))
         self._live = Live(
@@ -61,6 +62,20 @@ class Board:
         """The cluster's live nodes, by their id: their GPUs and how many others hold."""
         self.state.nodes = dict(nodes)
         self._publish()
+
+    def say(self, text: str) -> None:
+        """A line of its own; from any thread."""
+        self._say(text)
+
+    def waits(self, lines: Sequence[str]) -> None:
+        """What the deployments that wait are waiting for; empty when for nothing but their turn. Said when it
+        is something else than before: seconds and dates in it count down, and are no other thing."""
+        kinds = [line.partition(";")[0] for line in lines]
+        for kind, line in zip(kinds, lines, strict=True):
+            if kind not in self._waits:
+                self._say(f"waiting: {line}")
+        self._waits = kinds
+        self.state.waits = tuple(lines)
 
     def placed(
         self, deployment: Deployment, nodes: Sequence[str], gpus_per_node: float, slot: Hashable

@@ -33,6 +33,7 @@ class Display:
         parts: Sequence[RenderableType | None] = (
             self._heading(),
             self._gpu_map(),
+            self._waits(),
             self._deployments(),
             self._failures(),
         )
@@ -82,6 +83,11 @@ class Display:
         if said:
             grid.add_row("", Text("  ".join(said), "dim"))
         return grid
+
+    def _waits(self) -> Text | None:
+        """What the deployments wait for that is not only their turn."""
+        lines = [f"waiting: {line}" for line in self._progress.waits[:FAILURES]]
+        return Text("\n".join(lines), "yellow", overflow="ellipsis", no_wrap=True) if lines else None
 
     def _deployments(self) -> Table | None:
         progress = self._progress

@@ -11,8 +11,8 @@ from orchestrator.plan.plan import Deployment, Plan
 
 
 def show(plan: Plan, console: Console) -> None:
-    """Prints deployments, simulated ones in a table of their own, then what will not run and why, then the
-    totals."""
+    """Prints deployments, simulated ones in a table of their own, then its notes, what will not run and
+    why, the totals."""
     for simulated, title in ((False, ""), (True, ": SIMULATED, nothing will be measured")):
         if deployments := [one for one in plan.deployments if one.simulated == simulated]:
             console.print(_table(deployments, f"Plan of study '{plan.study}'{title}"))

@@ -86,6 +86,7 @@ class Progress:
         self.runs: dict[str, Run] = {}
         self.held: dict[Hashable, Held] = {}
         self.nodes: dict[str, NodeUsage] = {}
+        self.waits: tuple[str, ...] = ()
         self.done: Counter[str] = Counter()
         self.window_s = 0.0
         self._deployments = {one.deployment_id: one for one in plan.deployments}

@@ -77,4 +77,5 @@ def _parsed(line: bytes) -> Reservation:
         raise ValueError(f"one of {names} is no list of names")
     if type(row["simulated"]) is not bool:
         raise ValueError(f"simulated={row['simulated']}")
-    return Reservation(started_at, *numbers, *map(tuple, names), simulated=row["simulated"])
+    (duration_s, gpus, cpus), (nodes, deployments) = numbers, map(tuple, names)
+    return Reservation(started_at, duration_s, gpus, cpus, nodes, deployments, row["simulated"])

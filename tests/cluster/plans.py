@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orchestrator.cell import Cell, ResolvedJob
 from orchestrator.config.schema import EngineConfig, HardwareConfig, ModelConfig, SamplingConfig, SweepConfig
-from orchestrator.memory import Fit
+from orchestrator.plan.fit import Fit
 from orchestrator.plan.plan import Deployment, Plan, PlannedCell
 
 FACTS = ResolvedJob("r", "v", {}, {}, "d", "w", "h200", 1, SamplingConfig())

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.cell import ResolvedJob
 from orchestrator.cluster import spec as specs
 from orchestrator.cluster.ask import NodeVersion, agreed
-from orchestrator.cluster.runner import may_retry
+from orchestrator.cluster.retry import may_retry
 from orchestrator.cluster.spec import (
     WorkerSpec,
     check_as_planned,

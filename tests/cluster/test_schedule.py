@@ -8,18 +8,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import ray
 from ray.cluster_utils import Cluster
-from ray.util.placement_group import placement_group_table
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 
+from orchestrator.cluster.retry import DEATHS
 from orchestrator.cluster.runner import Limits
-from orchestrator.cluster.schedule import run_deployments
+from orchestrator.cluster.schedule import AVOID_S, run_deployments
 from orchestrator.cluster.slot import alive_nodes, free_nodes
 from orchestrator.errors import StorageError
+from orchestrator.memory import GIB
 from orchestrator.plan.plan import Deployment
 from orchestrator.progress.board import Board
 from orchestrator.store.ledger import reservations
@@ -49,8 +52,8 @@ def cluster() -> Iterator[Cluster]:
         made.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
 
 
-def add_node(cluster: Cluster) -> Any:
-    return cluster.add_node(num_cpus=16, num_gpus=8, object_store_memory=STORE)
+def add_node(cluster: Cluster, resources: dict[str, float] | None = None) -> Any:
+    return cluster.add_node(num_cpus=16, num_gpus=8, object_store_memory=STORE, resources=resources or {})
 
 
 def run(folder: Path, *deployments: Deployment, cell_s: float | None = None, limits: Limits = LIMITS) -> None:
@@ -177,6 +180,62 @@ def test_a_start_that_fails_is_tried_again_where_that_can_help(
     assert outcomes(tmp_path) == {f"{model}-0-0": status, f"{model}-0-1": status, "d-1-0": "done"}
 
 
+def test_engines_that_die_one_after_another_end_their_deployment_with_the_cause(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    run(tmp_path, deployment(2, name="d-0", cells=("crash",) * 12), deployment(2, name="d-1", cells=("",)))
+    started = Counter(event["deployment"] for event in events(tmp_path, "start"))
+    assert started == {"d-0": DEATHS, "d-1": 1}
+    found = outcomes(tmp_path)
+    assert [found[f"d-0-{index}"] for index in range(12)] == ["failed"] * 12
+    assert found["d-1-0"] == "done"
+    row = read_cell(tmp_path, "d-0-11")
+    assert row is not None
+    assert f"died {DEATHS} times in a row with no cell finished between" in row["reason"]
+    assert row["reason"].endswith("it crashed")
+    assert cause(tmp_path, "d-0-11") == "crash"
+    assert row["attempts"] == 0
+
+
+def test_engines_that_die_with_cells_finished_between_go_on(cluster: Cluster, tmp_path: Path) -> None:
+    run(tmp_path, deployment(2, name="d-0", cells=("oom", "") * (DEATHS + 1)))
+    assert Counter(outcomes(tmp_path).values()) == {"done": DEATHS + 1, "failed": DEATHS + 1}
+
+
+def test_starts_that_fail_everywhere_leave_every_node_to_other_deployments(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    run(tmp_path, *(deployment(8, name=f"once:crash-{index}") for index in range(3)))
+    assert list(outcomes(tmp_path).values()) == ["done"] * 3
+    started = events(tmp_path, "start")
+    assert len({(event["deployment"], event["node"]) for event in started}) == len(started) == 6
+    assert started[-1]["at_s"] - started[0]["at_s"] < AVOID_S
+
+
+def test_one_external_server_is_measured_by_one_deployment_at_a_time(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    made = [deployment(0, name=f"d-{index}", cells=("takes 0.6",), engine="external") for index in range(4)]
+    urls = (
+        "http://10.0.0.1:8000",
+        "http://10.0.0.1:8000/",
+        "http://10.0.0.1:8000/v1",
+        "http://10.0.0.2:8000",
+    )
+    run(tmp_path, *(_at(one, url) for one, url in zip(made, urls, strict=True)), cell_s=0.6)
+    began = {event["deployment"]: event["at_s"] for event in events(tmp_path, "run")}
+    alone = sorted(began[f"d-{index}"] for index in range(3))
+    assert all(later - earlier >= 0.6 for earlier, later in pairwise(alone))
+    assert set(outcomes(tmp_path).values()) == {"done"}
+
+
+def _at(one: Deployment, url: str) -> Deployment:
+    """The deployment, external at this address."""
+    config = one.config
+    config = replace(config, engine=replace(config.engine, base_url=url))
+    return replace(one, cells=tuple(replace(cell, config=config) for cell in one.cells))
+
+
 def test_the_board_is_told_of_every_slot_that_was_given_back(cluster: Cluster, tmp_path: Path) -> None:
     held: list[object] = []
 
@@ -222,6 +281,67 @@ def test_gpus_that_others_hold_are_left_to_them_and_taken_once_given_back(
     started = {event["deployment"]: event["at_s"] for event in events(tmp_path, "start")}
     assert max(started, key=lambda key: started[key]) == "d-0", "it waits for a whole node, the others do not"
     ray.get(held)
+
+
+def test_it_is_said_who_holds_what_others_hold(cluster: Cluster, tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Said(SilentBoard):
+        def waits(self, lines: list[str]) -> None:
+            said.extend(lines)
+
+    group = placement_group([{"GPU": 7.0}] * 2, strategy="STRICT_SPREAD", name="training of somebody")
+    ray.get(group.ready())
+
+    async def crowded() -> None:
+        plan = plan_of(tmp_path, deployment(2, name="d-0"))
+        sweep = asyncio.create_task(run_deployments(plan, cast(Board, Said()), FakeWorker, LIMITS))
+        await asyncio.to_thread(_until, lambda: bool(said))
+        remove_placement_group(group)
+        await sweep
+
+    asyncio.run(crowded())
+    assert said[0] == "others hold 14 of 16 GPUs: training of somebody 14 (since before this sweep looked)"
+    assert outcomes(tmp_path) == {"d-0-0": "done"}
+
+
+def test_nodes_of_one_label_are_told_apart_by_their_memory(cluster: Cluster, tmp_path: Path) -> None:
+    labels = ({"accelerator_type:A100": 1.0, f"accelerator_type:A100-{size}G": 1.0} for size in (80, 40))
+    added = [add_node(cluster, resources) for resources in labels]
+    _until(lambda: {one.node_id for one in added} <= alive_nodes().keys())
+    made = [deployment(4, name=f"d-{index}", label="A100", cells=("takes 1",)) for index in range(2)]
+    run(tmp_path, *(_of_memory(one, 39.4) for one in made), cell_s=1.0)
+    assert {event["node"] for event in events(tmp_path, "run")} == {added[1].node_id}
+    for one in added:
+        cluster.remove_node(one)
+
+
+def test_a_node_that_cannot_tell_its_gpus_memory_is_taken_by_its_label(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    added = add_node(cluster, {"accelerator_type:A100": 1.0})
+    _until(lambda: added.node_id in alive_nodes())
+    run(tmp_path, _of_memory(deployment(4, name="d-0", label="A100"), 39.4))
+    assert [event["node"] for event in events(tmp_path, "run")] == [added.node_id]
+    cluster.remove_node(added)
+
+
+def test_engines_on_cpus_take_no_more_memory_than_a_node_has(cluster: Cluster, tmp_path: Path) -> None:
+    made = [deployment(0, name=f"d-{index}", cells=("takes 1",)) for index in range(3)]
+    most_gib = max(resources["memory"] for resources in alive_nodes().values()) / GIB
+    large = [replace(one, fit=replace(one.fit, weights_gib=0.9 * most_gib - 3.5)) for one in made]
+    run(tmp_path, *large, cell_s=1.0)
+    began = sorted((event["node"], event["at_s"]) for event in events(tmp_path, "run"))
+    here = [later_s - earlier_s for (one, earlier_s), (other, later_s) in pairwise(began) if one == other]
+    assert here, "three engines, and two nodes for them"
+    assert min(here) >= 1.0
+    too_large = deployment(0, name="large")
+    run(tmp_path, replace(too_large, fit=replace(too_large.fit, weights_gib=2 * most_gib)))
+    assert cause(tmp_path, "large-0") == "no_resources"
+
+
+def _of_memory(one: Deployment, gib: float) -> Deployment:
+    return replace(one, hardware=replace(one.hardware, memory_gib=gib))
 
 
 def test_many_cells_left_are_shared_with_gpus_that_idle(cluster: Cluster, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.engines import revisions
+from orchestrator.errors import ConfigError
 from orchestrator.plan.known import Known, engine_key, of_rows, server_key
 from orchestrator.plan.plan import Job, Plan, make_plan
 from tests.support.compose import config_of
@@ -111,6 +112,23 @@ def test_a_drafts_commit_reaches_the_engine(tmp_path: Path, engine: str) -> None
         draft = args["speculative-draft-model-path"], args["speculative-draft-model-revision"]
     assert draft == ("org/draft", COMMIT)
     assert len(ids(plan, planned(tmp_path, *typed))) == 2
+
+
+@pytest.mark.parametrize("engine", ["vllm", "simulated"])
+def test_a_datasets_branch_is_replaced_by_its_commit(tmp_path: Path, engine: str) -> None:
+    typed = (f"engine={engine}", "model=r1-7b", "hardware=h200", "dataset=gsm8k", "dataset.revision=dev")
+    known = Known(revisions={"datasets/openai/gsm8k@dev": COMMIT})
+    plan, open_ = planned(tmp_path, *typed, known=known), planned(tmp_path, *typed)
+    assert plan.cells[0].cell.facts.dataset_revision == COMMIT
+    assert len(ids(plan, open_)) == 2
+    assert not plan.notes
+    if engine == "vllm":
+        assert open_.notes[0].startswith("revision of datasets/openai/gsm8k@dev not pinned")
+
+
+def test_a_package_of_any_version_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.revision=null: must be the version of model\.package"):
+        planned(tmp_path, "engine=vllm", "hardware=cpu", "model.revision=null")
 
 
 def test_two_checkpoints_of_one_optimization_are_two_cells(tmp_path: Path) -> None:

@@ -67,6 +67,15 @@ def test_it_is_told_what_the_catalogue_knows() -> None:
     assert settings_of("opt=chunked-prefill").max_num_batched_tokens == 2048
 
 
+def test_it_is_told_of_a_mixtures_active_parameters_and_of_a_latent_on_every_gpu() -> None:
+    latent = ("model.kv_lora_rank=512", "model.qk_rope_head_dim=64")
+    experts = ("model.experts=8", "model.experts_per_token=2", "model.expert_parameters_b=4")
+    settings = settings_of("model=r1-7b", "hardware=h200", *latent, *experts)
+    assert settings.kv_bytes_per_token == 2 * (512 + 64) * 28 * 2  # on both of two
+    assert settings.parameters_b == pytest.approx(7.615616512 - 3.0)
+    assert settings.weights_gib == pytest.approx(14.2, abs=0.1)
+
+
 def test_every_setting_can_be_given_by_its_flag() -> None:
     given = {
         "speed": 4.0,
@@ -106,6 +115,7 @@ def test_a_wrong_argument_is_said_before_anything_starts(arg: str, why: str) -> 
         (("hardware=auto",), "needs a GPU"),
         (("hardware=h200", "hardware.bandwidth_gb_s=null"), "bandwidth_gb_s"),
         (("model.kv_heads=null",), r"needs model\.kv_heads"),
+        (("model.sliding_window=128",), "has no sliding window in its KV cache"),
         (("opt=spec-ngram",), "has no measurement to follow"),
         (("model=r1-70b", "hardware=l40s", "tensor_parallel_size=1"), "does not fit"),
     ],

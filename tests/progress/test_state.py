@@ -10,8 +10,8 @@ from rich.console import Console
 from orchestrator.cell import Cell, ResolvedJob
 from orchestrator.config.schema import EngineConfig, HardwareConfig, ModelConfig, SamplingConfig, SweepConfig
 from orchestrator.measure.context import CellOutcome, WorkerProgress
-from orchestrator.memory import Fit
 from orchestrator.plan import cost
+from orchestrator.plan.fit import Fit
 from orchestrator.plan.plan import Deployment, Plan, PlannedCell
 from orchestrator.progress.board import Board
 from orchestrator.progress.display import Display, duration

@@ -20,7 +20,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import Any, cast
 
 import httptools
@@ -62,6 +62,7 @@ class Script:
     framing: str = "chunked"  # chunked | length | close
     newline: str = "\n"
     keep_alive: bool = True
+    root: str | None = None  # what the model's name stands for, by /v1/models
 
 
 @dataclass
@@ -183,7 +184,8 @@ class Connection(asyncio.Protocol):
             server.resets += 1
             self.respond(200, b'{"success":true}')
         elif path == "/v1/models":
-            self.respond(200, orjson.dumps({"object": "list", "data": [{"id": MODEL, "object": "model"}]}))
+            entry = {"id": MODEL, "object": "model", "created": time_ns(), "root": server.default.root}
+            self.respond(200, orjson.dumps({"object": "list", "data": [entry]}))
         elif path == "/version":
             self.respond(200, b'{"version":"0.0.0"}')
         else:

@@ -8,7 +8,7 @@ from orchestrator.config.schema import SweepConfig
 from orchestrator.engines.adapter import flag_name
 from orchestrator.engines.simulated.settings import complaint
 from orchestrator.errors import ConfigError
-from orchestrator.memory import fit, kv_bytes_per_token
+from orchestrator.memory import active_parameters_b, kv_cache, kv_gib, weights_gib
 
 
 def lacking(config: SweepConfig) -> str | None:
@@ -20,27 +20,35 @@ def lacking(config: SweepConfig) -> str | None:
                 f"engine=simulated needs a GPU whose {name} is known, by name (hardware=h200, say); "
                 f"this is hardware={hardware.name}"
             )
-    for name in ("parameters_b", "layers", "kv_heads", "head_dim"):
+    if model.sliding_window is not None:
+        return f"engine=simulated has no sliding window in its KV cache, and {model.name} has one"
+    shape = ("kv_lora_rank",) if model.kv_lora_rank is not None else ("kv_heads", "head_dim")
+    for name in ("parameters_b", "layers", *shape):
         if getattr(model, name) is None:
             return f"engine=simulated needs model.{name}, and {model.name} names none"
     return None
 
 
-def described(config: SweepConfig) -> dict[str, Any]:
+def described(config: SweepConfig, tensor_parallel_size: int) -> dict[str, Any]:
     """The flags that say what is simulated. Empty where the catalogue lacks numbers (`lacking`) or the model
     does not fit. Raises ConfigError for an ``engine.args`` that the engine does not take."""
     asked = {flag_name(name): value for name, value in config.engine.args.items() if value is not None}
     if found := complaint(asked):
         name, allowed = found
         raise ConfigError(f"engine.args.{name}={str(asked[name]).lower()}: {allowed}")
-    fitted = fit(config, config.hardware) if lacking(config) is None else None
-    if fitted is None or fitted.kv_gib is None or fitted.weights_gib is None:
+    if lacking(config) is not None:
+        return {}
+    opts = list(config.opt.values())
+    weights = weights_gib(config.model, opts)
+    cache = kv_cache(config.model, opts, tensor_parallel_size)
+    room = kv_gib(config, config.hardware, tensor_parallel_size)
+    if weights is None or cache is None or room is None or room <= 0:
         return {}
     return {
-        "weights-gib": round(fitted.weights_gib, 6),
-        "parameters-b": config.model.parameters_b,
-        "kv-bytes-per-token": kv_bytes_per_token(config.model, config.opt.values()),
-        "kv-gib": round(fitted.kv_gib, 6),
+        "weights-gib": round(weights, 6),
+        "parameters-b": active_parameters_b(config.model),
+        "kv-bytes-per-token": cache.full,
+        "kv-gib": round(room, 6),
         "bandwidth-gb-s": config.hardware.bandwidth_gb_s,
         "bf16-tflops": config.hardware.bf16_tflops,
         "reasoning": config.model.kind == "reasoning",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.cluster.runner import MOVES, may_retry
+from orchestrator.cluster.retry import MOVES, START_MOVES, may_retry, may_start_again
 
 
 @pytest.mark.parametrize("cause", ["crash", "hang", "worker_died", "start_timeout", "storage"])
@@ -22,3 +22,15 @@ def test_losing_nodes_is_not_the_cells_doing_but_not_without_end_either() -> Non
     assert not may_retry(["node_died"] * (MOVES + 1))
     assert may_retry(["node_died", "crash"])
     assert not may_retry(["crash", "node_died", "crash"])
+
+
+def test_nodes_that_are_lost_during_starts_fail_no_deployment_but_not_without_end_either() -> None:
+    assert may_start_again(["node_died"] * 4, elsewhere=True)
+    assert may_start_again(["node_died", "crash", "node_died", "node_died"], elsewhere=True)
+    assert may_start_again(["node_died"] * (START_MOVES + 1), elsewhere=False), "it waits for a node anyway"
+    assert not may_start_again(["node_died"] * (START_MOVES + 1), elsewhere=True)
+
+
+def test_starts_that_fail_by_themselves_count_beside_lost_nodes() -> None:
+    assert not may_start_again(["crash", "node_died", "crash"], elsewhere=True)
+    assert not may_start_again(["node_died", "oom"], elsewhere=True)
