@@ -66,8 +66,7 @@ class Scheduler:
     """``worker`` is the class of the actors, `EngineWorker` or what stands in for it in a test."""
 
     def __init__(self, context: RunContext, worker: Any, sharing: Sharing | None = None) -> None:
-        self.context = context
-        self.worker = worker
+        self.context, self.worker = context, worker
         deployments = context.plan.deployments
         self.works = {
             one.deployment_id: DeploymentQueue(one, GridSource(one.cells, sharing)) for one in deployments
