@@ -53,21 +53,20 @@ async def run_deployments(
 ) -> None:
     """Runs every deployment of the plan. Returns when each of its cells is committed, done or failed, here or
     by another driver of the study. Raises StorageError when they cannot be stored any more."""
+    kept = kept or Kept()
     with left_nonce(plan.study_dir) as nonce:
-        context = RunContext(plan, board, limits, durations, nonce, keep=kept is not None and kept.engines)
+        context = RunContext(plan, board, limits, durations, nonce, keep=kept.engines)
         scheduler = Scheduler(context, worker, sharing)
-        scheduler.parked += kept.give_slots() if kept else []
+        scheduler.parked += kept.give_slots()
         await scheduler.run()
-        if kept:
-            kept.slots += scheduler.kept
+        kept.slots += scheduler.kept
 
 
 class Scheduler:
     """``worker`` is the class of the actors, `EngineWorker` or what stands in for it in a test."""
 
     def __init__(self, context: RunContext, worker: Any, sharing: Sharing | None = None) -> None:
-        self.context = context
-        self.worker = worker
+        self.context, self.worker = context, worker
         deployments = context.plan.deployments
         self.works = {
             one.deployment_id: DeploymentQueue(one, GridSource(one.cells, sharing)) for one in deployments
@@ -104,7 +103,7 @@ class Scheduler:
                 )
                 self._collect()
                 self._look_elsewhere()
-            self.kept, self.parked = [s for s in self.parked if s.serving], []
+            self.kept = [slot for slot in self.parked if slot.serving]
         finally:
             await asyncio.shield(self._end())
 
@@ -114,7 +113,7 @@ class Scheduler:
         for task in (*self.leases, *self._preparing):
             task.cancel()
         await asyncio.gather(*self.leases, *self._preparing, self._nodes.end(), return_exceptions=True)
-        for slot in (*self.parked, *(slot for _, slot in self.leases.values())):
+        for slot in {*self.parked, *(slot for _, slot in self.leases.values())}.difference(self.kept):
             self._close(slot)
         await asyncio.gather(*self.closing.values())
 
