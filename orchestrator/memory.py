@@ -14,7 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.config.schema import DraftShape, HardwareConfig, ModelConfig, OptConfig, SweepConfig
+from orchestrator.config.schema import (
+    DeploymentConfig,
+    DraftShape,
+    HardwareConfig,
+    ModelConfig,
+    OptConfig,
+    SweepConfig,
+)
 
 GIB = 2.0**30
 DTYPE_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0}
@@ -142,7 +149,7 @@ def copies(kv_heads: int, size: int) -> float:
     return max(1.0, size / kv_heads)
 
 
-def for_weights_and_kv_gib(config: SweepConfig, hardware: HardwareConfig) -> float | None:
+def for_weights_and_kv_gib(config: DeploymentConfig, hardware: HardwareConfig) -> float | None:
     """What the engine's memory fraction leaves of one GPU for weights and KV cache. None where the hardware's
     memory is not known."""
     if hardware.memory_gib is None:
@@ -153,13 +160,13 @@ def for_weights_and_kv_gib(config: SweepConfig, hardware: HardwareConfig) -> flo
     return fraction * hardware.memory_gib - overhead_gib(config)
 
 
-def overhead_gib(config: SweepConfig) -> float:
+def overhead_gib(config: DeploymentConfig) -> float:
     """What vLLM takes of its fraction of one GPU for itself."""
     entries = (getattr(opt, config.engine.name, None) for opt in config.opt.values())
     return OVERHEAD_GIB + sum(float(entry.overhead_gib) for entry in entries if entry is not None)
 
 
-def kv_gib(config: SweepConfig, hardware: HardwareConfig, size: int) -> float | None:
+def kv_gib(config: DeploymentConfig, hardware: HardwareConfig, size: int) -> float | None:
     """The KV cache's memory on ``size`` GPUs; negative where the weights alone are too large, None where the
     catalogue lacks a number."""
     each = for_weights_and_kv_gib(config, hardware)

@@ -120,7 +120,7 @@ def _console() -> Console:
 def _check_can_run(plan: Plan) -> None:
     """Raises ConfigError for what would stop every cell: results that cannot be written, no engine here."""
     check_writable(plan.study_dir)
-    for config in (deployment.config for deployment in plan.deployments):
+    for config in (deployment.cells[0].config for deployment in plan.deployments):
         if config.engine.name in ADAPTERS and config.ray.address is None:
             interpreter(config.engine)
 

@@ -30,7 +30,7 @@ def run_plan(plan: Plan, console: Console, kept: Kept) -> None:
     before where there are any. Raises KeyboardInterrupt after an orderly end when interrupted, and
     ConfigError when the cluster does not answer."""
     clean_partial(plan.study_dir)
-    config = plan.deployments[0].config
+    config = plan.deployments[0].cells[0].config
     cpus, declared = _local_resources(plan)
 
     def begun(session: Session) -> None:

@@ -124,7 +124,7 @@ class Scheduler:
             key = slot.serving if slot.serving in self.waiting else slot.prepared
             if key in {one.key for one in self._waiting()}:
                 nodes = _less(nodes, slot)
-                self._launch(key, slot)
+                self._begin(key, slot)
         if self.waiting:
             # What another driver serves has an engine already: this one begins with the others.
             first = sorted(
@@ -134,11 +134,7 @@ class Scheduler:
         else:
             starts = widen(self._serving(), nodes)
         for start in starts:
-            if self.context.reserve(self.works[start.key]):
-                self._launch(start.key, self._slot_for(start))
-            elif start.key in self.waiting:  # other drivers have all of its cells
-                self.waiting.remove(start.key)
-                self._sort_out(self.works[start.key])
+            self._begin(start.key, self._slot_for(start))
         # Engines that a further batch may go on with are kept where nobody waits for their room.
         kept = self.context.keep and not self.waiting and all(slot.actor for _, slot in self.leases.values())
         for slot in [slot for slot in self.parked if not (kept and slot.serving)]:
@@ -196,6 +192,14 @@ class Scheduler:
                 self._sort_out(work)
             elif key in self._elsewhere and len(work.source.elsewhere) < before:
                 self.context.board.waiting_for_others(len(work.source.elsewhere))
+
+    def _begin(self, key: str, slot: Slot) -> None:
+        """Launches the deployment unless other drivers have all of its cells."""
+        if self.context.reserve(self.works[key]):
+            self._launch(key, slot)
+        elif key in self.waiting:
+            self.waiting.remove(key)
+            self._sort_out(self.works[key])
 
     def _launch(self, key: str, slot: Slot) -> None:
         work = self.works[key]

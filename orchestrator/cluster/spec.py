@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cell import ResolvedJob
-from orchestrator.config.schema import SweepConfig
+from orchestrator.config.schema import DeploymentConfig
 from orchestrator.engines.launch import Launch, build_launch
 from orchestrator.engines.version import engine_version, installed_version, interpreter, interpreter_path
 from orchestrator.engines.weights import prepare, revision, served
@@ -34,7 +34,7 @@ class WorkerSpec:
     label: str
     study: str
     study_dir: Path
-    config: SweepConfig
+    config: DeploymentConfig
     tensor_parallel_size: int
     nodes: int
     gpus: int

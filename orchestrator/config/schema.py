@@ -7,7 +7,7 @@ after ``load``. What a value may be beyond its type is said in `orchestrator.pla
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from omegaconf import MISSING
@@ -227,15 +227,30 @@ class TimeoutConfig:
 
 
 @dataclass
-class SweepConfig:
-    """One composed job: everything a cell is made of, and how the sweep is run."""
+class DeploymentConfig:
+    """What one engine process group is made of and how it is kept: the same for each of its cells. Of
+    ``timeout`` only ``cell_s`` is a cell's own."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     opt: dict[str, OptConfig] = field(default_factory=dict)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    weights: str = "auto"  # auto | dummy
+    prepare: str = "auto"  # the next engine's start beside a measurement: auto (where it pays) | on | off
+    timeout: TimeoutConfig = field(default_factory=TimeoutConfig)
+
+    @property
+    def deployment(self) -> DeploymentConfig:
+        """The deployment's part alone."""
+        return DeploymentConfig(**{one.name: getattr(self, one.name) for one in fields(DeploymentConfig)})
+
+
+@dataclass
+class SweepConfig(DeploymentConfig):
+    """One composed job: everything a cell is made of, and how the sweep is run."""
+
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     load: LoadConfig = field(default_factory=LoadConfig)
-    hardware: HardwareConfig = field(default_factory=HardwareConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
 
     study_name: str = "default"
@@ -244,7 +259,6 @@ class SweepConfig:
     repeats: int = 1
     max_tokens: int = 256
     limit: int | None = None
-    weights: str = "auto"  # auto | dummy
     tensor_parallel_size: Any = "auto"  # auto, or a number
     output_length: Any = None  # weights=dummy only
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -252,9 +266,7 @@ class SweepConfig:
     objective: str = "output_token_per_s"
     dry_run: Any = False  # true, false, json
     rerun: str = "failed"  # failed | none | all
-    prepare: str = "auto"  # the next engine's start beside a measurement: auto (where it pays) | on | off
     ray: RayConfig = field(default_factory=RayConfig)
-    timeout: TimeoutConfig = field(default_factory=TimeoutConfig)
 
     @property
     def reasoning_inline(self) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.config.schema import EngineConfig, SweepConfig
+from orchestrator.config.schema import DeploymentConfig, EngineConfig
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.adapter import Adapter
 from orchestrator.engines.http import ask
@@ -41,7 +41,7 @@ class External:
         return None
 
 
-def connect(config: SweepConfig) -> tuple[External, dict[str, str]]:
+def connect(config: DeploymentConfig) -> tuple[External, dict[str, str]]:
     """The server at ``engine.base_url`` and those metrics it exposes now, `records.Sample` field -> name.
 
     Raises ConfigError when it cannot be reached, refuses the key, or does not serve ``engine.served_model``.

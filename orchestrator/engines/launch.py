@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.config.schema import EngineOptConfig, OptConfig, SweepConfig
+from orchestrator.config.schema import DeploymentConfig, EngineOptConfig, OptConfig
 from orchestrator.engines import ADAPTERS, version, weights
 from orchestrator.engines.adapter import Adapter, HardwareKind, Launch, flag_name, merge_args, to_flags
 from orchestrator.engines.simulated.describe import described
@@ -15,7 +15,7 @@ from orchestrator.errors import ConfigError
 __all__ = ["Launch", "adapter_of", "build_launch", "to_flags"]
 
 
-def adapter_of(config: SweepConfig) -> Adapter:
+def adapter_of(config: DeploymentConfig) -> Adapter:
     """The adapter of the configured engine. Raises ConfigError for an engine that is not started by us."""
     if config.engine.name not in ADAPTERS:
         raise ConfigError(f"engine={config.engine.name}: cannot be started; {', '.join(ADAPTERS)} can")
@@ -23,7 +23,7 @@ def adapter_of(config: SweepConfig) -> Adapter:
 
 
 def build_launch(
-    config: SweepConfig,
+    config: DeploymentConfig,
     *,
     hardware: HardwareKind,
     tensor_parallel_size: int,

@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator import paths
-from orchestrator.config.schema import ModelConfig, SweepConfig
+from orchestrator.config.schema import DeploymentConfig, ModelConfig
 from orchestrator.engines import content, convert, dummy
 from orchestrator.engines.version import installed
 from orchestrator.errors import ConfigError, EngineError
 
 
-def served(config: SweepConfig) -> ModelConfig:
+def served(config: DeploymentConfig) -> ModelConfig:
     """The model whose weights are really loaded: the quantized checkpoint (``hub_id`` or ``hub_id@revision``)
     where an optimization needs one, else the configured model. With ``weights=dummy`` and no folder of the
     user's it comes from the catalogue alone: a model without any source, ``quantization`` set."""

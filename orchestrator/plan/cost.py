@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.config.schema import HardwareConfig, SweepConfig
+from orchestrator.config.schema import DeploymentConfig, HardwareConfig, SweepConfig
 from orchestrator.engines.adapter import flag_name
 from orchestrator.memory import GIB, PROMPT_TOKENS, draft_gib, kv_cache, weights_read_gib
 from orchestrator.memory import in_flight as requests_in_flight
@@ -22,19 +22,19 @@ START_S = 100.0  # a 7B engine on an H200: 97 to 108 s cold
 START_S_PER_GIB = 1.0
 
 
-def speed(config: SweepConfig) -> float:
+def speed(config: DeploymentConfig) -> float:
     """How many times faster than the wall's the engine's clock runs: 1 unless it is simulated."""
     return float(_simulated(config, "speed") or 1.0)
 
 
-def start_s(config: SweepConfig, fit: Fit) -> float:
+def start_s(config: DeploymentConfig, fit: Fit) -> float:
     """Seconds from the engine's command to healthy."""
     asked = _simulated(config, "start-seconds")
     own = START_S + START_S_PER_GIB * (fit.weights_gib or 0.0) / fit.tensor_parallel_size
     return (own if asked is None else float(asked)) / speed(config)
 
 
-def _simulated(config: SweepConfig, flag: str) -> Any:
+def _simulated(config: DeploymentConfig, flag: str) -> Any:
     """What a simulated engine is told by ``engine.args``; None where nothing, and of any other engine."""
     args = config.engine.args.items() if config.engine.simulated else ()
     return next((value for name, value in args if flag_name(name) == flag), None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.cell import Cell
-from orchestrator.config.schema import HardwareConfig, SweepConfig
+from orchestrator.config.schema import DeploymentConfig, HardwareConfig, SweepConfig
 from orchestrator.errors import ConfigError
 from orchestrator.plan import cost
 from orchestrator.plan.agreement import check_command, check_deployment
@@ -95,10 +95,10 @@ class Deployment:
     estimated_s: float | None = None
     label_suffix: str = ""
 
-    @property
-    def config(self) -> SweepConfig:
-        """The configuration that its cells share: the model, the engine, the optimizations."""
-        return self.cells[0].config
+    @cached_property
+    def config(self) -> DeploymentConfig:
+        """What its cells share."""
+        return self.cells[0].config.deployment
 
     @property
     def gpus(self) -> int:

@@ -156,7 +156,7 @@ def test_engines_on_cpus_reserve_their_memory() -> None:
 def test_what_the_engine_is_told_of_its_cache_is_what_is_reserved() -> None:
     made = deployment(0, cpus=2.0)
     args: dict[str, Any] = {"kv-cache-memory-bytes": 8 << 30}
-    config = replace(made.config, engine=EngineConfig(name="vllm", args=args))
+    config = replace(made.cells[0].config, engine=EngineConfig(name="vllm", args=args))
     cells = tuple(replace(cell, config=config) for cell in made.cells)
     need = needs(replace(made, cells=cells, fit=replace(made.fit, weights_gib=1.0)))
     assert need.memory_bytes == pytest.approx((1 + 8 + 1.5) * GIB)

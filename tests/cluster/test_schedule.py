@@ -231,7 +231,7 @@ def test_one_external_server_is_measured_by_one_deployment_at_a_time(
 
 def _at(one: Deployment, url: str) -> Deployment:
     """The deployment, external at this address."""
-    config = one.config
+    config = one.cells[0].config
     config = replace(config, engine=replace(config.engine, base_url=url))
     return replace(one, cells=tuple(replace(cell, config=config) for cell in one.cells))
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.config.schema import SweepConfig
+from orchestrator.config.schema import DeploymentConfig
 from orchestrator.engines.adapter import flag_name
 from orchestrator.engines.simulated.settings import complaint
 from orchestrator.errors import ConfigError
 from orchestrator.memory import active_parameters_b, kv_cache, kv_gib, weights_gib
 
 
-def lacking(config: SweepConfig) -> str | None:
+def lacking(config: DeploymentConfig) -> str | None:
     """What is missing to simulate this model on this hardware; None when nothing is."""
     hardware, model = config.hardware, config.model
     for name in ("memory_gib", "bandwidth_gb_s", "bf16_tflops"):
@@ -29,7 +29,7 @@ def lacking(config: SweepConfig) -> str | None:
     return None
 
 
-def described(config: SweepConfig, tensor_parallel_size: int) -> dict[str, Any]:
+def described(config: DeploymentConfig, tensor_parallel_size: int) -> dict[str, Any]:
     """The flags that say what is simulated. Empty where the catalogue lacks numbers (`lacking`) or the model
     does not fit. Raises ConfigError for an ``engine.args`` that the engine does not take."""
     asked = {flag_name(name): value for name, value in config.engine.args.items() if value is not None}
