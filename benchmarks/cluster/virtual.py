@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cluster.address import find_token
 from orchestrator.cluster.environment import set_ray_environment
 
 STORE_BYTES = 80 * 2**20  # the least that Ray takes
@@ -62,8 +61,6 @@ def virtual_cluster(nodes: int, gpus: int, cpus: float, gpu_type: str) -> Iterat
 def _environment() -> Iterator[None]:
     before = dict(os.environ)
     set_ray_environment(None)
-    if find_token():  # as the sweep will: the same token
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # for workers, which start elsewhere
     os.environ.setdefault("RAY_metrics_report_interval_ms", "2000")  # what lasts some seconds is to be seen
     try:
