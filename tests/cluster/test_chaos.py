@@ -59,7 +59,7 @@ SWEEP = (
     "limit=8",
     "load.concurrency=4",
     "hardware.cpus=1",
-    "engine.args.speed=2",
+    "engine.args.speed=4",
     "engine.args.start-seconds=4",
     "tracker=none",
 )
@@ -232,7 +232,7 @@ def disturbed(cluster: Cluster, folder: Path, undisturbed_s: float) -> Aftermath
     study = results / "default"
     ledger = Ledger(study)
     ledger.start()
-    due = draw_kills(SEED, dict.fromkeys(KINDS, LEAST), KILLS, CELLS * 3 // 5)
+    due = draw_kills(SEED, dict.fromkeys(KINDS, LEAST), KILLS, CELLS * 3 // 4)
     monkey = Monkey(SEED, due, cluster, lambda: join(cluster), lambda: len(ledger.versions))
     after = Aftermath(study, folder / "undisturbed" / "default", monkey, ledger, undisturbed_s)
     drivers: list[Driver | None] = [None] * DRIVERS
