@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from contextlib import closing, suppress
@@ -56,8 +57,11 @@ def run(arguments: list[str]) -> int:
                 result = study.run([Job(overrides, to_config(composed))], launcher.kept)
                 launcher.exit_codes.append(result.exit_code)
     except KeyboardInterrupt:
-        print("interrupted: what was finished is stored", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:
+            raise
+        return _interrupted()  # while Ray starts, SIGTERM is Ray's, which exits with its number
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
@@ -87,6 +91,11 @@ def _compose(composed: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     swept = hydra_config.sweeper.get("params") or ()
     _single.append((tuple(hydra_config.overrides.task), composed, list(swept)))
+
+
+def _interrupted() -> int:
+    print("interrupted: what was finished is stored", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _scratch() -> str:

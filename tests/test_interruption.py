@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orchestrator import interruption
+from orchestrator import sweep as sweep_command
 from orchestrator.store.read import read_cells
 from tests.support.cli import ROOT, environment
 
@@ -175,3 +177,15 @@ os.kill(os.getpid(), signal.SIGHUP)
 print("goes on")
 """)
     assert done.stdout == "goes on\n"
+
+
+def test_a_signal_that_ray_takes_while_it_starts_is_an_interruption_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def taken_by_ray() -> None:
+        raise SystemExit(int(signal.SIGTERM))
+
+    monkeypatch.setattr(sweep_command, "_compose", taken_by_ray)
+    monkeypatch.setattr(interruption, "install", lambda: None)
+    assert sweep_command.run([]) == 130
+    assert "interrupted" in capsys.readouterr().err

@@ -45,7 +45,8 @@ def fit(config: SweepConfig, hardware: HardwareConfig, size: int | None = None) 
         return Fit(1 if asked == "auto" else int(asked), weights, None)
     forced = int(asked) if asked != "auto" else size
     sizes = [forced] if forced is not None else sizes_of(config, hardware)
-    if reason := _indivisible(sizes[-1], config.model, hardware) or _no_rest(config, hardware):
+    real = config.engine.name in ("vllm", "sglang")
+    if reason := _indivisible(sizes[-1], config.model, hardware, real=real) or _no_rest(config, hardware):
         return Fit(sizes[-1], weights, None, reason)
     kv = memory.kv_cache(config.model, opts)
     if weights is None or kv is None or hardware.memory_gib is None:
@@ -131,11 +132,12 @@ def _unknown_draft(model: ModelConfig, key: str) -> str:
     )
 
 
-def _indivisible(size: int, model: ModelConfig, hardware: HardwareConfig) -> str | None:
+def _indivisible(size: int, model: ModelConfig, hardware: HardwareConfig, *, real: bool) -> str | None:
+    """``real``: the engine divides the heads, which a simulated one on one node only pretends."""
     nodes = nodes_of(size, hardware)
     if size % nodes:
         return f"tensor_parallel_size={size}: is not divided evenly by the {nodes} nodes it takes"
-    if nodes > 1 and (model.heads or size) % size:
+    if (nodes > 1 or real) and (model.heads or size) % size:
         return (
             f"tensor_parallel_size={size}: does not divide the {model.heads} attention heads of {model.name}"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,18 @@ def as_stored(configs: Sequence[SweepConfig], study_dir: Path) -> Known:
         return NOTHING
     rows = read_cells(study_dir).select(["started_at", "provenance"]).to_pylist()
     rows.sort(key=lambda row: row["started_at"].timestamp() if row["started_at"] else 0.0)
-    return of_rows(row["provenance"] for row in rows)
+    known = of_rows(row["provenance"] for row in rows)
+    servers = {
+        server_key(one.engine): one.engine.base_url for one in configs if one.engine.name == "external"
+    }
+    return replace(known, notes=tuple(_not_asked(url, known.served.get(key)) for key, url in servers.items()))
+
+
+def _not_asked(url: str | None, served: Served | None) -> str:
+    last = (
+        "no model is known of it" if served is None else f"taken to serve {served.get('id')} as it did last"
+    )
+    return f"engine.base_url={url}: a dry run asks no server: {last}"
 
 
 def of_rows(provenances: Iterable[str | None]) -> Known:

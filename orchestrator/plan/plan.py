@@ -246,6 +246,7 @@ def make_plan(jobs: Sequence[Job], known: Known = NOTHING) -> Plan:
     for job, (_, resolved), fitted in zip(jobs, sized, fits, strict=True):
         one = _plan_job(job, resolved, study_dir, known, fitted)
         if one.planned.cell.cell_id in found:
+            check_deployment([found[one.planned.cell.cell_id].planned.cell.config, one.planned.cell.config])
             planned.append(PlannedCell(one.planned.cell, "skipped", _SAME))
             continue
         found[one.planned.cell.cell_id] = one

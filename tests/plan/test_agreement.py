@@ -52,6 +52,8 @@ def test_what_is_the_engines_may_differ_only_between_engines(key: str, one: str,
     said = re.escape(f"{key}={one} and {key}={other}: {key} is the engine's")
     with pytest.raises(ConfigError, match=said):
         plan((f"{key}={one}",), (f"{key}={other}", "max_tokens=9"))
+    with pytest.raises(ConfigError, match=said):
+        plan((f"{key}={one}",), (f"{key}={other}",))  # which would be one cell, and one value dropped
     apart = plan((f"{key}={one}",), (f"{key}={other}", "opt=prefix-cache"))
     assert len(apart.deployments) == 2
 

@@ -133,6 +133,12 @@ def test_a_size_that_no_nodes_can_share_is_refused_with_why() -> None:
     assert heads.reason == "tensor_parallel_size=16: does not divide the 28 attention heads of r1-7b"
 
 
+@pytest.mark.parametrize(("engine", "refused"), [("vllm", True), ("sglang", True), ("simulated", False)])
+def test_a_size_that_does_not_divide_the_heads_is_refused_on_one_node_too(engine: str, refused: bool) -> None:
+    config = replace(job(R1_7B, tensor_parallel_size=3), engine=EngineConfig(name=engine))
+    assert (fit(config, H200).reason is not None) == refused
+
+
 def test_auto_takes_no_size_that_splits_key_value_heads_unevenly() -> None:
     """40 heads in 10 groups: four GPUs would have two and a half groups each."""
     uneven = replace(R1_70B, heads=40, kv_heads=10)
