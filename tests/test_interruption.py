@@ -121,6 +121,21 @@ def test_a_closed_terminal_ends_a_sweep_in_order(tmp_path: Path) -> None:
     assert [row["status"] for row in read_cells(tmp_path / "default").to_pylist()] == ["done"]
 
 
+@pytest.mark.ray
+@pytest.mark.timeout(240)
+def test_a_killed_driver_leaves_nothing_of_its_ray_and_its_engines(tmp_path: Path) -> None:
+    """Also not the raylet's agents, which would go on for a minute."""
+    reading, writing = os.pipe()
+    with sweep_on(writing, tmp_path) as process:
+        read_until(reading, b"[1/2] done")
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        deadline = time.monotonic() + 20
+        while not gone(family):
+            assert time.monotonic() < deadline, [one for one in family if one.is_running()]
+            time.sleep(0.1)
+
+
 def run(body: str) -> subprocess.CompletedProcess[str]:
     code = f"import os, signal\nfrom orchestrator import interruption\n{body}"
     return subprocess.run(

@@ -92,11 +92,13 @@ def ray_session(
 
 @contextmanager
 def _reaped_if_killed(daemons: list[local_ray.Daemon]) -> Iterator[None]:
-    """Meanwhile a process of its own waits to end a local Ray's daemons should this one be killed."""
+    """Meanwhile a process of its own waits to end a local Ray's daemons should this one be killed, and the
+    raylet's agents, which notice its end only after a minute."""
+    pids = [pid for daemon in daemons for pid in (daemon.pid, *_below(daemon.pid))]
     command = [sys.executable, "-I", "-S", reaper.__file__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stdin is not None
-        known = ((daemon.pid, reaper.start_time(daemon.pid)) for daemon in daemons)
+        known = ((pid, reaper.start_time(pid)) for pid in pids)
         lines = (f"{pid} {started}\n" for pid, started in known if started is not None)
         process.stdin.write("".join(lines))
         process.stdin.flush()
@@ -105,6 +107,13 @@ def _reaped_if_killed(daemons: list[local_ray.Daemon]) -> Iterator[None]:
         finally:
             process.stdin.write("done\n")
             process.stdin.close()
+
+
+def _below(pid: int) -> list[int]:
+    try:
+        return [process.pid for process in psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return []
 
 
 def _head() -> str:
