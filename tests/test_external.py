@@ -18,7 +18,7 @@ import pytest
 from benchmarks.cluster.virtual import virtual_cluster
 from tests.support import scripted_server
 from tests.support.cli import sweep
-from tests.support.scripted_server import Script
+from tests.support.scripted_reply import Script
 
 Measured = Callable[..., tuple[int, str, list[dict[str, Any]]]]
 

@@ -55,18 +55,10 @@ def test_no_value_of_a_secret_is_in_the_plan_or_a_row(tmp_path: Path) -> None:
         planned.cell,
         study="s",
         status="done",
-        reason=None,
-        flags=(),
         attempts=1,
-        started_at=None,
-        duration_s=None,
-        deployment_start_s=None,
-        engine_version=None,
         gpus=1,
         nodes=1,
         items=1,
-        metrics={},
-        provenance={},
     )
     stored, printed = json.dumps(row), json.dumps(plan.to_json())
     for text in (stored, printed, plan.label(planned.cell)):

@@ -136,18 +136,11 @@ def stored(folder: Path, *overrides: str, objective: float, says: bool | None = 
         planned.cell,
         study="default",
         status="done",
-        reason=None,
-        flags=(),
         attempts=1,
-        started_at=None,
-        duration_s=None,
-        deployment_start_s=None,
-        engine_version=None,
         gpus=1,
         nodes=1,
         items=2,
         metrics={"output_token_per_s": objective},
-        provenance={},
     )
     if says is not None:
         row["simulated"] = says

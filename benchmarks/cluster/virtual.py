@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +54,8 @@ def virtual_cluster(nodes: int, gpus: int, cpus: float, gpu_type: str) -> Iterat
             metrics = f"http://{head.node_ip_address}:{head.metrics_export_port}/metrics"
             yield Virtual(cluster.address, f"http://{head.webui_url}", metrics)
         finally:
-            cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
+            shut_down: Callable[[], None] = cluster.shutdown  # Ray leaves it untyped
+            shut_down()
 
 
 @contextmanager

@@ -119,10 +119,11 @@ def _of_nodes(
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    from orchestrator.cluster.nodes import listed_nodes
     from orchestrator.cluster.session import ray_session
 
     with nullcontext() if ray.is_initialized() else ray_session(config, 1.0):
-        nodes: list[dict[str, Any]] = [n for n in ray.nodes() if n["Alive"]]  # type: ignore[no-untyped-call]
+        nodes: list[dict[str, Any]] = [node for node in listed_nodes() if node["Alive"]]
         remote: Any = ray.remote(_version_here)
         refs = [
             [

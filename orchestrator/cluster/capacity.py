@@ -9,9 +9,8 @@ from dataclasses import replace
 
 from orchestrator.cluster.admission import asked, impossible
 from orchestrator.cluster.demand import Demand, may_ever_come, unplaced
-from orchestrator.cluster.nodes import GpuMemory
+from orchestrator.cluster.nodes import GpuMemory, alive_nodes
 from orchestrator.cluster.packing import Need, Node, Waiting
-from orchestrator.cluster.slot import alive_nodes
 
 GROWS_S = 600.0  # how long an autoscaler may take to bring nodes
 RETURNS_S = 300.0  # how long a node may take to come back, when no other could do its work

@@ -1,9 +1,9 @@
-"""What Ray does not tell of a node: the memory of its GPUs, which a task there reads once."""
+"""The cluster's nodes: as Ray lists them, and what it does not tell, the memory of their GPUs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
@@ -14,6 +14,17 @@ from orchestrator.cluster.admission import GPU_MEMORY, LABEL
 GIB = 2.0**30
 NOT_YET = 0.0  # no GPU has so little: nothing goes there that asks for a size
 IN_LABEL = re.compile(r"-(\d+)GB?$")
+
+
+def listed_nodes() -> list[dict[str, Any]]:
+    """Every node that the cluster has had, dead ones too, as ``ray.nodes`` gives it."""
+    listed: Callable[[], list[dict[str, Any]]] = ray.nodes  # Ray leaves it untyped
+    return listed()
+
+
+def alive_nodes() -> dict[str, dict[str, float]]:
+    """Every live node's resources, by its id."""
+    return {node["NodeID"]: dict(node["Resources"]) for node in listed_nodes() if node["Alive"]}
 
 
 class GpuMemory:

@@ -24,6 +24,7 @@ from ray.util import get_current_placement_group
 from ray.util.placement_group import PlacementGroup, placement_group_table
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from orchestrator.cluster.nodes import listed_nodes
 from orchestrator.cluster.spec import WorkerSpec, check_sees_results, launch_of
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.adapter import Launch
@@ -170,7 +171,7 @@ class RankWorkers:
         return None
 
     def _a_node_is_gone(self) -> bool:
-        alive = {node["NodeID"] for node in _nodes() if node["Alive"]}
+        alive = {node["NodeID"] for node in listed_nodes() if node["Alive"]}
         return not set(placement_group_table(self._group)["bundles_to_node_id"].values()) <= alive
 
 
@@ -239,15 +240,10 @@ def multi_node_engine(
         yield MultiNodeEngine(server, followers, provenance)
 
 
-def _nodes() -> list[dict[str, Any]]:
-    listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
-    return listed
-
-
 def _address() -> str:
     """This node's, as Ray knows it."""
     own = ray.get_runtime_context().get_node_id()
-    return next(str(node["NodeManagerAddress"]) for node in _nodes() if node["NodeID"] == own)
+    return next(str(node["NodeManagerAddress"]) for node in listed_nodes() if node["NodeID"] == own)
 
 
 def _actor(spec: WorkerSpec, group: PlacementGroup, rank: int) -> Any:

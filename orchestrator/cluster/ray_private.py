@@ -1,9 +1,10 @@
-"""Everything that Ray tells only through interfaces that are not public, in one place. Read in Ray 2.60.0."""
+"""Everything that Ray tells only through interfaces that are not public, in one place. Read in Ray 2.60.0,
+which leaves these functions untyped."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,8 +27,8 @@ class NodeGroup:
 
 def available_resources_per_node() -> dict[str, dict[str, float]]:
     """What is free on each live node, by its id. In public there is only the sum over all nodes."""
-    found: dict[str, dict[str, float]] = state.available_resources_per_node()  # type: ignore[no-untyped-call]
-    return found
+    found: Callable[[], dict[str, dict[str, float]]] = state.available_resources_per_node
+    return found()
 
 
 def autoscaled() -> bool | None:
@@ -55,8 +56,8 @@ def _node_types() -> set[str]:
     from ray.autoscaler.v2.utils import is_autoscaler_v2
 
     if is_autoscaler_v2(fetch_from_server=True):  # its cache outlives the cluster
-        client: Any = internal_kv_get_gcs_client()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
-        status: Any = get_cluster_status(client.address)
+        client: Callable[[], Any] = internal_kv_get_gcs_client
+        status: Any = get_cluster_status(client().address)
         return {node.ray_node_type_name for node in (*status.active_nodes, *status.idle_nodes)}
     said = _internal_kv_get(STATUS)
     report = json.loads(said).get("autoscaler_report") if said else None

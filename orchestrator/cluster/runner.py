@@ -11,8 +11,9 @@ from typing import Any
 
 from orchestrator.cell import Cell
 from orchestrator.cluster.admission import impossible, needs
+from orchestrator.cluster.nodes import alive_nodes
 from orchestrator.cluster.retry import DEATHS, MOVED, may_retry, may_start_again
-from orchestrator.cluster.slot import STOP_S, Slot, SlotLost, alive_nodes
+from orchestrator.cluster.slot import STOP_S, Slot, SlotLost
 from orchestrator.cluster.spec import WorkerSpec
 from orchestrator.cluster.worker import Started
 from orchestrator.config.schema import TimeoutConfig
@@ -164,16 +165,10 @@ class RunContext:
             study=self.plan.study,
             status="failed",
             reason=reason,
-            flags=(),
             attempts=attempts,
-            started_at=None,
-            duration_s=None,
-            deployment_start_s=None,
             engine_version=cell.facts.engine_version,
             gpus=deployment.gpus,
             nodes=deployment.nodes,
-            items=None,
-            metrics={},
             provenance={"cause": cause},
         )
         try:

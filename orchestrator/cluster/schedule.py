@@ -15,6 +15,7 @@ from typing import Any
 from orchestrator.cluster.admission import impossible, needs, server_of
 from orchestrator.cluster.capacity import Capacity
 from orchestrator.cluster.kept import Kept
+from orchestrator.cluster.nodes import alive_nodes
 from orchestrator.cluster.packing import (
     Node,
     Promise,
@@ -27,7 +28,7 @@ from orchestrator.cluster.packing import (
     widen,
 )
 from orchestrator.cluster.runner import DeploymentQueue, Limits, RunContext, serve
-from orchestrator.cluster.slot import Slot, SlotLost, alive_nodes, free_nodes
+from orchestrator.cluster.slot import Slot, SlotLost, free_nodes
 from orchestrator.cluster.spec import left_nonce
 from orchestrator.cluster.watch import NodeWatch
 from orchestrator.cluster.worker import EngineWorker

@@ -24,6 +24,7 @@ from ray.util.placement_group import (
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.cluster.admission import LABEL, bundles
+from orchestrator.cluster.nodes import alive_nodes
 from orchestrator.cluster.packing import Need, Node
 from orchestrator.cluster.ray_private import available_resources_per_node
 from orchestrator.plan.plan import Deployment
@@ -160,12 +161,6 @@ class Slot:
                 return False
             await asyncio.sleep(POLL_S)
         return True
-
-
-def alive_nodes() -> dict[str, dict[str, float]]:
-    """Every live node's resources, by its id."""
-    listed: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
-    return {node["NodeID"]: dict(node["Resources"]) for node in listed if node["Alive"]}
 
 
 def free_nodes(slots: Iterable[Slot], counted: Iterable[Slot]) -> list[Node]:

@@ -7,8 +7,9 @@ import math
 import time
 from collections.abc import Sequence
 
+from orchestrator.cluster.nodes import alive_nodes
 from orchestrator.cluster.others import Others, told
-from orchestrator.cluster.slot import Slot, alive_nodes, free_nodes
+from orchestrator.cluster.slot import Slot, free_nodes
 from orchestrator.progress.board import Board
 from orchestrator.progress.state import NodeUsage
 

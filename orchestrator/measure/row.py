@@ -16,18 +16,18 @@ def cell_row(
     *,
     study: str,
     status: str,
-    reason: str | None,
-    flags: Sequence[str],
     attempts: int,
-    started_at: datetime | None,
-    duration_s: float | None,
-    deployment_start_s: float | None,
-    engine_version: str | None,
     gpus: int,
     nodes: int,
-    items: int | None,
-    metrics: Mapping[str, float | int | None],
-    provenance: Mapping[str, Any],
+    reason: str | None = None,
+    flags: Sequence[str] = (),
+    started_at: datetime | None = None,
+    duration_s: float | None = None,
+    deployment_start_s: float | None = None,
+    engine_version: str | None = None,
+    items: int | None = None,
+    metrics: Mapping[str, float | int | None] | None = None,
+    provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The row of one cell, without NaN; a metric that does not apply is absent."""
     config, facts = cell.config, cell.facts
@@ -70,7 +70,7 @@ def cell_row(
         "slo_tpot_s": config.slo.tpot_s,
         "engine_args": dict(facts.engine_args),
         "provenance": {
-            **provenance,
+            **(provenance or {}),
             "engine_env": masked(facts.engine_env),
             "config": masked_config(asdict(config)),
             "planned": {
@@ -90,5 +90,5 @@ def cell_row(
         "duration_s": duration_s,
         "deployment_start_s": deployment_start_s,
         "simulated": cell.simulated,
-        **metrics,
+        **(metrics or {}),
     }

@@ -112,17 +112,12 @@ def _commit(spec: WorkerSpec, cell: Cell, attempt: Attempt) -> None:
         cell,
         study=spec.study,
         status="done",
-        reason=None,
-        flags=(),
         attempts=attempt.number,
-        started_at=None,
         duration_s=0.0,
         deployment_start_s=0.01,
         engine_version="v",
         gpus=spec.gpus,
         nodes=spec.nodes,
         items=0,
-        metrics={},
-        provenance={},
     )
     commit(spec.study_dir, cell.cell_id, row, (), (), (), attempt_id=attempt.attempt_id)

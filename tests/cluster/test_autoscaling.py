@@ -14,9 +14,9 @@ import pytest
 import ray
 from ray.util.placement_group import placement_group_table
 
+from orchestrator.cluster.nodes import alive_nodes
 from orchestrator.cluster.runner import Limits
 from orchestrator.cluster.schedule import run_deployments
-from orchestrator.cluster.slot import alive_nodes
 from orchestrator.plan.plan import Deployment
 from orchestrator.progress.board import Board
 from orchestrator.store.read import read_cell, read_cells

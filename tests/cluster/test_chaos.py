@@ -37,11 +37,11 @@ from orchestrator.engines import guard
 from orchestrator.store.read import read_cell
 from tests.support.cli import ROOT, environment
 from tests.support.monkey import KINDS, MARK, Monkey, describe, draw_kills, kind_of, marked
+from tests.support.ray_cluster import add_node, ray_cluster
 
 FULL = os.environ.get("CHAOS") == "full"
 CELLS, KILLS, LEAST, NODES = (100, 32, 4, 3) if FULL else (24, 8, 2, 2)
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
-STORE = 80 * 2**20
 GONE_S = 20.0  # Ray's own daemons, once they are told to end
 DRIVERS = 2
 RUNS = 3 * DRIVERS * KILLS
@@ -170,19 +170,16 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
     shared_before = set(guard._names())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MARK, uuid4().hex)
-        cluster, after = None, None
         try:
-            cluster = Cluster(initialize_head=True, head_node_args=HEAD)
-            for _ in range(NODES):
-                join(cluster)
-            began_s = time.monotonic()
-            assert run(cluster, folder / "undisturbed").wait() == 0, said(folder / "undisturbed")
-            after = disturbed(cluster, folder, time.monotonic() - began_s)
-            after.left = describe(one for one in marked() if kind_of(one) is not None)
-            after.groups = groups_held(cluster)
+            with ray_cluster(0, cpus=0, gpus=0) as cluster:
+                for _ in range(NODES):
+                    join(cluster)
+                began_s = time.monotonic()
+                assert run(cluster, folder / "undisturbed").wait() == 0, said(folder / "undisturbed")
+                after = disturbed(cluster, folder, time.monotonic() - began_s)
+                after.left = describe(one for one in marked() if kind_of(one) is not None)
+                after.groups = groups_held(cluster)
         finally:
-            if cluster is not None:
-                cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
             left, deadline = marked(), time.monotonic() + GONE_S
             while left and time.monotonic() < deadline:
                 time.sleep(0.1)
@@ -197,12 +194,8 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
         yield after
 
 
-HEAD = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, "object_store_memory": STORE}
-
-
 def join(cluster: Cluster) -> Any:
-    labels = {"accelerator_type:H200": 1}
-    return cluster.add_node(num_cpus=2, num_gpus=2, resources=labels, object_store_memory=STORE)
+    return add_node(cluster, cpus=2, gpus=2, resources={"accelerator_type:H200": 1})
 
 
 def run(cluster: Cluster, results: Path) -> subprocess.Popen[bytes]:

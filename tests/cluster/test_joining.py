@@ -12,6 +12,7 @@ from ray.cluster_utils import Cluster
 
 from orchestrator.store.read import read_cells
 from tests.support.cli import sweep
+from tests.support.ray_cluster import ray_cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 SHORT = (
@@ -22,12 +23,8 @@ SHORT = (
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    head = {"num_cpus": 4, "num_gpus": 1, "include_dashboard": False, "object_store_memory": 80 * 2**20}
-    made = Cluster(initialize_head=True, head_node_args=head)
-    try:
+    with ray_cluster(0, cpus=0, gpus=0, head={"num_cpus": 4, "num_gpus": 1}) as made:
         yield made
-    finally:
-        made.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
 
 
 def test_a_sweep_joins_the_cluster_that_ray_address_names(

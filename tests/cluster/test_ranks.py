@@ -12,16 +12,16 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from orchestrator.cluster.nodes import alive_nodes, listed_nodes
 from orchestrator.cluster.packing import Need
 from orchestrator.cluster.ranks import placed, telling
-from orchestrator.cluster.slot import Slot, SlotLost, alive_nodes
+from orchestrator.cluster.slot import Slot, SlotLost
 from orchestrator.cluster.spec import WorkerSpec
 from orchestrator.cluster.worker import EngineWorker
 from orchestrator.config.schema import EngineConfig, ModelConfig, SweepConfig
@@ -29,11 +29,11 @@ from orchestrator.engines.adapter import Launch
 from orchestrator.errors import EngineError
 from tests.engines.fake import all_gone
 from tests.support.cli import ROOT, environment
+from tests.support.ray_cluster import add_node, ray_cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
 RANK = Path(__file__).with_name("fake_rank.py")
-STORE = 80 * 2**20
 GONE_S = 30.0
 
 
@@ -53,20 +53,10 @@ class Worker(EngineWorker):
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A head without resources and two nodes of one GPU, which are only declared."""
-    head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, "object_store_memory": STORE}
-    made = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(2):
-        add_node(made)
-    ray.init(address=made.address, log_to_driver=False, namespace="orchestrator")
-    try:
+    with ray_cluster(2, cpus=2, gpus=1) as made:
+        ray.init(address=made.address, log_to_driver=False, namespace="orchestrator")
         yield made
-    finally:
         ray.shutdown()
-        made.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
-
-
-def add_node(cluster: Cluster) -> Any:
-    return cluster.add_node(num_cpus=2, num_gpus=1, object_store_memory=STORE)
 
 
 @pytest.fixture
@@ -136,7 +126,7 @@ def test_one_rank_runs_on_each_node_and_the_first_serves(cluster: Cluster, spec:
         logs = spec.study_dir / "logs" / "deployment"
         said = {log.name: log.read_text() for log in logs.iterdir()}
         assert sorted(said) == ["engine.log", "rank1.log"]
-        known = {node["NodeManagerAddress"] for node in ray.nodes()}  # type: ignore[no-untyped-call]
+        known = {node["NodeManagerAddress"] for node in listed_nodes()}
         for rank, name in enumerate(("engine.log", "rank1.log")):
             (met,) = re.findall(rf"rank {rank} meets at (\S+) with", said[name])
             assert met in known
@@ -260,7 +250,7 @@ def test_a_lost_node_is_noticed_and_the_slot_can_start_nothing_more(
                 await slot.call("start", spec, timeout_s=60.0)
             assert getattr(caught.value, "cause", None) == "node_died"
         finally:
-            add_node(cluster)
+            add_node(cluster, cpus=2, gpus=1)
 
     on_two_nodes(act)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-import ray
 
+from orchestrator.cluster.nodes import listed_nodes
 from orchestrator.cluster.session import ray_session
 from orchestrator.cluster.spec import WorkerSpec
 from orchestrator.cluster.worker import EngineWorker
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
 
 def metrics_page() -> str:
-    (node,) = ray.nodes()  # type: ignore[no-untyped-call]
+    (node,) = listed_nodes()
     with urllib.request.urlopen(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics", timeout=5) as answer:
         page: bytes = answer.read()
     return page.decode()

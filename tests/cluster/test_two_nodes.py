@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from ray.cluster_utils import Cluster
 
 from tests.support.cli import sweep
+from tests.support.ray_cluster import ray_cluster
 
 pytestmark = [pytest.mark.engine, pytest.mark.ray, pytest.mark.timeout(400)]
-STORE = 80 * 2**20
 TINY = (
     *("model=smollm2-135m", "model.name=tiny", "model.layers=4", "model.hidden_size=256"),
     *("model.intermediate_size=512", "model.heads=8", "model.kv_heads=4", "model.head_dim=32"),
@@ -25,14 +24,8 @@ LOAD = ("dataset=random", "output_length=16", "max_tokens=16", "limit=8", "load=
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, "object_store_memory": STORE}
-    made = Cluster(initialize_head=True, head_node_args=head)
-    for _ in range(2):
-        made.add_node(num_cpus=2, num_gpus=1, object_store_memory=STORE)
-    try:
+    with ray_cluster(2, cpus=2, gpus=1) as made:
         yield str(made.address)
-    finally:
-        made.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it untyped
 
 
 def test_a_sweep_measures_vllm_over_two_nodes(address: str, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from orchestrator.load.arrivals import Closed
 from orchestrator.load.driver import run
 from orchestrator.records import Record
 from tests.load.scripted import Script, job, truth
-from tests.support.scripted_server import WORDS, serve
+from tests.support.scripted_reply import WORDS
+from tests.support.scripted_server import serve
 
 # From the server's stamp before its write to the client's after its read. The machine may be busy with other
 # things; the median of a request's chunks is held much tighter.

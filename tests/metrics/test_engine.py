@@ -62,10 +62,10 @@ def test_a_counter_that_fell_has_no_growth() -> None:
 
 
 def test_counters_that_did_not_move_give_no_rate() -> None:
-    still = dict.fromkeys(
+    still: dict[str, Any] = dict.fromkeys(
         ("prefix_queries_tokens_total", "prefix_hits_tokens_total", "spec_drafts_total"), 5.0
     )
-    got = engine_metrics([Sample(9.0, **still), Sample(21.0, **still)], WINDOW)  # type: ignore[arg-type]
+    got = engine_metrics([Sample(9.0, **still), Sample(21.0, **still)], WINDOW)
     assert got["prefix_hit_rate"] is None
     assert got["spec_tokens_per_step"] is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ from orchestrator.config.schema import (
 from orchestrator.memory import weights_gib
 from orchestrator.plan.fit import fit, nodes_of, sizes_of
 from tests.support.compose import config_of
-from tests.test_memory import DEEPSEEK_V3, DRAFTED, GEMMA_3_27B, GPT_OSS_20B
+from tests.support.shapes import DEEPSEEK_V3, DRAFTED, GEMMA_3_27B, GPT_OSS_20B
 
 H200 = HardwareConfig(name="h200", kind="gpu", memory_gib=143771 / 1024, bandwidth_gb_s=4800)
 H100 = replace(H200, name="h100", memory_gib=79.6)
@@ -32,9 +33,9 @@ CLUSTER = RayConfig(address="10.0.0.1:6379")
 HUGE = replace(R1_70B, name="huge", parameters_b=405.0, layers=126, hidden_size=16384, heads=128)
 
 
-def job(model: ModelConfig, **changes: object) -> SweepConfig:
+def job(model: ModelConfig, **changes: Any) -> SweepConfig:
     base = SweepConfig(model=model, load=LoadConfig(kind="closed", concurrency=64), max_tokens=2048)
-    return replace(base, **changes)  # type: ignore[arg-type]
+    return replace(base, **changes)
 
 
 def planned(*overrides: str, hardware: str = "h100") -> tuple[int, str | None]:

@@ -30,18 +30,13 @@ def store(folder: Path, cell: Cell, duration_s: float, start_s: float) -> None:
         cell,
         study="default",
         status="done",
-        reason=None,
-        flags=(),
         attempts=1,
-        started_at=None,
         duration_s=duration_s,
         deployment_start_s=start_s,
         engine_version="1",
         gpus=1,
         nodes=1,
         items=1,
-        metrics={},
-        provenance={},
     )
     commit(folder / "default", cell.cell_id, row, (), (), ())
 
