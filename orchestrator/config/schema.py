@@ -35,6 +35,7 @@ class DraftShape:
     hub_id: str = MISSING
     parameters_b: float | None = None  # total parameters that it adds, in units of 1e9
     layers: int | None = None
+    heads: int | None = None  # None: not known, and no size is refused for them
     kv_heads: int | None = None
     head_dim: int | None = None
     dtype: str = "bfloat16"

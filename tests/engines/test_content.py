@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -102,3 +104,30 @@ def test_a_folder_below_counts_too(tmp_path: Path) -> None:
     first = content.of_folder(model)
     (model / "below" / "part").write_text("2")
     assert content.of_folder(model) != first
+
+
+def test_a_folder_that_cannot_be_listed_has_no_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root reads everything: the refusal is made."""
+    (tmp_path / "m" / "below").mkdir(parents=True)
+    (tmp_path / "m" / "below" / "weights").write_bytes(b"0123")
+    scandir = os.scandir
+
+    def refused(folder: str) -> Any:
+        if Path(folder).name == "below":
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(PermissionError):
+        content.of_folder(tmp_path / "m")
+
+
+def test_hidden_files_and_folders_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "m" / "b").mkdir(parents=True)
+    (tmp_path / "m" / "b" / "weights").write_bytes(b"0123")
+    (tmp_path / "m" / "a").write_bytes(b"4")
+    before = content.of_folder(tmp_path / "m")
+    (tmp_path / "m" / ".cache").mkdir()
+    (tmp_path / "m" / ".cache" / "x").write_bytes(b"5")
+    (tmp_path / "m" / "b" / ".y").write_bytes(b"6")
+    assert content.of_folder(tmp_path / "m") == before
