@@ -2,7 +2,7 @@
 
 Hydra composes ``conf/*.yaml`` into these classes, so an unknown key or a wrong type is an error before
 anything starts. They are not frozen only because OmegaConf would then refuse overrides; nobody changes one
-after ``load``. What a value may be beyond its type is said in `orchestrator.plan.compatibility`.
+after a job was composed. What a value may be beyond its type is said in `orchestrator.plan.rules`.
 """
 
 from __future__ import annotations
