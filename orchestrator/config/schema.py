@@ -207,8 +207,8 @@ class SloConfig:
 
 @dataclass
 class RayConfig:
-    """``address`` None is the cluster that RAY_ADDRESS names, else a local Ray that ends with the sweep, which
-    ``local`` forces."""
+    """``address`` None is the cluster that RAY_ADDRESS names, else a local Ray that ends with the sweep;
+    ``local`` is that in any case."""
 
     address: str | None = None
     dashboard: bool = True
@@ -264,7 +264,7 @@ class SweepConfig(DeploymentConfig):
     output_length: Any = None  # weights=dummy only
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     slo: SloConfig = field(default_factory=SloConfig)
-    objective: str = "output_token_per_s"  # what an optimizing sweeper is given: a metric of docs/metrics.md
+    objective: str = "output_token_per_s"  # what an optimizing sweeper is given, of docs/metrics.md
     dry_run: Any = False  # true, false, json
     rerun: str = "failed"  # which stored cells run again: failed (and invalid ones) | none | all
     ray: RayConfig = field(default_factory=RayConfig)
