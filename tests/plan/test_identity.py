@@ -1,4 +1,5 @@
-"""What planning makes of a configuration before it names its cells: paths, commits, versions, servers."""
+"""What planning makes of a configuration before it names its cells (`orchestrator.plan.resolve_job`): paths,
+commits, versions, servers."""
 
 from __future__ import annotations
 
