@@ -1,3 +1,5 @@
+"""Files known by their content, read once (`orchestrator.engines.content`)."""
+
 from __future__ import annotations
 
 import errno
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.engines import content
+from tests.support.waiting import until
 
 HOUR_S = 3600
 
@@ -59,10 +62,14 @@ def test_a_rewrite_in_place_at_the_same_size_and_time_is_seen(
     file.write_bytes(b"0123")
     settled(file, monkeypatch)
     first, stat = content.of_file(file), file.stat()
-    time.sleep(0.02)  # the kernel's clock of files ticks every few milliseconds
-    with file.open("r+b") as opened:
-        opened.write(b"4567")
-    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    def rewritten() -> bool:
+        with file.open("r+b") as opened:
+            opened.write(b"4567")
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        return file.stat().st_ctime_ns != stat.st_ctime_ns
+
+    until(rewritten, every_s=0.001)  # the kernel's clock of files ticks every few milliseconds
     after = file.stat()
     assert (after.st_size, after.st_ino, after.st_mtime_ns) == (stat.st_size, stat.st_ino, stat.st_mtime_ns)
     assert content.of_file(file) != first

@@ -15,12 +15,12 @@ import pytest
 from orchestrator.errors import StorageError
 from orchestrator.store.claims import Claims
 from tests.store.drivers import (
-    Clock,
     everything,
     from_elsewhere,
     killed_driver,
     taken_elsewhere,
 )
+from tests.support.clock import Clock
 
 
 def test_a_cell_is_one_drivers(tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ def test_a_driver_elsewhere_is_gone_when_its_heartbeat_stood_still_while_watched
     far = taken_elsewhere(tmp_path, clock)
     near = Claims(tmp_path, "near", now=clock)
     for second in range(0, 60, 10):
-        clock.now = float(second)
+        clock.now_s = float(second)
         assert not near.take("c1"), second
-    clock.now = 60.0
+    clock.now_s = 60.0
     assert near.take("c1")
     assert (far.ours("c1"), near.ours("c1")) == (False, True)
 
@@ -106,7 +106,7 @@ def test_a_heartbeat_that_goes_on_keeps_a_claim_however_old_its_clock(tmp_path: 
         heartbeat = tmp_path / "claims" / "drivers" / far.driver
         near = Claims(tmp_path, "near", now=clock)
         for _ in range(20):
-            clock.now += 30
+            clock.now_s += 30
             far._beat()
             os.utime(heartbeat, (0, 0))
             assert not near.take("c1")
@@ -146,7 +146,7 @@ def test_a_driver_that_cannot_write_its_heartbeat_any_more_is_told(
 
     monkeypatch.setattr(Path, "write_bytes", full)
     assert claims.ours("c1")
-    clock.now = 31.0
+    clock.now_s = 31.0
     with pytest.raises(StorageError, match="No space left"):
         claims.ours("c1")
 
@@ -157,9 +157,9 @@ def test_a_claim_that_no_one_can_read_is_nobodys_and_gets_stale(tmp_path: Path) 
     claims.take("c0")
     (tmp_path / "claims" / "c1").write_bytes(b"")
     for second in (0, 30, 59):
-        clock.now = float(second)
+        clock.now_s = float(second)
         assert not claims.take("c1")
-    clock.now = 60.0
+    clock.now_s = 60.0
     assert claims.take("c1")
 
 
