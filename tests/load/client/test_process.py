@@ -6,8 +6,11 @@ import asyncio
 import time
 from time import perf_counter
 from types import SimpleNamespace
+from typing import cast
 
+from orchestrator.load.client.client import Client
 from orchestrator.load.client.process import Worker
+from orchestrator.load.client.senders import Sender
 from orchestrator.load.receive.lag import ReceiveLag
 
 
@@ -15,10 +18,11 @@ def test_what_ending_every_call_takes_is_no_lag_of_the_client() -> None:
     async def body() -> ReceiveLag:
         lag = ReceiveLag(asyncio.get_running_loop())
         worker = object.__new__(Worker)
-        worker.client = SimpleNamespace(
+        client = SimpleNamespace(
             sockets=SimpleNamespace(lag=lag), cancel_all=lambda why: time.sleep(0.5), pending=0
         )
-        worker._sender = SimpleNamespace(exhausted=False)  # type: ignore[assignment]
+        worker.client = cast(Client, client)
+        worker._sender = cast(Sender, SimpleNamespace(exhausted=False))
         worker._over = asyncio.Event()
         lag.start(perf_counter())
         await asyncio.sleep(0.05)
