@@ -17,9 +17,10 @@ from orchestrator.cluster.admission import impossible, needs, server_of
 from orchestrator.cluster.capacity import Capacity
 from orchestrator.cluster.kept import Kept
 from orchestrator.cluster.nodes import alive_nodes
+from orchestrator.cluster.order import ordered
 from orchestrator.cluster.packing import (
+    Decision,
     Node,
-    Promise,
     Running,
     Serving,
     Start,
@@ -131,11 +132,7 @@ class Scheduler:
                 nodes = without(nodes, slot.need, slot.nodes)
                 self._begin(key, slot)
         if self.waiting:
-            # What another driver serves has an engine already: this one begins with the others.
-            first = sorted(
-                longest_first(self._waiting()), key=lambda one: bool(self.works[one.key].source.elsewhere)
-            )
-            starts, self.promise = decide(first, self._running(), nodes, time.monotonic(), self.promise)
+            starts, self.promise = self._decide(self._waiting(), self._running(), nodes)
         else:
             starts = widen(self._serving(), nodes)
         for start in starts:
@@ -147,6 +144,13 @@ class Scheduler:
         for slot in [slot for slot in self.parked if not (may_stay and slot.serving)]:
             self.parked.remove(slot)
             self._close(slot)
+
+    def _decide(self, waiting: list[Waiting], running: list[Running], nodes: list[Node]) -> Decision:
+        now_s = time.monotonic()
+        order = ordered(waiting, running, nodes, now_s, self.promise)
+        # What another driver serves has an engine already: this one begins with the others.
+        order.sort(key=lambda one: bool(self.works[one.key].source.elsewhere))
+        return decide(order, running, nodes, now_s, self.promise)
 
     def _collect(self) -> None:
         """Takes note of what has ended."""
@@ -271,9 +275,7 @@ class Scheduler:
             return None
         elsewhere = {other.prepared for _, other in self.leases.values()}
         waiting = [one for one in self._waiting() if one.key not in elsewhere]
-        starts, _ = decide(
-            longest_first(waiting), self._running(slot), self._free([slot]), time.monotonic(), self.promise
-        )
+        starts, _ = self._decide(waiting, self._running(slot), self._free([slot]))
         fitting = (one.key for one in starts if one.nodes == slot.nodes and self.needs[one.key] == slot.need)
         return next(fitting, None)
 
