@@ -67,9 +67,9 @@ def _length_s(
             break
         first = min(going, key=_end_s)
         at_s = max(at_s, _end_s(first))
-        for one in [one for one in going if _end_s(one) <= at_s]:
-            going.remove(one)
-            free |= {name: free[name].plus(one.need) for name in one.nodes if name in free}
+        for ended in [one for one in going if _end_s(one) <= at_s]:
+            going.remove(ended)
+            free |= {name: free[name].plus(ended.need) for name in ended.nodes if name in free}
     return math.inf if left else max((_end_s(one) for one in going), default=at_s) - now_s
 
 

@@ -21,12 +21,12 @@ from orchestrator.cluster.order import ordered
 from orchestrator.cluster.packing import (
     Decision,
     Node,
+    Promise,
     Running,
     Serving,
     Start,
     Waiting,
     decide,
-    longest_first,
     widen,
     without,
 )
@@ -306,7 +306,7 @@ class Scheduler:
     def _ask_for_nodes(self) -> None:
         """Asks for those that the waiting deployments lack, and shows what they wait for."""
         if self.capacity.grows:
-            self.capacity.ask(longest_first(self._waiting()), self._all_free(self.parked))
+            self.capacity.ask(self._waiting(), self._all_free(self.parked))
         slots = [*(slot for _, slot in self.leases.values()), *self.parked, *self.closing]
         self._nodes.show(slots, self.capacity.groups(), waits=bool(self.waiting))
         self.context.board.waits([*self.capacity.waits(self.waiting), *self._nodes.held_by_others])
