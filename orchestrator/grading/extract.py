@@ -15,13 +15,14 @@ from orchestrator.grading.notation import (
     CLOSE,
     OPEN,
     UNBOLD,
+    closing_brace,
     is_prose,
     told_apart,
     visible,
     without_bold,
 )
-from orchestrator.grading.quantity import and_tail, read
-from orchestrator.grading.spelling import normalized
+from orchestrator.grading.quantity import DENIED, and_tail, read
+from orchestrator.grading.spelling import has_relation, normalized, unlabelled
 from orchestrator.grading.statements import EMPTY_BOX, Statement, statements
 
 _BOXES = 50  # at most are looked at: the answer is near the end
@@ -48,6 +49,27 @@ _HEDGE = re.compile(
       |up\s+to|over|under|above|below|no\s+(?:more|less|fewer)\s+than|not|almost|nearly|anything|any)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
+# Before a number these make another one of it, or none: "half of", "twice", "all integers except". What only
+# bounds it ("less than") does so in a statement; an unmarked last line is read leniently.
+_FACTOR = (
+    r"""(?: (?:\b(?:half|(?:one|two|three|four|\d+)[\s-](?:thirds?|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?)
+          |a\s+(?:third|quarter|fourth|fifth|sixth|eighth|tenth)|percent|squares?|cubes?|roots?|reciprocal|inverse
+          |opposite|negation|negative|complement|factorial|logarithm|log|absolute\s+value|multiples?
+          |(?<!by\sa\s)factors?|divisors?|\w+\s+powers?)|%)\s+of
+      | \b(?:twice|thrice|double|triple|quadruple|half|squared?|sqrt|log|ln|sin|cos|tan|coprime\s+to
+          |(?:divisible|divided|multiplied|increased|decreased|reduced)\s+by|except(?:\s+for)?|excluding|other\s+than
+          |(?:apart|aside|different|subtracted)\s+from|not\s+counting|as\s+\w+\s+as
+          |(?:all|any\w*|every\w*)\b[^.\n]{0,40}\bbut)
+      | \b(?:sum|product|difference|quotient)\s+of\s(?:(?!\b(?:is|equals|gives|makes)\b)[^.=\n])*?
+    )(?:\s+(?:the|of|number|value|that))*\s*[$€£]?\s*$"""
+)
+_FACTOR_BEFORE = re.compile(_FACTOR, re.IGNORECASE | re.VERBOSE)
+_BOUND_BEFORE = re.compile(
+    r"""(?:\b(?:at\s+least|at\s+most|(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger)\s+than(?!\s+or\b)
+      |(?:less|greater|more|smaller|larger)\s+than\s+or\s+equal\s+to|up\s+to|(?:under|above|below|beyond|exceed(?:s|ing)?)
+      |between|either|from)\b)(?:\s+(?:the|of|number|value|that))*\s*[$€£]?\s*$""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _DENIED = re.compile(
     r"""(?:\b(?:not|never|neither|nor|cannot|rather\s+than|instead\s+of|unlike)\b|n['’]t\b|\\ne(?:q)?\b|≠|!=)
       \s*(?:be\b|equal(?:\s+to)?\b|just\b|simply\b)?\s*$""",
@@ -56,7 +78,8 @@ _DENIED = re.compile(
 _SENTENCES = re.compile(r"(?<=[.!?;])(?=\s)|(?=\n)")
 _DENIAL = re.compile(
     r"\b(?:if|suppose|supposing|assum\w+|whether|pretend)\b.*\banswers?\b|"
-    r"\banswers?\b.*(?:\bnot\b|\bcannot\b|n['’]t\b)|(?:\bnot|n['’]t\s+be)\s+the\s+(?:\w+\s+)?answer\b",
+    r"\banswers?\b.*(?:\bnot\b|\bcannot\b|n['’]t\b)|\banswer\b.*\b(?:is|was|be|seems)\s+(?:\w+ly\s+)?"
+    r"(?:wrong|incorrect|false|impossible|invalid)\b|(?:\bnot|n['’]t\s+be)\s+the\s+(?:\w+\s+)?answer\b",
     re.IGNORECASE,
 )
 _SUM = re.compile(r"\d\s*[-+*/×÷x]\s*\$?\s*\d[^=]{0,60}=")
@@ -110,11 +133,12 @@ def boxed(text: str) -> Boxes:
             break
         if not content.strip(" $"):
             continue
-        between = text[end:after] if after >= 0 else ""
         if after >= 0:
-            label = _BOX_LABEL.search(between)
-            glue = between[: label.start("label")] if label else between
-            if len(between) > 60 or _GLUE.fullmatch(glue) is None:
+            if after - end > 60:
+                break
+            label = _BOX_LABEL.search(text[end:after])
+            glue = text[end : end + label.start("label")] if label else text[end:after]
+            if _GLUE.fullmatch(glue) is None:
                 break
             if label:
                 parts[-1] = f"{label['label']} = {parts[-1]}"
@@ -130,13 +154,8 @@ def _braced(text: str, start: int) -> tuple[str, int]:
     if text[start] != "{":
         token = _BARE.match(text, start)
         return (token.group(), token.end()) if token else ("", start)
-    depth = 0
-    for position in range(start, min(len(text), start + _LONGEST_BOX)):
-        if text[position] in "{}" and text[position - 1] != "\\":
-            depth += 1 if text[position] == "{" else -1
-            if depth == 0:
-                return text[start + 1 : position], position + 1
-    return "", -1
+    end = closing_brace(text, start, start + _LONGEST_BOX)
+    return (text[start + 1 : end], end + 1) if end >= 0 else ("", -1)
 
 
 def _stated(statement: Statement) -> str | None:
@@ -162,6 +181,8 @@ def expression(content: str) -> str | None:
     first = _FORMULA.search(sentence)
     number = NUMBER.search(sentence)
     if first is not None and (number is None or first.start() <= number.start()):
+        if _is_changed(sentence[: first.start()]):
+            return _FORMULA.sub(r"\1", sentence).strip()
         return _with_its_list(sentence, first)
     sentence = sentence.strip(" _`\n\"'")
     if number is None:
@@ -169,10 +190,16 @@ def expression(content: str) -> str | None:
     if is_prose(sentence) and not _begins_with_number(sentence):
         if "=" in sentence:
             return _right_of_equals(sentence)
-        return _last_number(sentence)
+        last = list(NUMBER.finditer(sentence))[-1]
+        return sentence if _is_changed(sentence[: last.start()]) else _last_number(sentence)
     if (right := _computed(sentence)) is not None:
         return right
     return sentence or None
+
+
+def _is_changed(before: str) -> bool:
+    """Whether the words right before a number make another one or a bound of it ("half of", "less than")."""
+    return (_FACTOR_BEFORE.search(before) or _BOUND_BEFORE.search(before)) is not None
 
 
 def _sentence(content: str) -> str:
@@ -252,10 +279,9 @@ def _in_line(line: str) -> str | None:
     if len(plain) <= 80 and not NUMBER.search(plain) and read(normalized(plain)) is not None:
         return plain.strip()
     if formulas and not NUMBER.search(line[formulas[-1].end() :]):
-        last = formulas[-1]
-        if _DENIED.search(line[: last.start()]):
-            return None
-        return last[1] + and_tail(line[last.end() :])
+        while formulas and _is_denied(line, formulas[-1]):
+            formulas.pop()
+        return _with_those_before(line, formulas) if formulas else None
     if "=" in plain and (right := _right_of_equals(plain)) is not None:
         return right
     if (verb := list(_COPULA.finditer(plain))) and not _DENIED.search(plain[: verb[-1].start()]):
@@ -268,8 +294,26 @@ def _in_line(line: str) -> str | None:
             return right
     for bold in reversed(re.findall(f"{BOLD}([^{UNBOLD}]*){UNBOLD}", line)):
         if (number := NUMBER.search(bold)) and number.group().strip():
-            return bold if not is_prose(bold) else number.group()
+            return bold if not is_prose(bold) else _with_tail(bold, number)
     return _last_number(plain)
+
+
+def _is_denied(line: str, found: re.Match[str]) -> bool:
+    """Whether a line says that a number or formula in it is not the answer: "not 5", "5 is not possible"."""
+    return (_DENIED.search(line[: found.start()]) or DENIED.match(line, found.end())) is not None
+
+
+def _with_those_before(line: str, formulas: list[re.Match[str]]) -> str:
+    """The last formula, with those before it that "or", "and" or a comma makes one list of: values, or bare
+    assignments, but no steps of a computation."""
+    last = formulas.pop()
+    answer, start = last[1], last.start()
+    while formulas and _LIST_GLUE.fullmatch(line[formulas[-1].end() : start]):
+        if has_relation(unlabelled(formulas[-1][1])[1]) or has_relation(unlabelled(last[1])[1]):
+            break
+        answer, start = f"{formulas[-1][1]}, {answer}", formulas.pop().start()
+    lead = _FACTOR_BEFORE.search(line[:start])
+    return f"{lead.group() if lead else ''}{answer}{and_tail(line[last.end() :])}"
 
 
 def _right_of_equals(line: str) -> str | None:
@@ -290,7 +334,7 @@ def _right_of_equals(line: str) -> str | None:
 def _last_number(line: str) -> str | None:
     """The last number of a line with the words after it that may change it, unless it is denied."""
     for number in reversed(list(NUMBER.finditer(line))):
-        if _DENIED.search(line[: number.start()]):
+        if _is_denied(line, number):
             continue
         return _with_tail(line, number)
     return None
@@ -299,4 +343,6 @@ def _last_number(line: str) -> str | None:
 def _with_tail(line: str, number: re.Match[str]) -> str:
     lead = re.search(r"\b(negative|minus)\s+$", line[: number.start()], re.IGNORECASE)
     sign = "-" if lead and not re.search(r"\d\s*\w*\s*$", line[: lead.start()]) else ""
+    if factor := _FACTOR_BEFORE.search(line[: number.start()]):
+        sign = factor.group()
     return f"{sign}{number.group().strip()}{and_tail(line[number.end() :])}"

@@ -42,7 +42,7 @@ _GAP_BREAK = re.compile(
     r"\b(?:and|but|so|because|since|which|not|isn|cannot|depends)\b|n['’]t\b", re.IGNORECASE
 )
 EMPTY_BOX = re.compile(r"[^\d\n]{0,80}\\boxed\s*\{\s*\}")  # "within \\boxed{}", the prompt given back
-_MARKUP = re.compile(r"[\s*_`>~:]*")
+MARKUP = re.compile(r"[\s*_`>~:]*")
 _DENIAL = re.compile(
     r"""(?:(?:definitely|certainly|clearly|probably|obviously|simply|surely|also|actually)\s+)?
       (?:not|never|wrong|incorrect|neither|unclear|unknown)\b""",
@@ -95,7 +95,7 @@ def statements(text: str) -> Iterator[Statement]:
             continue
         if match["gap"] and _GAP_BREAK.search(match["gap"]):
             continue
-        marked = _MARKUP.match(text, stop)
+        marked = MARKUP.match(text, stop)
         content = text[marked.end() if marked else stop : min(end, stop + _LONGEST)]
         end = start
         if not content.strip() or EMPTY_BOX.match(content):

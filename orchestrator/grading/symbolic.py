@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -97,5 +98,8 @@ def _parsed(text: str) -> list[Any]:
     # Its own time limits need signals, which only work in a main thread, and it warns that they are off.
     logging.getLogger("math_verify").setLevel(logging.ERROR)
     text = _DEGREE.sub("", text)
-    parsed: list[Any] = parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)
+    # Units were taken off where they are one; its own rule takes the height off "\\pi r^2 h".
+    config = LatexExtractionConfig()
+    config = replace(config, normalization_config=replace(config.normalization_config, units=False))
+    parsed: list[Any] = parse(f"${text}$", [config], parsing_timeout=None)
     return parsed

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+CLAUSE = r"because|since|as|for|which|when|where|so"  # these begin a clause that leaves a number or option alone
+
 _SMALL_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     "seventeen eighteen nineteen"
@@ -25,6 +27,12 @@ SCALES = {
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8}
 _PARTS |= {"ninth": 9, "tenth": 10, "hundredth": 100, "thousandth": 1000}
 _PLURAL = {"halves": 2} | {f"{word}s": value for word, value in _PARTS.items() if word != "half"}
+NUMBER_WORDS = frozenset(
+    [*list(_SMALL)[1:11], *SCALES, *(f"{word}s" for word in SCALES), *_PARTS, *_PLURAL]
+)  # up to ten, scales and fractions, as whole words
+ORDINAL = (
+    r"(?:\d+(?:st|nd|rd|th)|first|second|third|(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\w{3,}teen|n|k)th)"
+)
 _TOKEN = re.compile(r"([A-Za-z]+)(?:[ -](?=[A-Za-z])|)")
 
 

@@ -146,5 +146,5 @@ def test_an_answer_is_not_wrong_because_somebody_ended_the_grader_under_it(kept:
 def test_an_answer_that_runs_out_of_time_is_not_tried_twice(kept: Grader) -> None:
     assert kept.grade(FIVE, "\\boxed{5}") == Grade("5", correct=True)
     start = time.monotonic()
-    assert kept.grade(SUM, "\\boxed{(x+y+1)^{900}}") is None
+    assert kept.grade(SUM, "\\boxed{(x+y+1)^{900}}") == Grade("(x+y+1)^{900}", correct=False)
     assert time.monotonic() - start < 3.5
