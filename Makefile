@@ -26,7 +26,7 @@ test: engines
 	$(BIN)/python -m pytest
 
 test-fast: setup
-	$(BIN)/python -m pytest -m "not engine and not slow"
+	$(BIN)/python -m pytest -m "not engine and not slow and not ray"
 
 check: setup
 	$(BIN)/ruff check .

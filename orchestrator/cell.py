@@ -48,7 +48,7 @@ RESOLVED: Mapping[str, str] = {
     "dataset.path": "dataset_revision",
     "dataset.revision": "dataset_revision",
     "load.path": "trace_revision",
-    "output_length": "output_length",
+    "output_length": "length_revision",
     "hardware.name": "gpu_type",
     "hardware.gpus_per_node": "nodes",
     "hardware.gpu_memory_utilization": "engine_args",

@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_S = 1.0  # `timeout` signals its child and then the group that the child is in: one request, not two
@@ -50,6 +51,18 @@ def deferred() -> Iterator[None]:
         _deferring = False
     if _first_s is not None:
         raise KeyboardInterrupt
+
+
+async def undisturbed(ending: Coroutine[Any, Any, None]) -> None:
+    """Awaits what the first signal must not cut short; a later one may."""
+    end = asyncio.ensure_future(ending)
+    try:
+        await asyncio.shield(end)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling() == 1:
+            await asyncio.shield(end)
+        raise
 
 
 async def interruptible(task: asyncio.Task[None]) -> None:

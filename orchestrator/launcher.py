@@ -21,6 +21,7 @@ from orchestrator import study
 from orchestrator.cluster.kept import Kept
 from orchestrator.config.compose import SweepLoader
 from orchestrator.config.schema import SweepConfig
+from orchestrator.errors import ConfigError
 from orchestrator.plan.agreement import check_command
 from orchestrator.plan.plan import Job
 
@@ -52,6 +53,8 @@ class Launcher(HydraLauncher):
         assert self.config is not None
         assert self.loader is not None
         setup_globals()
+        if not job_overrides:
+            raise ConfigError("the sweep has no jobs: give at least one value for every swept key")
         jobs = []
         for overrides in job_overrides:
             jobs.append(Job(tuple(overrides), self.loader.sweep_config(self.config, list(overrides))))

@@ -1,12 +1,13 @@
-"""What a model needs of a GPU's memory: arithmetic on the catalogue, before any GPU time.
+"""What a model needs of GPUs' memory: arithmetic on the catalogue, before any GPU time.
 
-Per GPU, in GiB, by what each engine's memory fraction means:
+What each engine's memory fraction leaves for the KV cache, here of one GPU that holds all of the weights:
 
     vLLM     KV = fraction x memory - overhead - weights      everything the engine takes is in the fraction
     SGLang   KV = fraction x (memory - outside) - weights     activations and CUDA graphs are in the rest
 
 The constants are measured: docs/h200.md and docs/h200-multi.md, "Memory", have planned and reported KV cache.
-All sizes are over all GPUs of a deployment, in bytes or GiB (2**30 bytes).
+Sizes are in bytes or GiB (2**30 bytes) over all GPUs of a deployment. Of one GPU are those of the hardware,
+the constants, `overhead_gib` and `for_weights_and_kv_gib`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from orchestrator.config.schema import (
     OptConfig,
     SweepConfig,
 )
+from orchestrator.paths import hub_parts
 
 GIB = 2.0**30
 DTYPE_BYTES = {"bfloat16": 2.0, "float16": 2.0, "float32": 4.0}
@@ -102,7 +104,7 @@ def draft_gib(model: ModelConfig, opts: Iterable[OptConfig]) -> float | None:
     without one, None where the catalogue does not know it."""
     sizes = [
         None if shape is None or shape.parameters_b is None else shape.parameters_b * DTYPE_BYTES[shape.dtype]
-        for shape in _drafts(model, opts)
+        for shape in drafts(model, opts)
     ]
     known = [size for size in sizes if size is not None]
     return None if len(known) < len(sizes) else sum(known) * 1e9 / GIB
@@ -136,7 +138,7 @@ def kv_cache(model: ModelConfig, opts: Iterable[OptConfig], size: int = 1) -> Kv
     if model.sliding_window is not None:
         windowed = model.layers if model.sliding_window_layers is None else model.sliding_window_layers
     full = (model.layers - windowed) * layer * element
-    for shape in _drafts(model, opts):
+    for shape in drafts(model, opts):
         if shape is None or shape.layers is None or shape.kv_heads is None or shape.head_dim is None:
             return None
         of_draft = DTYPE_BYTES[shape.dtype] if asked is None else asked
@@ -243,14 +245,16 @@ def _heads_elements(kv_heads: int, head_dim: int, size: int) -> float:
     return 2.0 * kv_heads * head_dim * copies(kv_heads, size)
 
 
-def _drafts(model: ModelConfig, opts: Iterable[OptConfig]) -> list[DraftShape | None]:
+def drafts(model: ModelConfig, opts: Iterable[OptConfig]) -> list[DraftShape | None]:
+    """The draft models that the optimizations load beside the model; None for one that the catalogue does
+    not know."""
     return [_draft(model, opt.needs) for opt in opts if opt.needs is not None]
 
 
 def _draft(model: ModelConfig, key: str) -> DraftShape | None:
     """The shape of what ``model.draft`` or ``model.eagle3`` names; not of another that stood there before."""
     shape = model.draft_shapes.get(key)
-    named = str(getattr(model, key, None) or "").partition("@")[0]
+    named, _ = hub_parts(str(getattr(model, key, None) or ""))
     return shape if shape is not None and shape.hub_id == named else None
 
 

@@ -1,4 +1,5 @@
-"""Where things lie: the user's home for engines and models, and the data files of this distribution."""
+"""Where things lie: the user's home for engines and models, the data files of this distribution, and what a
+model's source names."""
 
 from __future__ import annotations
 
@@ -38,6 +39,17 @@ def requirements_dir() -> Path:
 
 def _data(name: str) -> Path:
     return CHECKOUT / name if in_checkout() else PACKAGE / name
+
+
+def is_path(source: str) -> bool:
+    """Whether a model's source is a folder's path; else it is ``ID`` or ``ID@REVISION`` of the hub."""
+    return source.startswith(("/", "~", "."))
+
+
+def hub_parts(source: str) -> tuple[str, str | None]:
+    """``ID`` and ``REVISION`` of a source; a path is whole, and has no revision."""
+    hub_id, _, revision = (source, "", "") if is_path(source) else source.partition("@")
+    return hub_id, revision or None
 
 
 def made(folder: Path) -> Path:

@@ -49,13 +49,13 @@ def run(jobs: Sequence[Job], kept: Kept) -> StudyResult:
         raise ConfigError(
             f"objective={settings.objective}: must be a metric, one of {', '.join(METRIC_COLUMNS)}"
         )
-    plan = make_plan(jobs, _known(jobs))
+    plan = make_plan(jobs, lambda: _known(jobs))
     console = _console()
     if settings.dry_run == "json":
         sys.stdout.write(json.dumps(plan.to_json(), allow_nan=False) + "\n")
         return _nothing_run(plan)
     show(plan, console)
-    if from_environment and settings.ray.address is not None:
+    if from_environment and settings.ray.address is not None and not kept.connected:
         console.print(
             f"on the Ray cluster that RAY_ADDRESS={settings.ray.address} names; "
             "ray.address=local starts one of the sweep's own",
@@ -66,7 +66,6 @@ def run(jobs: Sequence[Job], kept: Kept) -> StudyResult:
         return _nothing_run(plan)
     if plan.deployments:
         _check_can_run(plan)
-        set_ray_environment(settings.ray.address)
         from orchestrator.cluster.run import run_plan  # Ray is imported only when something runs
 
         run_plan(plan, console, kept)
@@ -104,8 +103,7 @@ def _known(jobs: Sequence[Job]) -> Known:
     study_dir = Path(settings.results_dir) / settings.study_name
     if settings.dry_run:
         return as_stored([job.config for job in jobs], study_dir)
-    if settings.ray.address is not None:
-        set_ray_environment(settings.ray.address)
+    set_ray_environment(settings.ray.address)
     from orchestrator.cluster.ask import ask
 
     return ask([job.config for job in jobs], study_dir)

@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Runs one command line and returns its exit code (CONTRACT, "Exit codes")."""
+    """Runs one command line and returns its exit code (README, "A sweep")."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting with 1
     interruption.install()
     ConfigStore.instance().store(name="sweep_schema", node=SweepConfig)

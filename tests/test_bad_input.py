@@ -1,21 +1,54 @@
-"""Each of these ends with exit code 2 and one line, before Ray or an engine starts."""
+"""Each of these ends with exit code 2 and one line, before Ray or an engine starts.
+
+Most run in this process, where nothing has to be imported again; some as a user runs them."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
+from unittest.mock import patch
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 
-from tests.support.cli import sweep
+from orchestrator import interruption
+from orchestrator import sweep as sweep_command
+from tests.support.cli import ROOT, environment, sweep
+
+Sweep = Callable[..., CompletedProcess[str]]
 
 
-def error_of(*arguments: str) -> str:
-    done = sweep("tracker=none", *arguments)
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Sweep]:
+    """The command in this process. What it leaves in Hydra and in the environment is put back."""
+
+    def run(*arguments: str) -> CompletedProcess[str]:
+        code = sweep_command.run(list(arguments))
+        out, err = capsys.readouterr()
+        return CompletedProcess(arguments, code, out, err)
+
+    monkeypatch.setattr(interruption, "install", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["sweep.py"])
+    monkeypatch.chdir(ROOT)
+    with patch.dict(os.environ, environment()):
+        yield run
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
+
+
+def check(done: CompletedProcess[str], says: list[str], *, planned: bool = False) -> None:
+    """``planned``: it is found out with the plan before the user's eyes."""
     assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stdout.startswith("Plan of study") if planned else done.stdout == ""
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: ")
-    return line
+    for part in says:
+        assert part in line
 
 
 @pytest.mark.parametrize(
@@ -48,10 +81,6 @@ def error_of(*arguments: str) -> str:
         (["results_dir=s3://bucket/x"], ["results_dir=s3://bucket/x", "a folder's path"]),
         (["results_dir="], ["results_dir=", "a folder's path"]),
         (["ray.address="], ["ray.address=", "HOST:PORT"]),
-        (
-            ["-m", "results_dir=/tmp/a,/tmp/b", "hydra.sweeper.max_batch_size=1", "dry_run=true"],
-            ["results_dir="],
-        ),
         (["seed=1", "-m", "--cfg", "job"], ["Only one of --run"]),
         (["--resolve", "seed=1"], ["--resolve"]),
         (["seed=1", "--config-dir", "/no/such"], ["/no/such"]),
@@ -61,14 +90,30 @@ def error_of(*arguments: str) -> str:
     ],
     ids=lambda value: " ".join(value) if value and isinstance(value, list) else None,
 )
-def test_bad_input_is_said_in_one_line(arguments: list[str], says: list[str]) -> None:
-    line = error_of(*arguments)
-    for part in says:
-        assert part in line
+def test_bad_input_is_said_in_one_line(arguments: list[str], says: list[str], here: Sweep) -> None:
+    check(here("tracker=none", *arguments), says)
 
 
-def test_an_optimization_that_the_engine_cannot_do_leaves_nothing_to_run() -> None:
-    done = sweep("tracker=none", "hardware=cpu", "opt=awq")
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["model=smolm2-135m"], ["model=smolm2-135m", "did you mean smollm2-135m?", "r1-7b"]),
+        (["nonsense"], ["nonsense", "key=value"]),
+        (["-m", "max_tokens=64,-1"], ["max_tokens=-1"]),
+    ],
+    ids=str,
+)
+def test_a_user_sees_the_line_alone(arguments: list[str], says: list[str]) -> None:
+    check(sweep("tracker=none", *arguments), says)
+
+
+def test_batches_that_would_store_apart_are_refused(here: Sweep) -> None:
+    batches = ("results_dir=/tmp/a,/tmp/b", "hydra.sweeper.max_batch_size=1", "dry_run=true")
+    check(here("tracker=none", "-m", *batches), ["results_dir="], planned=True)
+
+
+def test_an_optimization_that_the_engine_cannot_do_leaves_nothing_to_run(here: Sweep) -> None:
+    done = here("tracker=none", "hardware=cpu", "opt=awq")
     assert done.returncode == 2
     assert "opt=awq" in done.stdout
     assert "0 cells to run" in done.stdout
@@ -77,8 +122,8 @@ def test_an_optimization_that_the_engine_cannot_do_leaves_nothing_to_run() -> No
 @pytest.mark.parametrize(
     "arguments", [["+study=demo"], ["+study=demo", "-m"], ["-m", "+study=demo", "seed=0"]]
 )
-def test_a_study_that_sweeps_is_planned_whole_with_and_without_m(arguments: list[str]) -> None:
-    done = sweep("tracker=none", "dry_run=json", *arguments)
+def test_a_study_that_sweeps_is_planned_whole_with_and_without_m(arguments: list[str], here: Sweep) -> None:
+    done = here("tracker=none", "dry_run=json", *arguments)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["totals"]["cells"] == 8
 
@@ -99,8 +144,7 @@ def test_what_hydra_shows_comes_with_overrides_at_any_place(arguments: list[str]
     assert says in done.stdout + done.stderr
 
 
-def test_results_that_cannot_be_written_are_said_before_anything_starts(tmp_path: Path) -> None:
+def test_results_that_cannot_be_written_are_said_before_anything_starts(tmp_path: Path, here: Sweep) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    line = error_of(f"results_dir={blocked}")
-    assert f"results_dir={blocked}" in line
+    check(here("tracker=none", f"results_dir={blocked}"), [f"results_dir={blocked}"], planned=True)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from orchestrator.cell import (
     leaves,
     make_cell,
     opt_names,
+    sampling,
 )
 from orchestrator.config.schema import (
     DatasetConfig,
@@ -199,10 +200,18 @@ def test_every_key_is_part_of_the_identity_or_listed_with_its_reason(key: str) -
     if key in LEFT_OUT:
         assert LEFT_OUT[key].strip()
         assert not changes
+    elif RESOLVED.get(key) == "sampling":
+        assert sampling(after) != sampling(before)
+        assert cell(before, resolved(after)).cell_id != cell(before, resolved(before)).cell_id
     elif key in RESOLVED:
         assert RESOLVED[key] == key or RESOLVED[key] in {field.name for field in fields(ResolvedJob)}
+        assert changes == (key == "output_length")  # hashed as it is typed; of the others, the field
     else:
         assert changes
+
+
+def resolved(config: SweepConfig) -> ResolvedJob:
+    return replace(facts(), sampling=sampling(config))
 
 
 def test_the_lists_name_no_key_that_is_gone() -> None:
@@ -224,7 +233,6 @@ def test_every_fact_is_part_of_the_identity() -> None:
             continue
         other = replace(facts(), **{field.name: others.get(field.name, "another")})
         assert cell(config(), other).cell_id != cell(config(), facts()).cell_id, field.name
-    assert is_dataclass(facts())
 
 
 def test_the_way_a_client_splits_reasoning_is_part_of_the_cell() -> None:

@@ -1,9 +1,13 @@
+"""Dry runs: the plan that the command prints, as JSON and for people, and what it takes."""
+
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.support.cli import sweep
 
@@ -87,6 +91,7 @@ def test_a_person_reads_the_same_plan(tmp_path: Path) -> None:
     assert "2 cells to run on 2 deployments" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_thousand_cells_are_planned_in_seconds(tmp_path: Path) -> None:
     began_s = cpu_s()
     plan = plan_of(

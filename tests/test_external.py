@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.cluster.virtual import virtual_cluster
+from orchestrator.config.schema import SloConfig
+from orchestrator.store.limits import under
 from tests.support import scripted_server
 from tests.support.cli import sweep
 from tests.support.scripted_reply import Script
@@ -154,10 +156,12 @@ def test_another_model_behind_the_same_address_is_another_cell(tmp_path: Path, m
 def test_goodput_under_other_limits_is_computed_again(tmp_path: Path, port: int, measured: Measured) -> None:
     code, output, (row,) = measured(tmp_path, port, "objective=goodput_per_s", "slo.ttft_s=10")
     assert code == 0, output
+    assert row["goodput_per_s"] > 0
     code, output, (again,) = measured(tmp_path, port, "objective=goodput_per_s", "slo.ttft_s=0.001")
     assert code == 0, output
     assert "1 already done" in output
     assert again["started_at"] == row["started_at"]
+    assert under(again, SloConfig(ttft_s=0.001), tmp_path / "default")["goodput_per_s"] == 0
 
 
 def test_failing_requests_make_the_cell_invalid_and_are_in_no_rate(

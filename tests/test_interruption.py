@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -19,8 +20,11 @@ import pytest
 from orchestrator import interruption
 from orchestrator import sweep as sweep_command
 from orchestrator.store.read import read_cells
+from tests.engines.fake import all_gone, is_alive, tree
 from tests.support.cli import ROOT, environment
+from tests.support.monkey import describe
 
+GONE_S = 20.0
 LONG = (
     *("-m", "engine=simulated", "model=r1-7b", "hardware=h200", "tracker=none", "engine.args.speed=20"),
     *("max_tokens=16,8000", "limit=64", "load.concurrency=1", "ray.dashboard=false"),
@@ -60,7 +64,8 @@ def sweep_on(descriptor: int, results: Path) -> Iterator[subprocess.Popen[bytes]
 def read_until(descriptor: int, word: bytes, timeout_s: float = 120.0) -> bytes:
     said, deadline = b"", time.monotonic() + timeout_s
     while word not in said:
-        assert time.monotonic() < deadline, said.decode()
+        readable, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+        assert readable, said.decode()
         chunk = os.read(descriptor, 65536)
         assert chunk, said.decode()
         said += chunk
@@ -78,10 +83,6 @@ def ends_with_130(process: subprocess.Popen[bytes], within_s: float) -> None:
     assert process.wait(timeout=within_s) == 130
 
 
-def gone(family: list[psutil.Process]) -> bool:
-    return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family)
-
-
 @pytest.mark.ray
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("number", "again_s"), [(signal.SIGTERM, 0.05), (signal.SIGINT, 1.2)])
@@ -92,7 +93,7 @@ def test_a_signal_to_the_whole_group_ends_a_sweep_in_order(
     reading, writing = os.pipe()
     with sweep_on(writing, tmp_path) as process:
         read_until(reading, b"[1/2] done")
-        family = psutil.Process(process.pid).children(recursive=True)
+        family = tree(process.pid)[1:]
         assert len(family) > 5
         os.killpg(process.pid, number)
         time.sleep(again_s)
@@ -102,7 +103,7 @@ def test_a_signal_to_the_whole_group_ends_a_sweep_in_order(
         assert "interrupted: what was finished is stored" in said
         assert "Traceback" not in said
         assert "GCS" not in said
-        assert gone(family)
+        assert all_gone(family, GONE_S)
     assert [row["status"] for row in read_cells(tmp_path / "default").to_pylist()] == ["done"]
 
 
@@ -114,10 +115,10 @@ def test_a_closed_terminal_ends_a_sweep_in_order(tmp_path: Path) -> None:
         read_until(master, b"Plan of study")
         while not list((tmp_path / "default" / "cells").glob("[!.]*.parquet")):
             read_until(master, b"\n")
-        family = psutil.Process(process.pid).children(recursive=True)
+        family = tree(process.pid)[1:]
         os.close(master)
         ends_with_130(process, 30)
-        assert gone(family)
+        assert all_gone(family, GONE_S)
     assert [row["status"] for row in read_cells(tmp_path / "default").to_pylist()] == ["done"]
 
 
@@ -128,12 +129,9 @@ def test_a_killed_driver_leaves_nothing_of_its_ray_and_its_engines(tmp_path: Pat
     reading, writing = os.pipe()
     with sweep_on(writing, tmp_path) as process:
         read_until(reading, b"[1/2] done")
-        family = psutil.Process(process.pid).children(recursive=True)
+        family = tree(process.pid)[1:]
         process.kill()
-        deadline = time.monotonic() + 20
-        while not gone(family):
-            assert time.monotonic() < deadline, [one for one in family if one.is_running()]
-            time.sleep(0.1)
+        assert all_gone(family, GONE_S), describe(map(psutil.Process, filter(is_alive, family)))
 
 
 def run(body: str) -> subprocess.CompletedProcess[str]:

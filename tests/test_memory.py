@@ -171,9 +171,11 @@ def test_every_draft_of_the_catalogue_has_its_shape() -> None:
         for key, shape in model.draft_shapes.items():
             assert shape.hub_id == getattr(model, key).partition("@")[0], model.name
             assert unknown_draft(model, [OptConfig(needs=key)]) is None, model.name
+            assert shape.heads, model.name
             if (same := known.get(shape.hub_id)) is not None:
                 assert shape.parameters_b == same.parameters_b
-                assert (shape.layers, shape.kv_heads) == (same.layers, same.kv_heads)
+                assert (shape.layers, shape.heads) == (same.layers, same.heads)
+                assert shape.kv_heads == same.kv_heads
                 assert shape.head_dim == same.head_dim
                 checked += 1
         if (head := model.draft_shapes.get("eagle3")) is not None:
@@ -183,6 +185,7 @@ def test_every_draft_of_the_catalogue_has_its_shape() -> None:
             assert model.head_dim
             assert model.intermediate_size
             assert (head.layers, head.kv_heads, head.head_dim) == (1, model.kv_heads, model.head_dim)
+            assert head.heads == model.heads
             queries, keys = model.heads * model.head_dim, model.kv_heads * model.head_dim
             attention = 2 * (queries + 2 * keys) + queries
             wide = 3 * model.hidden_size + attention + 3 * model.intermediate_size + 32_000

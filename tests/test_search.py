@@ -1,4 +1,4 @@
-"""A sweeper that comes with one batch of jobs after another, as searches do."""
+"""A sweeper that comes with one batch of jobs after another, as searches do (`orchestrator.launcher`)."""
 
 from __future__ import annotations
 

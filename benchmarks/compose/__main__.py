@@ -125,7 +125,7 @@ def _store(plan: Plan) -> None:
             metrics={},
             provenance={},
         )
-        table = schema.cell_row(row | {"cell_id": cell.cell_id})
+        table = schema.cell_table(row | {"cell_id": cell.cell_id})
         pq.write_table(table, folder / f"{cell.cell_id}.parquet", **PARQUET["cells"])
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from orchestrator.cluster.packing import Need, is_kind
+from orchestrator.engines.adapter import flag_name
 from orchestrator.engines.sglang import CPU_KV_CACHE_TOKENS
 from orchestrator.engines.vllm import CPU_KV_CACHE_BYTES
 from orchestrator.memory import GIB, kv_cache
@@ -81,14 +83,23 @@ def _cpu_engine_bytes(deployment: Deployment) -> float:
     config, weights_gib = deployment.config, deployment.fit.weights_gib
     if deployment.gpus or deployment.simulated or config.engine.name == "external" or weights_gib is None:
         return 0.0
-    args = {name.replace("_", "-"): value for name, value in config.engine.args.items()}
+    args = {flag_name(name): value for name, value in config.engine.args.items()}
     if config.engine.name == "sglang":
-        tokens = float(args.get("max-total-tokens") or CPU_KV_CACHE_TOKENS)
+        tokens = _number(args.get("max-total-tokens"), CPU_KV_CACHE_TOKENS)
         cache = kv_cache(config.model, config.opt.values())
         kv_bytes = 0.0 if cache is None else cache.bytes_of(tokens)
     else:
-        kv_bytes = float(args.get("kv-cache-memory-bytes") or CPU_KV_CACHE_BYTES)
+        kv_bytes = _number(args.get("kv-cache-memory-bytes"), CPU_KV_CACHE_BYTES)
     return float(round((weights_gib + CPU_OVERHEAD_GIB) * GIB + kv_bytes))
+
+
+def _number(value: object, default: float) -> float:
+    """A number as engines read it: ``4G`` is 4 GiB, ``4g`` 4 GB. What is none the engine refuses itself."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgtKMGT]?)", str(value))
+    if found is None:
+        return default
+    base, power = (1000, "kmgt") if found[2].islower() else (1024, "KMGT")
+    return float(found[1]) * (base ** (power.index(found[2]) + 1) if found[2] else 1)
 
 
 def _told(resources: Mapping[str, float]) -> str:

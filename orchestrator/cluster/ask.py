@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cluster.admission import LABEL
+from orchestrator.cluster.packing import Need, is_kind
 from orchestrator.config.schema import EngineConfig, HardwareConfig, RayConfig, SweepConfig
 from orchestrator.engines import ADAPTERS, revisions
 from orchestrator.engines.external import served
@@ -156,8 +158,9 @@ def _got(ref: Any) -> NodeVersion | None:
 def _has(resources: Mapping[str, float], hardware: HardwareConfig) -> bool:
     if hardware.kind != "gpu":
         return True
-    label = hardware.ray_accelerator_type
-    return resources.get("GPU", 0.0) > 0 and (label is None or f"accelerator_type:{label}" in resources)
+    need = Need(0.0, 0.0, gpu_type=hardware.ray_accelerator_type)
+    labels = [key.removeprefix(LABEL) for key in resources if key.startswith(LABEL)]
+    return resources.get("GPU", 0.0) > 0 and is_kind(need, labels, None)
 
 
 def _version_here(engine: EngineConfig) -> NodeVersion:

@@ -42,6 +42,7 @@ class Capacity:
     def hopeless(self, waiting: Iterable[str]) -> dict[str, str]:
         """Those of ``waiting`` that no node could hold while one was waited for, with the reason."""
         waiting, now_s = list(waiting), time.monotonic()
+        self._lacking = {key: self._lacking[key] for key in waiting if key in self._lacking}
         found: dict[str, str] = {}
         there = self._gpu_memory.among(alive_nodes()) if waiting else []
         for key in waiting:

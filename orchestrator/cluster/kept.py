@@ -15,19 +15,25 @@ from orchestrator.config.schema import RayConfig
 if TYPE_CHECKING:
     from orchestrator.cluster.session import Session
     from orchestrator.cluster.slot import Slot
+    from orchestrator.plan.durations import Durations
 
 
 class Kept:
-    """``engines``: whether a further batch may come. ``slots`` are those whose engines still serve, for a
-    study in ``study_dir``. `close` ends everything."""
+    """``engines``: whether a further batch may come. ``slots`` are those whose engines still serve, for the
+    study in ``study_dir``. ``durations`` is what the batches so far have taught. `close` ends everything."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._session: Session | None = None
-        self._asked: tuple[RayConfig, float, Mapping[str, float] | None] | None = None
+        self._asked: tuple[float, Mapping[str, float] | None] | None = None
         self.engines = False
         self.slots: list[Slot] = []
         self.study_dir: Path | None = None
+        self.durations: Durations | None = None
+
+    @property
+    def connected(self) -> bool:
+        return self._session is not None
 
     def session(
         self,
@@ -44,38 +50,26 @@ class Kept:
         from orchestrator.cluster.session import ray_session
 
         self._session = self._stack.enter_context(ray_session(config, cpus, declared))
-        self._asked = config, cpus, declared
+        self._asked = cpus, declared
         begun(self._session)
         return self._session
 
     def _serves(self, config: RayConfig, cpus: float, declared: Mapping[str, float] | None) -> bool:
         assert self._asked is not None
-        before, had_cpus, had = self._asked
-        if before != config:
-            return False
+        had_cpus, had = self._asked
         return config.address is not None or (cpus <= had_cpus and (declared or {}) == (had or {}))
-
-    def for_study(self, study_dir: Path) -> None:
-        """Ends the engines that serve for another one."""
-        if study_dir != self.study_dir:
-            self.close_slots()
-        self.study_dir = study_dir
 
     def give_slots(self) -> list[Slot]:
         """The slots, which are the caller's from now on."""
         slots, self.slots = self.slots, []
         return slots
 
-    def close_slots(self) -> None:
-        """Ends the engines and gives back what they hold."""
-        slots = self.give_slots()
-        if slots and self.study_dir is not None:
-            asyncio.run(_give_back(slots, self.study_dir))
-
     def close(self) -> None:
+        """Ends the engines and the Ray, and gives back what they hold."""
         with interruption.deferred():
             try:
-                self.close_slots()
+                if (slots := self.give_slots()) and self.study_dir is not None:
+                    asyncio.run(_give_back(slots, self.study_dir))
             finally:
                 self._session = self._asked = None
                 self._stack.close()

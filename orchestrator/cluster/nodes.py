@@ -10,8 +10,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster.admission import GPU_MEMORY, LABEL
+from orchestrator.telemetry.gpu import gpus_here
 
-GIB = 2.0**30
 NOT_YET = 0.0  # no GPU has so little: nothing goes there that asks for a size
 IN_LABEL = re.compile(r"-(\d+)GB?$")
 
@@ -88,15 +88,5 @@ def _ask(node_id: str) -> Any:
 
 
 def read_gpu_memory_gib() -> float | None:
-    """The least that a GPU of this machine has, in GiB; None without any. Reads NVML, which touches none."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        return min((pynvml.nvmlDeviceGetMemoryInfo(one).total / GIB for one in handles), default=None)
-    finally:
-        pynvml.nvmlShutdown()
+    """The least that a GPU of this machine has, in GiB; None without any."""
+    return min((gpu.memory_gib for gpu in gpus_here()), default=None)

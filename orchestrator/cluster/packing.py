@@ -123,6 +123,11 @@ class Promise:
     starts_s: float | None
 
 
+def without(nodes: Iterable[Node], need: Need, taken: Sequence[str]) -> list[Node]:
+    """What is left of the nodes once ``need`` is on those that are ``taken``."""
+    return [node.plus(need, -1) if node.node_id in taken else node for node in nodes]
+
+
 def longest_first(waiting: Iterable[Waiting]) -> list[Waiting]:
     """The order of admission; one whose length is unknown may be the longest."""
     return sorted(waiting, key=lambda one: (-_or_infinite(one.estimated_s), -one.need.gpus * one.need.nodes))

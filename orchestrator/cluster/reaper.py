@@ -1,8 +1,8 @@
 """Ends a local Ray whose driver was killed. Standard library only, run as a file (``python -I -S``).
 
-Ray's own agents notice a dead raylet only after a minute. This process reads ``PID START_TIME`` lines of the
-daemons from its standard input; when that closes without a line ``done``, the driver was killed, and those
-still running (the same process, by its start time) are killed too.
+Ray's own agents notice a dead raylet only after a minute. This process reads ``PID START_TIME`` lines of
+them and of the daemons from its standard input; when that closes without a line ``done``, the driver was
+killed, and those still running (the same process, by its start time) are killed too.
 """
 
 from __future__ import annotations

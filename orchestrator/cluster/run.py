@@ -38,9 +38,9 @@ def run_plan(plan: Plan, console: Console, kept: Kept) -> None:
         threading.Thread(target=_say_where, args=(session, console), daemon=True).start()
 
     session = kept.session(config.ray, cpus, declared, begun)
-    kept.for_study(plan.study_dir)
+    kept.study_dir = plan.study_dir
     with Tracker(plan.study_dir, config.tracker, console) as tracker:
-        metrics, durations = SweepMetrics(_study_label(plan)), Durations.learnt_from(plan.cells)
+        metrics, durations = SweepMetrics(_study_label(plan)), _durations(plan, kept)
         try:
             with (
                 Claims(plan.study_dir, driver_name()) as claims,
@@ -52,6 +52,15 @@ def run_plan(plan: Plan, console: Console, kept: Kept) -> None:
                 asyncio.run(_run(plan, board, durations, sharing, kept))
         except StorageError as error:
             console.print(f"stopped: {error}", markup=False, highlight=False)
+
+
+def _durations(plan: Plan, kept: Kept) -> Durations:
+    """What the command's batches before have taught, with this one's estimates."""
+    if kept.durations is None:
+        kept.durations = Durations.learnt_from(plan.cells)
+    else:
+        kept.durations.estimate(plan.cells)
+    return kept.durations
 
 
 def _study_label(plan: Plan) -> str:

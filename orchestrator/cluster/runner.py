@@ -67,6 +67,11 @@ class DeploymentQueue:
     deaths: int = 0
     alone: bool = False
 
+    def lose(self, cell: Cell, cause: str) -> bool:
+        """Takes note of what the cell was lost to. Whether it is tried once more."""
+        self.losses[cell.cell_id].append(cause)
+        return may_retry(self.losses[cell.cell_id])
+
 
 class RunContext:
     """What the sweep is, how it goes, and how long things take."""
@@ -130,8 +135,7 @@ class RunContext:
     ) -> None:
         """What becomes of a cell that was lost to ``cause``. ``said`` is shown when it is tried again, in
         place of ``reason``. Raises StorageError."""
-        work.losses[cell.cell_id].append(cause)
-        if may_retry(work.losses[cell.cell_id]):
+        if work.lose(cell, cause):
             work.source.returned(cell, first=first)
             self.board.lost(work.deployment, cell, said or reason)
         else:
@@ -319,8 +323,7 @@ async def _measure(work: DeploymentQueue, slot: Slot, context: RunContext, taken
             context.durations.cell_took(cell, time.monotonic() - began_s)
             context.finish(work, cell, outcome)
             continue
-        work.losses[cell.cell_id].append(outcome.cause or "crash")
-        if may_retry(work.losses[cell.cell_id]):
+        if work.lose(cell, outcome.cause or "crash"):
             work.source.returned(cell)  # behind the others: it may be what the engine died of
             context.board.lost(deployment, cell, outcome.reason or "the engine died")
         else:

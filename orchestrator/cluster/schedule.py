@@ -12,6 +12,7 @@ import math
 import time
 from typing import Any
 
+from orchestrator import interruption
 from orchestrator.cluster.admission import impossible, needs, server_of
 from orchestrator.cluster.capacity import Capacity
 from orchestrator.cluster.kept import Kept
@@ -26,6 +27,7 @@ from orchestrator.cluster.packing import (
     decide,
     longest_first,
     widen,
+    without,
 )
 from orchestrator.cluster.runner import DeploymentQueue, Limits, RunContext, serve
 from orchestrator.cluster.slot import Slot, SlotLost, free_nodes
@@ -59,8 +61,10 @@ async def run_deployments(
         context = RunContext(plan, board, limits, durations, nonce, keep=kept.engines)
         scheduler = Scheduler(context, worker, sharing)
         scheduler.parked += kept.give_slots()
-        await scheduler.run()
-        kept.slots += scheduler.kept
+        try:
+            await scheduler.run()
+        finally:
+            kept.slots += scheduler.kept
 
 
 class Scheduler:
@@ -106,7 +110,7 @@ class Scheduler:
                 self._look_elsewhere()
             self.kept = [slot for slot in self.parked if slot.serving]
         finally:
-            await asyncio.shield(self._end())
+            await interruption.undisturbed(self._end())
 
     async def _end(self) -> None:
         """Nothing of ours is left when this returns."""
@@ -116,7 +120,7 @@ class Scheduler:
         await asyncio.gather(*self.leases, *self._preparing, self._nodes.end(), return_exceptions=True)
         for slot in {*self.parked, *(slot for _, slot in self.leases.values())}.difference(self.kept):
             self._close(slot)
-        await asyncio.gather(*self.closing.values())
+        await asyncio.gather(*self.closing.values(), return_exceptions=True)
 
     def _place(self) -> None:
         """Starts what can start; a slot that nothing starts on is given back."""
@@ -124,7 +128,7 @@ class Scheduler:
         for slot in list(self.parked):
             key = slot.serving if slot.serving in self.waiting else slot.prepared
             if key in {one.key for one in self._waiting()}:
-                nodes = _less(nodes, slot)
+                nodes = without(nodes, slot.need, slot.nodes)
                 self._begin(key, slot)
         if self.waiting:
             # What another driver serves has an engine already: this one begins with the others.
@@ -136,9 +140,11 @@ class Scheduler:
             starts = widen(self._serving(), nodes)
         for start in starts:
             self._begin(start.key, self._slot_for(start))
-        # Engines that a further batch may go on with are kept where nobody waits for their room.
-        kept = self.context.keep and not self.waiting and all(slot.actor for _, slot in self.leases.values())
-        for slot in [slot for slot in self.parked if not (kept and slot.serving)]:
+        # Engines that a further batch may go on with stay where nobody waits for their room: no deployment of
+        # this driver, and no other driver, which may need it for the cells that this one waits for.
+        wanted = self.waiting or self._elsewhere or not all(slot.actor for _, slot in self.leases.values())
+        may_stay = self.context.keep and not wanted
+        for slot in [slot for slot in self.parked if not (may_stay and slot.serving)]:
             self.parked.remove(slot)
             self._close(slot)
 
@@ -217,7 +223,8 @@ class Scheduler:
         """Serves the deployment on the slot; whether the slot can serve another."""
         if slot.actor is None:
             here = [task for other, task in self.closing.items() if set(other.nodes) & set(slot.nodes)]
-            await asyncio.gather(*here)
+            if here:  # they end by themselves, also where this lease is cancelled
+                await asyncio.wait(here)
             name = f"{work.deployment.label} {work.deployment.deployment_id}"
             if not await slot.open(self.worker, name, self.context.limits(work.deployment).place_s):
                 self._avoided |= dict.fromkeys(slot.nodes, time.monotonic() + AVOID_S)
@@ -254,8 +261,7 @@ class Scheduler:
         spec = self.context.spec(self.works[key].deployment)
         if spec.config.prepare == "off":
             return
-        slot.prepared = key
-        task = asyncio.create_task(_ignoring_failure(slot.actor.prepare.remote(spec)))
+        task = asyncio.create_task(slot.prepare(spec))
         self._preparing.add(task)
         task.add_done_callback(self._preparing.discard)
 
@@ -350,12 +356,3 @@ class Scheduler:
             self.waiting.remove(key)
             self.context.fail_waiting(self.works[key], reason, "no_resources", 0)
             self._sort_out(self.works[key])
-
-
-def _less(nodes: list[Node], slot: Slot) -> list[Node]:
-    return [node.plus(slot.need, -1) if node.node_id in slot.nodes else node for node in nodes]
-
-
-async def _ignoring_failure(ref: Any) -> None:
-    with contextlib.suppress(Exception):
-        await ref

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,32 +59,32 @@ def ray_session(
     others = dict(declared or {})
     gpus = others.pop("GPU", None)
     daemons: list[local_ray.Daemon] = []
-    try:
-        if config.address is not None:
-            context = ray.init(address=head_of(config.address), **quiet)
-        else:
-            with interruption.deferred(), local_ray.starting() as daemons:
-                context = ray.init(
-                    address="local",  # None would join a cluster named by RAY_ADDRESS
-                    num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)),
-                    num_gpus=None if gpus is None else int(gpus),
-                    resources=others or None,
-                    include_dashboard=config.dashboard,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    _memory=psutil.virtual_memory().total,  # of which Ray would leave a third out
-                    **quiet,
-                )
-    except (ConnectionError, TimeoutError, RuntimeError) as error:
-        where = f"ray.address={config.address}" if config.address else "a local Ray"
-        raise ConfigError(f"{where}: does not answer or does not start ({_first_line(error)})") from error
-    finally:
-        interruption.retake()
     over = threading.Event()
-    session = Session(context.dashboard_url or None, config, over, _head())
     try:
+        try:
+            if config.address is not None:
+                context = ray.init(address=head_of(config.address), **quiet)
+            else:
+                with interruption.deferred(), local_ray.starting() as daemons:
+                    context = ray.init(
+                        address="local",  # None would join a cluster named by RAY_ADDRESS
+                        num_cpus=max(os.cpu_count() or 1, math.ceil(cpus)),
+                        num_gpus=None if gpus is None else int(gpus),
+                        resources=others or None,
+                        include_dashboard=config.dashboard,
+                        object_store_memory=OBJECT_STORE_BYTES,
+                        _memory=psutil.virtual_memory().total,  # of which Ray would leave a third out
+                        **quiet,
+                    )
+        except (ConnectionError, TimeoutError, RuntimeError) as error:
+            where = f"ray.address={config.address}" if config.address else "a local Ray"
+            said = _first_line(error)
+            raise ConfigError(f"{where}: does not answer or does not start ({said})") from error
+        finally:
+            interruption.retake()
         with _reaped_if_killed(daemons):
-            yield session
-    finally:
+            yield Session(context.dashboard_url or None, config, over, _head())
+    finally:  # also of a Ray that was interrupted while it started
         with interruption.deferred():
             over.set()
             local_ray.end(daemons, ray.shutdown)
@@ -105,8 +105,9 @@ def _reaped_if_killed(daemons: list[local_ray.Daemon]) -> Iterator[None]:
         try:
             yield
         finally:
-            process.stdin.write("done\n")
-            process.stdin.close()
+            with suppress(OSError):  # somebody has killed it
+                process.stdin.write("done\n")
+                process.stdin.close()
 
 
 def _below(pid: int) -> list[int]:

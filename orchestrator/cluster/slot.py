@@ -27,6 +27,7 @@ from orchestrator.cluster.admission import LABEL, bundles
 from orchestrator.cluster.nodes import alive_nodes
 from orchestrator.cluster.packing import Need, Node
 from orchestrator.cluster.ray_private import available_resources_per_node
+from orchestrator.cluster.spec import WorkerSpec
 from orchestrator.plan.plan import Deployment
 from orchestrator.store.ledger import Reservation, record
 
@@ -104,7 +105,7 @@ class Slot:
     async def call(self, method: str, *arguments: Any, timeout_s: float) -> Any:
         """Calls the worker. Raises what it raised, or SlotLost when it is gone or does not answer."""
         try:
-            return await asyncio.wait_for(_wrap(getattr(self.actor, method).remote(*arguments)), timeout_s)
+            return await asyncio.wait_for(getattr(self.actor, method).remote(*arguments), timeout_s)
         except RayTaskError as error:
             raise error.cause from error
         except RayActorError as error:
@@ -119,24 +120,34 @@ class Slot:
             raise SlotLost("timeout", f"no answer to {method} in {timeout_s:.0f} s") from error
 
     async def close(self) -> None:
-        """Ends the worker and what it runs, and gives the GPUs back. Never raises."""
-        if self.actor is not None:
-            if not self.lost:
+        """Ends the worker and what it runs, and gives the GPUs back, also where it is cancelled."""
+        try:
+            if self.actor is not None and not self.lost:
                 with contextlib.suppress(Exception):
-                    await asyncio.wait_for(_wrap(self.actor.stop.remote()), STOP_S)
+                    await asyncio.wait_for(self.actor.stop.remote(), STOP_S)
+        finally:
             with contextlib.suppress(Exception):
-                ray.kill(self.actor)
-        if self.group is not None:
+                if self.actor is not None:
+                    ray.kill(self.actor)
             with contextlib.suppress(Exception):
-                remove_placement_group(self.group)
-        self.closed_s = self.closed_s or time.monotonic()
+                if self.group is not None:
+                    remove_placement_group(self.group)
+            self.closed_s = self.closed_s or time.monotonic()
+
+    async def prepare(self, spec: WorkerSpec) -> None:
+        """Has the worker prepare for that deployment; what goes wrong its start will tell."""
+        self.prepared = spec.deployment_id
+        with contextlib.suppress(Exception):
+            await self.actor.prepare.remote(spec)
 
     async def give_back(self, study_dir: Path) -> None:
-        """Closes the slot and writes down what it held. Never raises."""
-        await self.close()
-        if (reservation := self.reservation()) is not None:
-            with contextlib.suppress(OSError):  # results that cannot be written are noticed where cells are
-                record(study_dir, reservation)
+        """Closes the slot and writes down what it held."""
+        try:
+            await self.close()
+        finally:
+            if (reservation := self.reservation()) is not None:
+                with contextlib.suppress(OSError):  # what cannot be written is noticed where cells are
+                    record(study_dir, reservation)
 
     def reservation(self) -> Reservation | None:
         """What it held, once it is closed; None where Ray never placed it."""
@@ -189,7 +200,3 @@ def _sum(slots: Iterable[Slot], node_id: str) -> tuple[float, float, float]:
         sum(need.cpus for need in here),
         sum(need.memory_bytes for need in here),
     )
-
-
-async def _wrap(ref: Any) -> Any:
-    return await ref

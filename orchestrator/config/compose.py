@@ -229,8 +229,10 @@ class SweepLoader(ConfigLoaderImpl):
                 if OmegaConf.is_config(value):
                     if "${" in repr(OmegaConf.to_container(value, resolve=False)):
                         return None
-                    if OmegaConf.missing_keys(value) or not _is_known(value, key):
+                    if OmegaConf.missing_keys(value):
                         return None
+                    if isinstance(value, DictConfig):
+                        check_known(value, f"{key}.")
                     value = OmegaConf.to_object(value)
                 self._objects[name] = value
             values[key] = self._objects[name]
@@ -261,12 +263,6 @@ def _describe(composed: DictConfig, task: Sequence[Override]) -> None:
     job.override_dirname = get_overrides_dirname(
         list(task), kv_sep=naming.kv_sep, item_sep=naming.item_sep, exclude_keys=naming.exclude_keys
     )
-
-
-def _is_known(value: Any, key: str) -> bool:
-    if isinstance(value, DictConfig):
-        check_known(value, f"{key}.")
-    return True
 
 
 def _is_tied(path: str, loaded: ConfigResult) -> bool:

@@ -2,7 +2,7 @@
 
 Hydra composes ``conf/*.yaml`` into these classes, so an unknown key or a wrong type is an error before
 anything starts. They are not frozen only because OmegaConf would then refuse overrides; nobody changes one
-after ``load``. What a value may be beyond its type is said in `orchestrator.plan.compatibility`.
+after a job was composed. What a value may be beyond its type is said in `orchestrator.plan.rules`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class DraftShape:
     hub_id: str = MISSING
     parameters_b: float | None = None  # total parameters that it adds, in units of 1e9
     layers: int | None = None
+    heads: int | None = None  # None: not known, and no size is refused for them
     kv_heads: int | None = None
     head_dim: int | None = None
     dtype: str = "bfloat16"
@@ -207,7 +208,8 @@ class SloConfig:
 
 @dataclass
 class RayConfig:
-    """``address`` None starts a local Ray that ends with the sweep."""
+    """``address`` None is the cluster that RAY_ADDRESS names, else a local Ray that ends with the sweep;
+    ``local`` is that in any case."""
 
     address: str | None = None
     dashboard: bool = True
@@ -253,19 +255,19 @@ class SweepConfig(DeploymentConfig):
     load: LoadConfig = field(default_factory=LoadConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
 
-    study_name: str = "default"
+    study_name: str = "default"  # the folder of its results, under results_dir
     results_dir: str = "results"
-    seed: int = 0
-    repeats: int = 1
-    max_tokens: int = 256
-    limit: int | None = None
+    seed: int = 0  # of arrivals, drawn output lengths and, where sampling.seeded, the requests
+    repeats: int = 1  # passes over the items inside one measurement
+    max_tokens: int = 256  # the budget of an answer, its reasoning included
+    limit: int | None = None  # items of the dataset; None: all
     tensor_parallel_size: Any = "auto"  # auto, or a number
     output_length: Any = None  # weights=dummy only
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     slo: SloConfig = field(default_factory=SloConfig)
-    objective: str = "output_token_per_s"
+    objective: str = "output_token_per_s"  # what an optimizing sweeper is given, of docs/metrics.md
     dry_run: Any = False  # true, false, json
-    rerun: str = "failed"  # failed | none | all
+    rerun: str = "failed"  # which stored cells run again: failed (and invalid ones) | none | all
     ray: RayConfig = field(default_factory=RayConfig)
 
     @property

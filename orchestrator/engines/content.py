@@ -37,13 +37,11 @@ def of_file(file: Path) -> str:
 def of_folder(folder: Path) -> str:
     """The first 16 hex digits of SHA-256 over the names and contents of a folder's files, below it too,
     hidden ones left out. Raises OSError."""
-    files = sorted(
-        Path(root, name)
-        for root, below, names in os.walk(folder, followlinks=True)
-        if _visible(below)
-        for name in names
-        if not name.startswith(".")
-    )
+    files = []
+    for root, below, names in os.walk(folder, followlinks=True, onerror=_raise):
+        below[:] = _visible(below)  # those that `os.walk` goes into
+        files += [Path(root, name) for name in _visible(names)]
+    files.sort()
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         contents = list(pool.map(of_file, files))
     digest = hashlib.sha256()
@@ -70,10 +68,12 @@ def of_named(value: Any) -> dict[str, str]:
     return {}
 
 
-def _visible(folders: list[str]) -> bool:
-    """Keeps `os.walk` out of hidden folders; always True."""
-    folders[:] = sorted(name for name in folders if not name.startswith("."))
-    return True
+def _visible(names: list[str]) -> list[str]:
+    return [name for name in names if not name.startswith(".")]
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 @lru_cache(maxsize=4096)

@@ -1,10 +1,11 @@
-"""What of an environment an engine gets: a named list, in three kinds.
+"""What of an environment an engine gets: variables of two kinds, `PASSED` and `TAKEN`, and no others.
 
 ``PASSED`` is inherited on the engine's node: where things lie, what may be reached, which devices there are.
 It is recorded. ``TAKEN`` changes how the engine's processes talk to one another: it is taken from the
 driver's environment when planning, as if it were written in ``engine.env``, and so is part of the cell. The
 names of network devices are in both: a node's own counts where the driver names none.
-Nothing else is inherited: what changes an engine's work is named in ``engine.env``, where it is hashed.
+All else is dropped: what is to change an engine's work is written in ``engine.env``, where it is hashed.
+``CHANGES_WORK`` is what is known to change it, so that planning can name those that are set and dropped.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ PASSED = re.compile(
     r"|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE)$"
 )
 TAKEN = re.compile(r"(NCCL_(?!VERSION$)|GLOO_|UCX_|TORCH_NCCL_)\w+$")
-# What is known to change an engine's work, and is dropped: planning names those that are set.
 CHANGES_WORK = re.compile(
     r"(VLLM_|SGLANG_|SGL_|CUDA_(?!VERSION$)|CUBLAS_|CUDNN_|TORCH|PYTORCH_|TRITON_|FLASHINFER_|OMP_|MKL_|KMP_|OPENBLAS_|GOMP_"
     r"|MALLOC_|LD_PRELOAD$|LD_AUDIT$|TOKENIZERS_|TRANSFORMERS_|HF_HUB_|NVIDIA_TF32_OVERRIDE$)"

@@ -97,8 +97,12 @@ def parse_base_url(engine: EngineConfig) -> Endpoint:
         key = os.environ.get(engine.api_key_env)
         if not key:
             raise ConfigError(f"engine.api_key_env={engine.api_key_env}: is not set in the environment")
-    path = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
-    return Endpoint(parts.hostname, port, engine.served_model or "", key, path)
+    return Endpoint(parts.hostname, port, engine.served_model or "", key, trimmed(parts.path))
+
+
+def trimmed(url: str) -> str:
+    """A base URL, or its path, without what may be left out at its end."""
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def _find_model(endpoint: Endpoint, engine: EngineConfig) -> tuple[Endpoint, Mapping[str, Any]]:

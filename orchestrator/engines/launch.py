@@ -11,6 +11,7 @@ from orchestrator.engines import ADAPTERS, version, weights
 from orchestrator.engines.adapter import Adapter, HardwareKind, Launch, flag_name, merge_args, to_flags
 from orchestrator.engines.simulated.describe import described
 from orchestrator.errors import ConfigError
+from orchestrator.paths import hub_parts
 
 __all__ = ["Launch", "adapter_of", "build_launch", "to_flags"]
 
@@ -86,10 +87,8 @@ def _draft_pinned(args: dict[str, Any]) -> dict[str, Any]:
 
 
 def _at(source: object) -> tuple[str, str] | None:
-    """The two halves of ``hub_id@revision``; None for anything else, a path above all."""
-    if not isinstance(source, str) or source.startswith(("/", "~", ".")):
-        return None
-    hub_id, _, revision = source.partition("@")
+    """The two halves of ``hub_id@revision``; None for anything else."""
+    hub_id, revision = hub_parts(source) if isinstance(source, str) else ("", None)
     return (hub_id, revision) if revision else None
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.config.schema import SweepConfig
+from orchestrator.paths import hub_parts, is_path
 
 ANSWERS_S = 5.0
 DATASET = "datasets/"
@@ -41,12 +42,12 @@ def _source(hub_id: str, revision: str | None) -> str:
 
 def _has_commit(source: str) -> bool:
     """A path needs none: its content is hashed."""
-    return source.startswith(("/", "~", ".")) or bool(_COMMIT.match(source.partition("@")[2]))
+    return is_path(source) or bool(_COMMIT.match(hub_parts(source)[1] or ""))
 
 
 def cached(source: str) -> str | None:
     """The commit that the local cache last had for ``ID`` or ``ID@BRANCH``; None where it has none."""
-    hub_id, _, branch = source.partition("@")
+    hub_id, branch = hub_parts(source)
     with suppress(OSError):
         kind = "datasets" if hub_id.startswith(DATASET) else "models"
         refs = _cache() / f"{kind}--{hub_id.removeprefix(DATASET).replace('/', '--')}" / "refs"
@@ -63,9 +64,9 @@ def asked(source: str) -> str | None:
     from huggingface_hub import HfApi  # takes a moment to import, and most runs never need it
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    hub_id, _, branch = source.partition("@")
+    hub_id, revision = hub_parts(source)
     try:
-        api, revision = HfApi(), branch or None
+        api = HfApi()
         if hub_id.startswith(DATASET):
             name = hub_id.removeprefix(DATASET)
             return api.dataset_info(name, revision=revision, timeout=ANSWERS_S).sha

@@ -30,8 +30,8 @@ def served(config: DeploymentConfig) -> ModelConfig:
             continue
         if opt.checkpoint not in config.model.checkpoints:
             raise ConfigError(f"opt={name}: model={config.model.name} has no {opt.checkpoint} checkpoint")
-        hub_id, _, at = config.model.checkpoints[opt.checkpoint].partition("@")
-        return replace(config.model, path=None, package=None, hub_id=hub_id, revision=at or None)
+        hub_id, at = paths.hub_parts(config.model.checkpoints[opt.checkpoint])
+        return replace(config.model, path=None, package=None, hub_id=hub_id, revision=at)
     return config.model
 
 
@@ -40,8 +40,7 @@ def location(model: ModelConfig) -> str:
     if model.path:
         return str(Path(model.path).expanduser().absolute())
     if model.package:
-        version = model.revision or "any"
-        return str(paths.home() / "models" / f"{model.package}-{version}-{model.dtype}")
+        return str(paths.home() / "models" / f"{model.package}-{model.revision}-{model.dtype}")
     if model.hub_id:
         return model.hub_id
     if model.architecture:
@@ -72,12 +71,16 @@ def source(model: ModelConfig) -> str | None:
 def fingerprint(folder: Path) -> str:
     """16 hex digits of the names and contents of a folder's files, weights included. Raises ConfigError
     without a ``config.json``, and where a file cannot be read."""
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"model.path={folder}: no Hugging Face model folder (it has no config.json)")
+    _check_folder(folder)
     try:
         return content.of_folder(folder)
     except OSError as error:
         raise ConfigError(f"model.path={folder}: cannot be read ({error.strerror or error})") from error
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise ConfigError(f"model.path={folder}: no Hugging Face model folder (it has no config.json)")
 
 
 def prepare(model: ModelConfig, python: Path) -> str:
@@ -89,8 +92,7 @@ def prepare(model: ModelConfig, python: Path) -> str:
     """
     place = location(model)
     if model.path:
-        if not Path(place, "config.json").is_file():
-            raise ConfigError(f"model.path={place}: no Hugging Face model folder (it has no config.json)")
+        _check_folder(Path(place))
     elif model.package and not Path(place).exists():
         with _locked(Path(place)):
             if not Path(place).exists():

@@ -52,7 +52,8 @@ def measure(cell: Cell, context: MeasurementContext, attempt: Attempt) -> CellOu
     An engine that dies under the load gives a failed cell with its own reason and ``engine_alive`` False.
     Nothing is stored when the cell cannot be measured: EngineError when the engine died beside the load,
     MeasurementError when the cell was cancelled, the engine lacks a metric, or the dataset has changed,
-    ClaimLostError when another driver has taken the cell over.
+    ClaimLostError when another driver has taken the cell over, OSError when the study cannot be read or
+    written.
     """
     _check_claim(cell, context, attempt)
     try:

@@ -1,4 +1,4 @@
-"""A cell's row: identity and configuration as columns (CONTRACT, "cells"), beside its metrics."""
+"""A cell's row: identity and configuration as columns beside its metrics, as docs/results.md has them."""
 
 from __future__ import annotations
 

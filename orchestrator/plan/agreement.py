@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.config.schema import SweepConfig
 from orchestrator.errors import ConfigError
+from orchestrator.plan.rules import shown, value_of
 
 # One Ray, one tracker, one folder of results, one plan.
 COMMAND = (
@@ -37,18 +38,11 @@ def check_deployment(configs: Iterable[SweepConfig]) -> None:
 def _check(configs: Iterable[SweepConfig], keys: Sequence[str], why: str) -> None:
     first, *others = configs
     for key in keys:
-        expected = _value(first, key)
+        expected = value_of(first, key)
         for other in others:
-            if (found := _value(other, key)) != expected:
+            if (found := value_of(other, key)) != expected:
                 name, one, another = _difference(key, expected, found)
-                raise ConfigError(f"{name}={_shown(one)} and {name}={_shown(another)}: {name} {why}")
-
-
-def _value(config: SweepConfig, key: str) -> Any:
-    value: Any = config
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
+                raise ConfigError(f"{name}={shown(one)} and {name}={shown(another)}: {name} {why}")
 
 
 def _difference(key: str, one: Any, another: Any) -> tuple[str, Any, Any]:
@@ -58,7 +52,3 @@ def _difference(key: str, one: Any, another: Any) -> tuple[str, Any, Any]:
     left, right = asdict(one), asdict(another)
     name = next(name for name in left if left[name] != right[name])
     return f"{key}.{name}", left[name], right[name]
-
-
-def _shown(value: object) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -27,10 +27,10 @@ class Durations:
     @staticmethod
     def learnt_from(planned: Iterable[PlannedCell]) -> Durations:
         """By the catalogue's estimates of these cells, and what those took that are stored already."""
-        durations = Durations()
+        planned, durations = list(planned), Durations()
+        durations.estimate(planned)
         started: dict[str, tuple[PlannedCell, float]] = {}
         for one in planned:
-            durations._estimated_s[one.cell.cell_id] = one.estimated_s
             stored = one.stored
             if stored is None or stored.status not in ("done", "invalid"):
                 continue
@@ -43,6 +43,10 @@ class Durations:
         for one, took_s in started.values():
             durations._starts.observe(pace_groups(one.cell), one.estimated_start_s, took_s)
         return durations
+
+    def estimate(self, planned: Iterable[PlannedCell]) -> None:
+        """Takes the catalogue's estimates of further cells."""
+        self._estimated_s |= {one.cell.cell_id: one.estimated_s for one in planned}
 
     def cell_s(self, cell: Cell) -> float | None:
         """None where neither the catalogue nor a cell like it tells."""

@@ -46,7 +46,7 @@ def fit(config: SweepConfig, hardware: HardwareConfig, size: int | None = None) 
     forced = int(asked) if asked != "auto" else size
     sizes = [forced] if forced is not None else sizes_of(config, hardware)
     real = config.engine.name in ("vllm", "sglang")
-    if reason := _indivisible(sizes[-1], config.model, hardware, real=real) or _no_rest(config, hardware):
+    if reason := _indivisible(sizes[-1], config, hardware, real=real) or _no_rest(config, hardware):
         return Fit(sizes[-1], weights, None, reason)
     kv = memory.kv_cache(config.model, opts)
     if weights is None or kv is None or hardware.memory_gib is None:
@@ -68,12 +68,12 @@ def fit(config: SweepConfig, hardware: HardwareConfig, size: int | None = None) 
 
 
 def sizes_of(config: SweepConfig, hardware: HardwareConfig) -> list[int]:
-    """What ``auto`` chooses from: powers of two that divide the attention heads, and either divide the
-    key-value heads or are multiples of them; beyond a node, of whole nodes."""
+    """What ``auto`` chooses from: powers of two that divide the attention heads, of a draft model too, and
+    either divide the key-value heads or are multiples of them; beyond a node, of whole nodes."""
     node = hardware.gpus_per_node
     within = [size for size in (1, 2, 4, 8) if size <= node]
     beyond = [] if config.ray.address is None else [nodes * node for nodes in NODES]
-    return [size for size in within + beyond if _divides(size, config.model)]
+    return [size for size in within + beyond if _divides(size, config)]
 
 
 def nodes_of(tensor_parallel_size: int, hardware: HardwareConfig) -> int:
@@ -128,19 +128,18 @@ def _unknown_draft(model: ModelConfig, key: str) -> str:
     named = getattr(model, key)
     return (
         f"model.{key}={named}: its size is not known; give model.draft_shapes.{key} (hub_id, parameters_b, "
-        "layers, kv_heads, head_dim), or tensor_parallel_size"
+        "layers, heads, kv_heads, head_dim), or tensor_parallel_size"
     )
 
 
-def _indivisible(size: int, model: ModelConfig, hardware: HardwareConfig, *, real: bool) -> str | None:
+def _indivisible(size: int, config: SweepConfig, hardware: HardwareConfig, *, real: bool) -> str | None:
     """``real``: the engine divides the heads, which a simulated one on one node only pretends."""
     nodes = nodes_of(size, hardware)
     if size % nodes:
         return f"tensor_parallel_size={size}: is not divided evenly by the {nodes} nodes it takes"
-    if (nodes > 1 or real) and (model.heads or size) % size:
-        return (
-            f"tensor_parallel_size={size}: does not divide the {model.heads} attention heads of {model.name}"
-        )
+    for name, heads, _ in _heads(config) if nodes > 1 or real else ():
+        if heads is not None and heads % size:
+            return f"tensor_parallel_size={size}: does not divide the {heads} attention heads of {name}"
     return None
 
 
@@ -153,7 +152,22 @@ def _fit_cpu(weights: float | None, asked: object, hardware: HardwareConfig) -> 
     return Fit(1, weights, None)
 
 
-def _divides(size: int, model: ModelConfig) -> bool:
-    kv_heads = None if model.kv_lora_rank is not None else model.kv_heads
-    shared = kv_heads is None or kv_heads % size == 0 or size % kv_heads == 0
-    return (model.heads or 8) % size == 0 and shared
+def _divides(size: int, config: SweepConfig) -> bool:
+    (_, own, _), *_ = shapes = _heads(config)
+    if own is None and 8 % size:
+        return False
+    return all(
+        (heads is None or heads % size == 0)
+        and (kv_heads is None or kv_heads % size == 0 or size % kv_heads == 0)
+        for _, heads, kv_heads in shapes
+    )
+
+
+def _heads(config: SweepConfig) -> list[tuple[str, int | None, int | None]]:
+    """Name, attention heads and key-value heads of the model, then of the draft models beside it, which
+    engines divide as they divide the model. None where there are none to divide, or the catalogue does not
+    know."""
+    model = config.model
+    own = (model.name, model.heads, model.kv_heads if model.kv_lora_rank is None else None)
+    known = [shape for shape in memory.drafts(model, config.opt.values()) if shape is not None]
+    return [own, *((f"its draft {one.hub_id}", one.heads, one.kv_heads) for one in known)]

@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 
 from orchestrator.config.schema import HardwareConfig
 from orchestrator.errors import ConfigError
+from orchestrator.memory import GIB
 from orchestrator.paths import conf_dir
-
-GIB = 2.0**30
+from orchestrator.telemetry.gpu import gpus_here
 
 
 def resolve(hardware: HardwareConfig, ray_address: str | None) -> HardwareConfig:
@@ -32,10 +32,10 @@ def resolve(hardware: HardwareConfig, ray_address: str | None) -> HardwareConfig
             f"hardware=auto: with ray.address={ray_address} name the nodes' hardware, "
             f"one of {', '.join(_known())}"
         )
-    gpu = _first_gpu()
-    if gpu is None:
+    gpus = gpus_here()
+    if not gpus:
         return replace(hardware, name="cpu", kind="cpu", memory_gib=_memory_gib())
-    name, memory_gib, count = gpu
+    name, memory_gib, count = gpus[0].name, round(gpus[0].memory_gib, 1), len(gpus)
     known = _known_as(name, memory_gib)
     if known is None:
         return replace(hardware, name=_slug(name), kind="gpu", memory_gib=memory_gib, gpus_per_node=count)
@@ -81,23 +81,3 @@ def _slug(name: str) -> str:
 
 def _memory_gib() -> float:
     return round(psutil.virtual_memory().total / GIB, 1)
-
-
-def _first_gpu() -> tuple[str, float, int] | None:
-    """Name, memory in GiB and number of this machine's GPUs; None without any."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return None
-    try:
-        count = pynvml.nvmlDeviceGetCount()
-        if count == 0:
-            return None
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        name = pynvml.nvmlDeviceGetName(handle)
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total / GIB
-        return (name.decode() if isinstance(name, bytes) else str(name), round(memory, 1), count)
-    finally:
-        pynvml.nvmlShutdown()

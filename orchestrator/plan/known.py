@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.config.schema import EngineConfig, SweepConfig
+from orchestrator.engines.external import trimmed
 from orchestrator.engines.revisions import unpinned
 from orchestrator.store.read import read_cells
 
@@ -38,12 +39,7 @@ def engine_key(engine: EngineConfig) -> str:
 
 def server_key(engine: EngineConfig) -> str:
     """Servers with one key are asked for the same model at the same address."""
-    return json.dumps([address(engine.base_url), engine.served_model])
-
-
-def address(base_url: str | None) -> str | None:
-    """A base URL without what may be left out at its end."""
-    return None if base_url is None else base_url.rstrip("/").removesuffix("/v1").rstrip("/")
+    return json.dumps([engine.base_url and trimmed(engine.base_url), engine.served_model])
 
 
 def as_stored(configs: Sequence[SweepConfig], study_dir: Path) -> Known:

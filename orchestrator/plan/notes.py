@@ -24,14 +24,6 @@ def notes(planned: Sequence[PlannedCell], inherited: Mapping[str, str]) -> tuple
         f"version of {name} not known here: what a node has is told when its engine starts"
         for name in _distinct(c.config.engine.name for c in started if c.facts.engine_version is None)
     ]
-    lines += [
-        f"engine.base_url={url}: what it serves was not asked"
-        for url in _distinct(
-            str(c.config.engine.base_url)
-            for c in cells
-            if c.config.engine.name == "external" and c.facts.served is None
-        )
-    ]
     if started and (names := environment.ignored(inherited)):
         lines.append(
             f"{', '.join(names)}: set here, and no engine gets what could change its work from there; "

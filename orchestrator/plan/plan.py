@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from orchestrator.cell import Cell
 from orchestrator.config.schema import DeploymentConfig, HardwareConfig, SweepConfig
-from orchestrator.errors import ConfigError
 from orchestrator.plan import cost
 from orchestrator.plan.agreement import check_command, check_deployment
 from orchestrator.plan.durations import Durations
@@ -165,7 +164,7 @@ class Plan:
         return f"SIMULATED {label}" if cell.simulated else label
 
     def to_json(self) -> dict[str, Any]:
-        """The object that ``dry_run=json`` prints (CONTRACT, "Plan JSON"). ``gpu_hours`` are those of real
+        """The object that ``dry_run=json`` prints. ``gpu_hours`` are those of real
         engines alone."""
         return {
             "study": self.study,
@@ -221,14 +220,13 @@ def _deployment_json(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def make_plan(jobs: Sequence[Job], known: Known = NOTHING) -> Plan:
+def make_plan(jobs: Sequence[Job], known: Known | Callable[[], Known] = NOTHING) -> Plan:
     """Checks every job, names it by content, marks what is done or cannot work, and groups the rest.
-    ``known`` is what was found out about nodes, servers and the hub.
+    ``known`` is what was found out about nodes, servers and the hub, or finds it out once the jobs are
+    checked.
 
     Raises ConfigError for the first job whose configuration is wrong.
     """
-    if not jobs:
-        raise ConfigError("the sweep has no jobs: give at least one value for every swept key")
     first = jobs[0].config
     study_dir = Path(first.results_dir) / first.study_name
     hardware: dict[str, HardwareConfig] = {}
@@ -238,6 +236,8 @@ def make_plan(jobs: Sequence[Job], known: Known = NOTHING) -> Plan:
         if asked not in hardware:
             hardware[asked] = resolve(job.config.hardware, job.config.ray.address)
     check_command([job.config for job in jobs])
+    if callable(known):
+        known = known()
     planned: list[PlannedCell] = []
     found: dict[str, _Found] = {}
     jobs = [replace(job, config=settled(job.config, known, os.environ)) for job in jobs]
@@ -290,8 +290,10 @@ def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path, known: Known,
                 "skipped",
                 f"{before.status} before and rerun=none: {before.reason or 'no reason stored'}",
             )
-    estimated = cost.cell_s(job.config, fit, hardware)
-    one = PlannedCell(cell, status, reason, estimated, cost.start_s(job.config, fit), before)
+    one = PlannedCell(cell, status, reason, stored=before)
+    if identified.reason is None:  # else its arguments may be no numbers
+        estimated_s = cost.cell_s(job.config, fit, hardware)
+        one = replace(one, estimated_s=estimated_s, estimated_start_s=cost.start_s(job.config, fit))
     return _Found(one, fit, hardware, identified.command)
 
 

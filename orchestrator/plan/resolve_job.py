@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from orchestrator.engines.version import engine_version
 from orchestrator.engines.weights import revision, served, source
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
+from orchestrator.paths import hub_parts
 from orchestrator.plan.compatibility import skip_reason
 from orchestrator.plan.fit import Fit, fit, nodes_of
 from orchestrator.plan.known import NOTHING, Known, engine_key, server_key
@@ -88,7 +88,7 @@ def _keys(config: SweepConfig, known: Known) -> dict[str, Any]:
 
 
 def _names(config: SweepConfig, source: str, commit: str) -> bool:
-    hub_id, model, data = source.partition("@")[0], config.model, config.dataset
+    hub_id, model, data = hub_parts(source)[0], config.model, config.dataset
     pinned = {f"{model.hub_id}@{model.revision}", *model.checkpoints.values(), model.draft, model.eagle3}
     pinned.add(f"{DATASET}{data.hub_id}@{data.revision}")
     return f"{hub_id}@{commit}" in pinned
@@ -111,4 +111,4 @@ def _trace_revision(path: str | None) -> str | None:
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"load.path={path}: must be a CSV file of arrivals, and there is no such file")
-    return sha256(file.read_bytes()).hexdigest()[:16]
+    return content.of_file(file)[:16]

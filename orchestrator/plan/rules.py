@@ -140,7 +140,7 @@ def check_values(config: SweepConfig) -> None:
     for key, rule in RULES.items():
         value = value_of(config, key)
         if not rule.ok(value):
-            raise ConfigError(f"{key}={_shown(value)}: must be {rule.allowed}")
+            raise ConfigError(f"{key}={shown(value)}: must be {rule.allowed}")
     _check_load(config)
     if contradiction := impossible(config.model):
         raise ConfigError(contradiction)
@@ -177,8 +177,11 @@ def _check_load(config: SweepConfig) -> None:
             raise ConfigError(f"load.{key}=null: load={kind} needs it")
         if key not in LOAD_KEYS[kind] and value is not None:
             owners = ", ".join(k for k, keys in LOAD_KEYS.items() if key in keys)
-            raise ConfigError(f"load.{key}={_shown(value)}: only for load={owners}, this is load={kind}")
+            raise ConfigError(f"load.{key}={shown(value)}: only for load={owners}, this is load={kind}")
 
 
-def _shown(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+def shown(value: object) -> str:
+    """As it is typed."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

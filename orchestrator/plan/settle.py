@@ -11,8 +11,10 @@ from typing import Any
 
 from orchestrator.config.schema import EngineOptConfig, ModelConfig, OptConfig, SweepConfig
 from orchestrator.engines import environment
+from orchestrator.engines.external import trimmed
 from orchestrator.engines.revisions import DATASET, unpinned
-from orchestrator.plan.known import Known, address
+from orchestrator.paths import hub_parts
+from orchestrator.plan.known import Known
 
 
 def settled(config: SweepConfig, known: Known, inherited: Mapping[str, str]) -> SweepConfig:
@@ -31,7 +33,7 @@ def settled(config: SweepConfig, known: Known, inherited: Mapping[str, str]) -> 
                 engine,
                 python=_absolute(python) if python and os.sep in python else python,
                 env={**own, **engine.env},
-                base_url=address(engine.base_url),
+                base_url=engine.base_url and trimmed(engine.base_url),
             ),
             output_length=_absolute_trace(config.output_length),
         ),
@@ -41,9 +43,7 @@ def settled(config: SweepConfig, known: Known, inherited: Mapping[str, str]) -> 
 
 def _pinned(config: SweepConfig, revisions: Mapping[str, str]) -> SweepConfig:
     """With the commits of ``revisions``, in the arguments of optimizations too, which name drafts."""
-    changed = {
-        one: f"{one.partition('@')[0]}@{revisions[one]}" for one in unpinned(config) if one in revisions
-    }
+    changed = {one: f"{hub_parts(one)[0]}@{revisions[one]}" for one in unpinned(config) if one in revisions}
     if not changed:
         return config
     model, data = config.model, config.dataset

@@ -1,5 +1,5 @@
-"""One tensor-parallel size per comparison: ``auto`` takes the largest that a job of the study needs, for each
-model, engine, optimizations and hardware, so that a sweep over the load compares loads and not machines."""
+"""One tensor-parallel size per comparison: ``auto`` takes the largest that a job of the command needs, for
+each model, engine, optimizations and hardware. So a sweep over the load compares loads and not machines."""
 
 from __future__ import annotations
 

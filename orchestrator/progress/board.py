@@ -104,7 +104,7 @@ class Board:
         self._say(f"{deployment.label}: starting {which} for {self.state.left(deployment)} cells")
 
     def goes_on(self, deployment: Deployment, slot: Hashable) -> None:
-        """The engine that served the command's batch before serves this one."""
+        """The engine that the slot has kept serves these cells too."""
         self.state.start(slot)
         self.state.serve(slot)
         self._publish()

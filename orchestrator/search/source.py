@@ -1,5 +1,5 @@
-"""Where a deployment's next cell comes from: one interface for a plan's cells, for a study that several
-drivers share, and for a search that decides by what has finished. Pure: no Ray, no files.
+"""Where a deployment's next cell comes from: a plan's cells in their order, without those that other drivers
+of the study have. Pure: no Ray, no files.
 """
 
 from __future__ import annotations
@@ -115,6 +115,7 @@ class GridSource:
         self._sharing.leave(cell)
 
     def lost(self, cell: Cell) -> None:
+        self._sharing.leave(cell)  # else it would still count as this driver's
         self._elsewhere.append(cell)
 
     def claim(self, cell: Cell) -> str | None:

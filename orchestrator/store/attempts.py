@@ -1,29 +1,32 @@
 """Several attempts at one cell: which of them stands as its row, and where the others are kept.
 
 The standing one has the cell's own paths, ``cells/CELL_ID.parquet`` and so on; the others are in
-``attempts/CELL_ID/ATTEMPT_ID/``. A file of requests or telemetry belongs to the attempt that its metadata
-names. Files of older versions name none: then it is the row's own file that names the attempt.
+``attempts/CELL_ID/ATTEMPT_ID/``. The metadata of each file, of the row's too, names the attempt that the file
+belongs to. Files of older versions name none: their attempt's name is the first 16 hex digits of SHA-256 over
+the row's file.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.store.files import NO_LINKS, temporary_name
+from orchestrator.store.files import link, sync_folder, temporary_name
 from orchestrator.store.schema import ATTEMPT
 
 FOLDERS = ("requests", "telemetry", "cells")  # the row comes last: its presence is the commit
 ATTEMPTS = "attempts"
+# Beside its own exceptions pyarrow raises these for bytes that are no Parquet file, or no longer one.
+UNREADABLE = (pa.ArrowException, KeyError, ValueError, OSError)
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def new_attempt_id() -> str:
 
 
 def check_attempt_id(attempt_id: str) -> str:
-    """Raises ValueError for what could not be a folder's name."""
+    """Raises ValueError unless it is 1 to 64 letters, digits, - and _, so that it can name a folder."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", attempt_id):
         raise ValueError(f"attempt_id={attempt_id!r}: must be 1 to 64 letters, digits, - or _")
     return attempt_id
@@ -57,9 +60,21 @@ def kept_path(study_dir: Path, cell_id: str, attempt_id: str, folder: str) -> Pa
     return study_dir / ATTEMPTS / cell_id / attempt_id / f"{folder}.parquet"
 
 
+class UnlessDamaged:
+    """Ends the block where a file's content is damaged. An OSError of the system goes on; pyarrow's own for
+    damaged content has no errno."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        return isinstance(error, UNREADABLE) and not getattr(error, "errno", None)
+
+
 def recorded_in(path: Path) -> str | None:
-    """The attempt that a file says it is of; None where it says nothing. Raises OSError and ArrowException
-    where it cannot be read."""
+    """The attempt that a file says it is of; None where it says nothing. Raises one of `UNREADABLE` where it
+    cannot be read."""
     with pq.ParquetFile(path) as file:
         return recorded(file)
 
@@ -86,14 +101,12 @@ def standing(study_dir: Path, cell_id: str) -> Standing | None:
     path = own_path(study_dir, cell_id, "cells")
     if not path.exists():
         return None
-    try:
-        with pq.ParquetFile(path) as file:
-            said = recorded(file)
-            (status,) = file.read(["status"], use_threads=False)["status"].to_pylist()
-    except (pa.ArrowException, KeyError, ValueError):
-        return Standing(name_of(path, None), None, None, False)
-    measured = status in ("done", "invalid") or _has_requests(study_dir, cell_id, said)
-    return Standing(name_of(path, said), said, status, measured)
+    with UnlessDamaged(), pq.ParquetFile(path) as file:
+        said = recorded(file)
+        (status,) = file.read(["status"], use_threads=False)["status"].to_pylist()
+        measured = status in ("done", "invalid") or _has_requests(study_dir, cell_id, said)
+        return Standing(name_of(path, said), said, status, measured)
+    return Standing(name_of(path, None), None, None, False)
 
 
 def replaces(status: str | None, measured: bool, old: Standing | None) -> bool:
@@ -114,7 +127,7 @@ def keep(study_dir: Path, cell_id: str, old: Standing) -> None:
             continue
         said = old.recorded
         if folder != "cells":
-            with suppress(pa.ArrowException):
+            with UnlessDamaged():
                 said = recorded_in(source)
         # Of another attempt: its writer was killed before its row was there. This one's is kept already.
         owner = old.attempt_id if said == old.recorded else said
@@ -122,26 +135,53 @@ def keep(study_dir: Path, cell_id: str, old: Standing) -> None:
             link(source, kept_path(study_dir, cell_id, owner, folder))
 
 
-def restore(study_dir: Path, cell_id: str) -> None:
-    """Undoes what a commit that was killed has begun: gives the standing row's files their own paths again,
-    and drops their second names. Raises OSError."""
+def begun(study_dir: Path, cell_id: str) -> Standing | None:
+    """The standing attempt, where a commit has begun to take its place. Raises OSError."""
     now = standing(study_dir, cell_id)
-    if now is None or not (study_dir / ATTEMPTS / cell_id / now.attempt_id).is_dir():
-        return
+    return now if now and (study_dir / ATTEMPTS / cell_id / now.attempt_id).is_dir() else None
+
+
+def unfinished(study_dir: Path, cell_id: str) -> list[Path]:
+    """Folders beside the cell that have files of an attempt and no row: a commit that was killed has left
+    them. None of them while a commit of the cell may still be at it, which its temporary files tell."""
+    folders = [path for path in (study_dir / ATTEMPTS / cell_id).glob("[!.]*") if path.is_dir()]
+    # In this order: a live commit's row is under its temporary name until it is in the folder.
+    if any((study_dir / "cells").glob(f".{cell_id}.*.tmp")):
+        return []
+    return [folder for folder in folders if not (folder / "cells.parquet").exists()]
+
+
+def restore(study_dir: Path, cell_id: str) -> None:
+    """Undoes what commits that were killed have begun: gives the standing row's files their own paths again,
+    drops their second names, and removes what is `unfinished`. Raises OSError."""
+    if (now := begun(study_dir, cell_id)) is not None:
+        _give_back(study_dir, cell_id, now)
+    for folder in unfinished(study_dir, cell_id):
+        shutil.rmtree(folder)
+
+
+def remove_empty(study_dir: Path, cell_id: str) -> None:
+    """The cell's folder of attempts, and that of all cells', where they hold nothing."""
+    for empty in (study_dir / ATTEMPTS / cell_id, study_dir / ATTEMPTS):
+        with suppress(OSError):
+            empty.rmdir()
+
+
+def _give_back(study_dir: Path, cell_id: str, now: Standing) -> None:
     for folder in ("requests", "telemetry"):
         kept = kept_path(study_dir, cell_id, now.attempt_id, folder)
         own = own_path(study_dir, cell_id, folder)
-        if kept.exists() and not _is_of(own, now.recorded):
-            if own.exists() and (other := recorded_in(own)) is not None:
+        if kept.exists() and not is_of(own, now.recorded):
+            other = None
+            with suppress(FileNotFoundError), UnlessDamaged():
+                other = recorded_in(own)
+            if other is not None:
                 link(own, kept_path(study_dir, cell_id, other, folder))
             between = temporary_name(own)
             link(kept, between)
             between.replace(own)
             sync_folder(own.parent)
     shutil.rmtree(study_dir / ATTEMPTS / cell_id / now.attempt_id)
-    for empty in (study_dir / ATTEMPTS / cell_id, study_dir / ATTEMPTS):
-        with suppress(OSError):
-            empty.rmdir()
 
 
 def kept_attempts(study_dir: Path, cell_id: str) -> list[str]:
@@ -149,50 +189,11 @@ def kept_attempts(study_dir: Path, cell_id: str) -> list[str]:
     return [path.parent.name for path in (study_dir / ATTEMPTS / cell_id).glob("[!.]*/cells.parquet")]
 
 
-def link(source: Path, target: Path) -> None:
-    """A second name, on the disk when this returns; a copy where there are no hard links. Nothing where
-    ``target`` is there."""
-    make_folder(target.parent)
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        return
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        between = temporary_name(target)
-        try:
-            shutil.copyfile(source, between)
-            with between.open("rb") as file:
-                os.fsync(file.fileno())
-            between.replace(target)
-        finally:
-            between.unlink(missing_ok=True)
-    sync_folder(target.parent)
-
-
-def make_folder(folder: Path) -> None:
-    """With its parents, on the disk when this returns."""
-    if not folder.is_dir():
-        make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """A rename is on the disk once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _is_of(path: Path, said: str | None) -> bool:
-    try:
+def is_of(path: Path, said: str | None) -> bool:
+    """Whether the file is there and says so. Raises OSError."""
+    with suppress(FileNotFoundError), UnlessDamaged():
         return recorded_in(path) == said
-    except (OSError, pa.ArrowException):
-        return False
+    return False
 
 
 def _has_requests(study_dir: Path, cell_id: str, said: str | None) -> bool:
@@ -201,7 +202,7 @@ def _has_requests(study_dir: Path, cell_id: str, said: str | None) -> bool:
         own_path(study_dir, cell_id, "requests"),
         kept_path(study_dir, cell_id, attempt, "requests"),
     ):
-        with suppress(OSError, pa.ArrowException), pq.ParquetFile(path) as file:
+        with suppress(FileNotFoundError), UnlessDamaged(), pq.ParquetFile(path) as file:
             if recorded(file) == said and file.metadata.num_rows:
                 return True
     return False

@@ -12,17 +12,15 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from types import TracebackType
 
 import orjson
 
 from orchestrator.errors import StorageError
-from orchestrator.store.files import Files, LocalFiles, writer_of
+from orchestrator.store.files import Files, LocalFiles, or_storage_error, writer_of
 from orchestrator.store.lease import Lease, Leases, Watch, decode
 from orchestrator.store.process import Process, parse, this_process
 
@@ -30,19 +28,6 @@ FOLDER = "claims"
 DRIVERS = "drivers"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Holder:
-    """Who has claimed a cell. ``since`` is by its host's own clock. ``seen_alive``: its heartbeat was seen to
-    go on, or its process is on this host and lives. ``gone``: whoever wants the cell may take it."""
-
-    owner: str
-    host: str
-    pid: int
-    since: datetime
-    seen_alive: bool
-    gone: bool
 
 
 class Claims:
@@ -155,35 +140,16 @@ class Claims:
                 self._leases.drop(cell_id, lease)
                 del self._mine[cell_id]
 
-    def holder(self, cell_id: str) -> Holder | None:
-        """Who has the cell, this driver included; None where nobody has claimed it."""
-        with self._storage():
-            lease = self._leases.read(cell_id)
-            return None if lease is None else self._holder(lease)
-
-    def taken_elsewhere(self, cell_ids: Collection[str]) -> Mapping[str, Holder]:
+    def taken_elsewhere(self, cell_ids: Collection[str]) -> set[str]:
         """Those of the cells that other drivers have, which are not known to be gone."""
         with self._storage():
             claimed = set(self._files.list()).intersection(cell_ids)
             found = {cell_id: self._leases.read(cell_id) for cell_id in sorted(claimed)}
-            others = {
-                cell_id: self._holder(lease)
+            return {
+                cell_id
                 for cell_id, lease in found.items()
-                if lease is not None and lease.owner != self.driver
+                if lease is not None and lease.owner != self.driver and not self._gone(lease)
             }
-            return {cell_id: holder for cell_id, holder in others.items() if not holder.gone}
-
-    def _holder(self, lease: Lease) -> Holder:
-        process = lease.process
-        gone = lease.owner != self.driver and self._gone(lease)
-        here = this_process()
-        alive = not gone and (
-            lease.owner == self.driver
-            or self._watch.changed(lease.owner)
-            or (process.machine == here.machine != "")
-        )
-        name = lease.owner.rpartition("-")[0] or lease.owner
-        return Holder(name, process.host, process.pid, lease.since, alive, gone)
 
     def _gone(self, lease: Lease) -> bool:
         """By its process where that would be seen here, else by its driver's heartbeat."""
@@ -251,8 +217,8 @@ class Claims:
         if self._files.read(self._heartbeat_file(self.driver)) is None:
             self._beat()
 
-    def _storage(self) -> _Storage:
-        return _Storage(self._study_dir)
+    def _storage(self) -> AbstractContextManager[None]:
+        return or_storage_error(self._study_dir)
 
 
 def stands(study_dir: Path, cell_id: str, nonce: str) -> bool:
@@ -260,21 +226,3 @@ def stands(study_dir: Path, cell_id: str, nonce: str) -> bool:
     Raises OSError."""
     content = LocalFiles(study_dir / FOLDER).read(cell_id)
     return content is not None and decode(content).nonce == nonce
-
-
-class _Storage:
-    """Raises StorageError, in one line, for an OSError in its block."""
-
-    def __init__(self, study_dir: Path) -> None:
-        self._study_dir = study_dir
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, OSError):
-            raise StorageError(
-                f"results_dir={self._study_dir}: the claims on its cells cannot be read or written "
-                f"({error.strerror or error}); what was finished is kept"
-            ) from error

@@ -1,15 +1,19 @@
-"""The few operations on small files that claims and locks are made of: what an object store offers too."""
+"""The few operations on files that a study is made of. Claims and locks need those of `Files` alone, which an
+object store offers too."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
+from orchestrator.errors import StorageError
 from orchestrator.store.process import Process, parse, this_process
 
 # Some file systems know no hard links; some of them say so in odd ways.
@@ -112,6 +116,18 @@ class LocalFiles:
             folder.mkdir()
 
 
+@contextmanager
+def or_storage_error(study_dir: Path) -> Iterator[None]:
+    """Raises StorageError, in one line, for an OSError in its block."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"results_dir={study_dir}: its cells and the claims on them cannot be read or written "
+            f"({error.strerror or error}); what was finished is kept"
+        ) from error
+
+
 def temporary_name(target: Path) -> Path:
     """Hidden, used once, and named by its writer: ``.NAME.NONCE.PROCESS.tmp``."""
     return target.with_name(f".{target.stem}.{uuid4().hex[:8]}.{this_process()}.tmp")
@@ -121,6 +137,50 @@ def writer_of(name: str) -> Process | None:
     """Of a temporary file, by its name; None of any other."""
     found = re.search(r"\.[0-9a-f]{8}\.([0-9a-f-]+@.+)\.tmp$", name)
     return parse(found[1]) if found and name.startswith(".") else None
+
+
+def link(source: Path, target: Path) -> None:
+    """A second name, on the disk when this returns; a copy where there are no hard links. Nothing where
+    ``target`` is there."""
+    make_folder(target.parent)
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        between = temporary_name(target)
+        try:
+            shutil.copyfile(source, between)
+            with between.open("rb") as file:
+                os.fsync(file.fileno())
+            between.replace(target)
+        finally:
+            between.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """With its parents, on the disk when this returns."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileNotFoundError:  # somebody who cleaned up has just removed the empty parent
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """A rename is on the disk once its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _created(target: Path, content: bytes) -> bool:

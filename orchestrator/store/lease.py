@@ -63,7 +63,6 @@ class Watch:
     def __init__(self, now: Callable[[], float], most_s: float) -> None:
         self._now, self._most_s = now, most_s
         self._seen: dict[str, tuple[bytes | None, float, float]] = {}  # content, watched, last look
-        self._changed: set[str] = set()
         self._lock = threading.Lock()
 
     def unchanged_s(self, name: str, content: bytes | None) -> float:
@@ -71,21 +70,15 @@ class Watch:
             now = self._now()
             before, watched_s, looked = self._seen.get(name, (content, 0.0, now))
             if before != content:
-                self._changed.add(name)
                 watched_s = 0.0
             else:
                 watched_s += min(now - looked, self._most_s)
             self._seen[name] = (content, watched_s, now)
             return watched_s
 
-    def changed(self, name: str) -> bool:
-        """Whether it was ever seen to change."""
-        return name in self._changed
-
     def forget(self, name: str) -> None:
         with self._lock:
             self._seen.pop(name, None)
-            self._changed.discard(name)
 
 
 class Leases:

@@ -4,20 +4,21 @@ is logged as a warning and counts as not there."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.metrics.validity import Status
 from orchestrator.store import attempts
-from orchestrator.store.attempts import kept_path, own_path
+from orchestrator.store.attempts import UNREADABLE, kept_path, own_path
 from orchestrator.store.schema import CELLS, REQUESTS
 
-Status = Literal["done", "invalid", "failed"]
+T = TypeVar("T")
 
 _ONE_ROW = (["done"], ["invalid"], ["failed"])
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class KeptAttempt:
     """One that is not the cell's row: superseded by a later measurement, or kept beside a better one.
     ``stored_at`` (UTC, by its writer's clock) is when it began where it is of an older version, and None
     where that is not known either. ``requests`` is how many requests it has."""
@@ -54,7 +55,7 @@ class CellStatus:
     its engine's start took are for estimates alone. ``last_failure``: the newest attempt that failed after
     the one that stands."""
 
-    status: Literal["done", "invalid", "failed", "corrupt"]
+    status: Status | Literal["corrupt"]
     reason: str | None
     attempts: int | None = None
     duration_s: float | None = field(default=None, compare=False)
@@ -91,17 +92,10 @@ def read_cell(study_dir: Path, cell_id: str, attempt_id: str | None = None) -> d
     return None if table is None else table.to_pylist()[0]
 
 
-def read_attempts(study_dir: Path, cell_id: str) -> list[Attempt]:
+def read_attempts(study_dir: Path, cell_id: str) -> list[KeptAttempt]:
     """The cell's attempts but the one that stands, oldest first."""
-    kept = attempts.kept_attempts(study_dir, cell_id)
-    stands = _identity(own_path(study_dir, cell_id, "cells")) if kept else None
-    found = [
-        attempt
-        for attempt_id in kept
-        if (stands is None or attempt_id != stands.attempt_id)
-        and (attempt := _attempt(study_dir, cell_id, attempt_id)) is not None
-    ]
-    return sorted(found, key=lambda attempt: (attempt.stored_at or _LONG_AGO, attempt.attempt_id))
+    found = _kept(study_dir, cell_id)
+    return [replace(attempt, requests=_requests(study_dir, attempt)) for attempt in found]
 
 
 def read_requests(
@@ -111,13 +105,13 @@ def read_requests(
     committed. ``attempt_id``: of this attempt at one of them."""
     committed = [path.stem for path in _files(study_dir, "cells")]
     wanted = [cell_id for cell_id in committed if cell_ids is None or cell_id in cell_ids]
-    tables = [_belonging(study_dir, cell_id, "requests", attempt_id) for cell_id in wanted]
+    tables = [_belonging(study_dir, cell_id, "requests", attempt_id, _whole) for cell_id in wanted]
     return _concatenate(tables, REQUESTS)
 
 
 def read_telemetry(study_dir: Path, cell_id: str, attempt_id: str | None = None) -> pa.Table:
     """Samples of one cell, in the order taken. Raises FileNotFoundError."""
-    table = _belonging(study_dir, cell_id, "telemetry", attempt_id)
+    table = _belonging(study_dir, cell_id, "telemetry", attempt_id, _whole)
     if table is None:
         raise FileNotFoundError(f"{own_path(study_dir, cell_id, 'telemetry')}: no samples of this cell's row")
     return table
@@ -135,7 +129,7 @@ def _status(study_dir: Path, path: Path) -> CellStatus:
     row = table.to_pylist()[0]
     failed = [
         attempt
-        for attempt in read_attempts(study_dir, path.stem)
+        for attempt in _kept(study_dir, path.stem)
         if attempt.status == "failed"
         and (attempt.stored_at or _LONG_AGO) > (row.get("stored_at") or _LONG_AGO)
     ]
@@ -143,21 +137,25 @@ def _status(study_dir: Path, path: Path) -> CellStatus:
     return CellStatus(**{name: row.get(name) for name in names}, last_failure=last)
 
 
-def _attempt(study_dir: Path, cell_id: str, attempt_id: str) -> Attempt | None:
-    path = kept_path(study_dir, cell_id, attempt_id, "cells")
-    table = _read_cell(path, ["status", "reason", "stored_at", "started_at"])
-    if table is None:
-        return None
-    row = table.to_pylist()[0]
-    requests = _belonging(study_dir, cell_id, "requests", attempt_id, ["request_id"])
-    return Attempt(
-        cell_id,
-        attempt_id,
-        row["status"],
-        row.get("reason"),
-        row.get("stored_at") or row.get("started_at"),
-        0 if requests is None else requests.num_rows,
-    )
+def _kept(study_dir: Path, cell_id: str) -> list[KeptAttempt]:
+    """As `read_attempts`, by their rows alone: ``requests`` is still to be counted."""
+    kept = attempts.kept_attempts(study_dir, cell_id)
+    stands = _identity(own_path(study_dir, cell_id, "cells")) if kept else None
+    found = []
+    for attempt_id in kept:
+        if stands is not None and attempt_id == stands.attempt_id:
+            continue
+        path = kept_path(study_dir, cell_id, attempt_id, "cells")
+        table = _read_cell(path, ["status", "reason", "stored_at", "started_at"])
+        if table is not None:
+            row = table.to_pylist()[0]
+            at = row.get("stored_at") or row.get("started_at")
+            found.append(KeptAttempt(cell_id, attempt_id, row["status"], row.get("reason"), at, 0))
+    return sorted(found, key=lambda attempt: (attempt.stored_at or _LONG_AGO, attempt.attempt_id))
+
+
+def _requests(study_dir: Path, of: KeptAttempt) -> int:
+    return _belonging(study_dir, of.cell_id, "requests", of.attempt_id, _rows) or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +172,7 @@ def _identity(path: Path) -> _Row | None:
     try:
         said = attempts.recorded_in(path)
         return _Row(path, attempts.name_of(path, said), said)
-    except (OSError, pa.ArrowException):
+    except UNREADABLE:
         return None
 
 
@@ -188,10 +186,10 @@ def _row(study_dir: Path, cell_id: str, attempt_id: str | None) -> _Row | None:
 
 
 def _belonging(
-    study_dir: Path, cell_id: str, folder: str, attempt_id: str | None, columns: list[str] | None = None
-) -> pa.Table | None:
-    """An attempt's requests or telemetry: at the cell's own path or, once another attempt has begun to take
-    its place, among those that are kept."""
+    study_dir: Path, cell_id: str, folder: str, attempt_id: str | None, take: Callable[[pq.ParquetFile], T]
+) -> T | None:
+    """What ``take`` makes of an attempt's requests or telemetry: they are at the cell's own path or, once
+    another attempt has begun to take its place, among those that are kept."""
     row = _row(study_dir, cell_id, attempt_id)
     if row is None:
         return None
@@ -200,14 +198,22 @@ def _belonging(
         try:
             with pq.ParquetFile(path) as file:
                 if attempts.recorded(file) == row.said:
-                    return file.read(columns, use_threads=False)
+                    return take(file)
         except FileNotFoundError:
             continue
-        except (OSError, pa.ArrowException) as error:
+        except UNREADABLE as error:
             logger.warning("%s cannot be read: %s", path, error)
             break
     logger.warning("%s: nothing there belongs to attempt %s of the cell", own, row.attempt_id)
     return None
+
+
+def _whole(file: pq.ParquetFile) -> pa.Table:
+    return file.read(use_threads=False)
+
+
+def _rows(file: pq.ParquetFile) -> int:
+    return int(file.metadata.num_rows)
 
 
 def _concatenate(tables: Sequence[pa.Table | None], schema: pa.Schema) -> pa.Table:
@@ -226,7 +232,12 @@ def _read_cell(path: Path, columns: list[str] | None = None) -> pa.Table | None:
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
     try:
         with pq.ParquetFile(path) as file:
-            return file.read(columns, use_threads=False)
-    except (OSError, pa.ArrowException) as error:
+            table = file.read(columns, use_threads=False)
+        # What would else be found where it is used: text that is not UTF-8, columns of another type.
+        table.validate(full=True)
+        if columns is None:
+            pa.unify_schemas([CELLS, table.schema])
+        return table
+    except UNREADABLE as error:
         logger.warning("%s cannot be read: %s", path, error)
         return None

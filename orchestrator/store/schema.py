@@ -221,7 +221,7 @@ def telemetry_rows(
     return _table(rows, schema, attempt_id)
 
 
-def cell_row(row: Mapping[str, Any]) -> pa.Table:
+def cell_table(row: Mapping[str, Any]) -> pa.Table:
     """One row. Columns not given are null; mappings in the JSON columns are encoded, keys sorted. Raises
     ValueError for a column the schema does not know, and for a row that says of itself that it is simulated
     where its engine says that it is not, or the reverse."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from orchestrator.cell import Cell
 from orchestrator.search.source import Taken
 from orchestrator.store.claims import Claims
+from orchestrator.store.files import or_storage_error
 from orchestrator.store.read import CellStatus, read_status
 
 
@@ -41,10 +42,11 @@ class SharedStudy:
     def look(self, cells: Sequence[Cell]) -> Mapping[str, Taken]:
         """Raises StorageError."""
         taken = self._claims.taken_elsewhere([cell.cell_id for cell in cells])
-        with suppress(FileNotFoundError), os.scandir(self._study_dir / "cells") as files:
-            rows = {Path(file.name).stem: file.inode() for file in files}
+        rows: dict[str, int] = {}
+        with or_storage_error(self._study_dir):
+            with suppress(FileNotFoundError), os.scandir(self._study_dir / "cells") as files:
+                rows = {Path(file.name).stem: file.inode() for file in files}
             return {cell.cell_id: self._seen(cell.cell_id, taken, rows) for cell in cells}
-        return {cell.cell_id: self._seen(cell.cell_id, taken, {}) for cell in cells}
 
     def _seen(self, cell_id: str, taken: Container[str], rows: Mapping[str, int]) -> Taken:
         if cell_id in self._ours:
@@ -68,7 +70,9 @@ class SharedStudy:
         return self._claims.nonce(cell.cell_id)
 
     def _stored_since(self, cell_id: str) -> bool:
-        now, then = read_status(self._study_dir, cell_id), self._planned.get(cell_id)
+        with or_storage_error(self._study_dir):
+            now = read_status(self._study_dir, cell_id)
+        then = self._planned.get(cell_id)
         if now is None or now.status == "corrupt":
             return False
         return then is None or now.attempt_id != then.attempt_id

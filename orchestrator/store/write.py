@@ -21,12 +21,11 @@ import pyarrow.parquet as pq
 from orchestrator.errors import ConfigError
 from orchestrator.records import Grade, Record, Sample
 from orchestrator.store import attempts
-from orchestrator.store.attempts import FOLDERS, kept_path, own_path, sync_folder
-from orchestrator.store.files import LocalFiles, temporary_name, writer_of
+from orchestrator.store.attempts import FOLDERS, kept_path, own_path
+from orchestrator.store.files import LocalFiles, link, make_folder, sync_folder, temporary_name, writer_of
 from orchestrator.store.lease import Lease, Leases, Watch
 from orchestrator.store.process import machine
-from orchestrator.store.schema import cell_row as cell_table
-from orchestrator.store.schema import request_rows, telemetry_rows
+from orchestrator.store.schema import cell_table, request_rows, telemetry_rows
 
 # One row of many columns is read several times faster without the machinery for long columns.
 PARQUET: dict[str, dict[str, Any]] = {
@@ -57,8 +56,9 @@ def commit(
     The attempt becomes the cell's row, and what stood before is kept beside it (`attempts`); or it is itself
     kept beside, where `attempts.replaces` says that the row stays. All three files are on the disk under
     temporary names before the first one gets its own, the row last. Writers of one cell follow one another.
-    ``attempt_id``, 16 hex digits, is drawn where it is not given. Raises OSError when the disk is full, say,
-    ValueError when a row does not fit the schema; then what was stored before is as it was.
+    ``attempt_id`` is 1 to 64 letters, digits, - and _; where it is not given, 16 hex digits are drawn. Raises
+    OSError when the disk is full, say, ValueError for another ``attempt_id`` and when a row does not fit the
+    schema; then what was stored before is as it was.
     """
     attempt = attempts.new_attempt_id() if attempt_id is None else attempts.check_attempt_id(attempt_id)
     row = {**cell_row, "cell_id": cell_id, "attempt_id": attempt, "stored_at": datetime.now(UTC)}
@@ -101,6 +101,7 @@ def clean_partial(study_dir: Path) -> list[Path]:
         locks.sweep_markers()
         for folder in (study_dir / attempts.ATTEMPTS).glob("[!.]*"):
             _restore(study_dir, folder.name, locks)
+            attempts.remove_empty(study_dir, folder.name)
     return stale
 
 
@@ -151,13 +152,13 @@ def _name(
 def _keep_beside(
     temporary: Mapping[str, Path], own: Mapping[str, Path], beside: Mapping[str, Path], attempt: str
 ) -> None:
-    attempts.make_folder(beside["cells"].parent)
+    make_folder(beside["cells"].parent)
     for folder in FOLDERS:
         if temporary[folder].exists():
             temporary[folder].replace(beside[folder])
             sync_folder(beside[folder].parent)
-        elif own[folder].exists() and attempts.recorded_in(own[folder]) == attempt:
-            attempts.link(own[folder], beside[folder])
+        elif attempts.is_of(own[folder], attempt):
+            link(own[folder], beside[folder])
 
 
 def _locks(study_dir: Path) -> Leases:
@@ -195,8 +196,7 @@ def _lock_lost(path: Path) -> TimeoutError:
 
 
 def _restore(study_dir: Path, cell_id: str, locks: Leases) -> None:
-    now = attempts.standing(study_dir, cell_id)
-    if now is None or not (study_dir / attempts.ATTEMPTS / cell_id / now.attempt_id).is_dir():
+    if attempts.begun(study_dir, cell_id) is None and not attempts.unfinished(study_dir, cell_id):
         return
     name = f".{cell_id}.lock"
     if (lease := locks.take(name)) is not None:  # else somebody is storing it now

@@ -9,11 +9,42 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar
 
+from orchestrator.memory import GIB
+
 T = TypeVar("T")
 
 # A GPU that nobody uses still shows what the driver itself reserves, up to about 0.6 GiB.
 IDLE_MEMORY_BYTES = 1 << 30
 IDLE_POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class GpuKind:
+    """A GPU of this machine, as NVML names it."""
+
+    name: str
+    memory_gib: float
+
+
+def gpus_here() -> list[GpuKind]:
+    """Every GPU of this machine; none where there is no NVML. Touches none of them."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        count = pynvml.nvmlDeviceGetCount()
+        return [_kind(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index)) for index in range(count)]
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _kind(nvml: ModuleType, handle: Any) -> GpuKind:
+    name = nvml.nvmlDeviceGetName(handle)
+    memory_gib = nvml.nvmlDeviceGetMemoryInfo(handle).total / GIB
+    return GpuKind(name.decode() if isinstance(name, bytes) else str(name), memory_gib)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Weights & Biases: one run per cell, made from what was committed, off the workers and off the hot path.
+"""Weights & Biases: one run per attempt that became a cell's row, made from what was committed, off the
+workers and off the hot path.
 
 Logging happens in one thread of the driver after a cell's commit, so a slow, broken or unreachable service
 costs no cell anything: what could not be logged is said once at the end and stays in Parquet.
@@ -10,6 +11,7 @@ import json
 import os
 import queue
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +37,7 @@ class Tracker:
         self._queue: queue.Queue[str | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
         self._failures: list[str] = []
-        self._logged = 0
+        self._logged: set[str] = set()
 
     def __enter__(self) -> Tracker:
         if self._config.name == "wandb":
@@ -66,8 +68,7 @@ class Tracker:
     def _work(self) -> None:
         while (cell_id := self._queue.get()) is not None:
             try:
-                log_cell(self._study_dir, cell_id, self._config)
-                self._logged += 1
+                self._log(cell_id)
             except Exception as error:  # whatever the service or its library does, a cell is not harmed by it
                 self._failures.append(" ".join(f"{type(error).__name__}: {error}".split())[:200])
         with suppress(Exception):
@@ -75,14 +76,23 @@ class Tracker:
 
             wandb.teardown()  # its service would otherwise outlive the sweep's last word
 
+    def _log(self, cell_id: str) -> None:
+        """The cell's row, once: it stands on where a later attempt was worse."""
+        row = read_cell(self._study_dir, cell_id)
+        if row is not None and run_id(row) not in self._logged:
+            log_row(self._study_dir, row, self._config)
+            self._logged.add(run_id(row))
 
-def log_cell(study_dir: Path, cell_id: str, config: TrackerConfig) -> None:
+
+def run_id(row: Mapping[str, Any]) -> str:
+    """Of one attempt at a cell. Rows of older versions name none, and have a number."""
+    return f"{row['cell_id']}-{row.get('attempt_id') or row['attempts']}"
+
+
+def log_row(study_dir: Path, row: Mapping[str, Any], config: TrackerConfig) -> None:
     """One run: configuration as config, metrics as summary, the engine's gauges over time as history."""
     import wandb
 
-    row = read_cell(study_dir, cell_id)
-    if row is None:
-        return
     metrics = {key: row[key] for key in METRIC_COLUMNS if row.get(key) is not None}
     settings = {key: value for key, value in row.items() if key not in METRIC_COLUMNS and value is not None}
     settings["provenance"] = json.loads(row["provenance"])
@@ -92,7 +102,7 @@ def log_cell(study_dir: Path, cell_id: str, config: TrackerConfig) -> None:
         entity=config.entity,
         group=simulated + row["study"],
         name=simulated + (" ".join(row["overrides"]) or row["model"]),
-        id=f"{cell_id}-{row['attempts']}",
+        id=run_id(row),
         dir=str(study_dir),
         mode=_mode(config),
         config=settings,
@@ -101,15 +111,16 @@ def log_cell(study_dir: Path, cell_id: str, config: TrackerConfig) -> None:
         settings=wandb.Settings(silent=True, console="off", init_timeout=INIT_S),
     )
     try:
-        for point in _history(study_dir, cell_id):
+        for point in _history(study_dir, row):
             run.log(point)
         run.summary.update(metrics)
     finally:
         run.finish(exit_code=0 if row["status"] == "done" else 1)
 
 
-def _history(study_dir: Path, cell_id: str) -> list[dict[str, Any]]:
-    rows = read_telemetry(study_dir, cell_id).select(["t_s", "kv_usage", "running", "waiting"]).to_pylist()
+def _history(study_dir: Path, row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    samples = read_telemetry(study_dir, row["cell_id"], row.get("attempt_id"))
+    rows = samples.select(["t_s", "kv_usage", "running", "waiting"]).to_pylist()
     return [{key: value for key, value in row.items() if value is not None} for row in rows]
 
 

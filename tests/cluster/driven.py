@@ -6,7 +6,8 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,14 +23,16 @@ from orchestrator.store.read import read_cell, read_cells
 from tests.cluster.fake_worker import FakeWorker, events
 from tests.cluster.plans import SilentBoard, plan_of
 from tests.support import ray_cluster
+from tests.support.waiting import until
 
 LIMITS = Limits(place_s=3.0, start_s=30.0, cell_s=30.0)
 IMPATIENT = replace(LIMITS, start_s=8.0, cell_s=4.0)
 CPUS, GPUS = 16, 8  # of a node
 
 
-def add_node(cluster: Cluster, resources: Mapping[str, float] | None = None) -> Any:
-    return ray_cluster.add_node(cluster, cpus=CPUS, gpus=GPUS, resources=resources)
+def added(cluster: Cluster, resources: Mapping[str, float] | None = None) -> AbstractContextManager[Any]:
+    """One more node like the others, gone afterwards."""
+    return ray_cluster.added(cluster, cpus=CPUS, gpus=GPUS, resources=resources)
 
 
 def run(folder: Path, *deployments: Deployment, cell_s: float | None = None, limits: Limits = LIMITS) -> None:
@@ -58,18 +61,11 @@ def cause(folder: Path, cell_id: str) -> str:
 
 
 def until_used(node_id: str, folder: Path) -> None:
-    until(lambda: any(event["node"] == node_id for event in ran(folder)))
+    until(lambda: any(event["node"] == node_id for event in ran(folder)), every_s=0.1)
 
 
 def until_ran(count: int, folder: Path) -> None:
-    until(lambda: len(ran(folder)) >= count)
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: len(ran(folder)) >= count, every_s=0.1)
 
 
 def ran(folder: Path) -> list[dict[str, Any]]:

@@ -49,6 +49,9 @@ class FakeWorker:
             os._exit(1)
         return CellOutcome(cell.cell_id, "done", None, (), 0, None, None, alive, None if alive else "crash")
 
+    def serves(self, deployment_id: str) -> bool:
+        return self.spec is not None and self.spec.deployment_id == deployment_id
+
     def end(self) -> None: ...
 
     def stop(self) -> None: ...

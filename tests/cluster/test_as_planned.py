@@ -1,4 +1,4 @@
-"""What a worker checks of a plan on its own node: the engine's version, weights, the server, the results."""
+"""What a worker checks of a plan on its node (`orchestrator.cluster.spec`): versions, weights, results."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from orchestrator.cluster.spec import (
     launch_of,
     left_nonce,
 )
+from orchestrator.cluster.worker import EngineWorker
 from orchestrator.config.schema import EngineConfig, ModelConfig, SamplingConfig, SweepConfig
 from orchestrator.engines.weights import fingerprint
 from orchestrator.errors import ConfigError, EngineError
@@ -92,6 +93,16 @@ def test_a_folder_of_the_same_path_is_not_the_drivers(
             check_sees_results(replace(spec, nonce="another"))
         assert caught.value.cause == "no_results_dir"
     assert not list(spec.study_dir.iterdir())
+
+
+def test_a_node_that_does_not_see_the_results_says_so(
+    spec: WorkerSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(specs, "SEEN_S", 0.0)
+    absent = tmp_path / "absent"
+    with pytest.raises(EngineError, match=f"{absent} is not there on node .*every node sees") as caught:
+        EngineWorker().start(replace(spec, study_dir=absent))
+    assert caught.value.cause == "no_results_dir"
 
 
 def test_nodes_have_to_agree_on_a_version() -> None:

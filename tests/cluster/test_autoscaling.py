@@ -22,6 +22,7 @@ from orchestrator.progress.board import Board
 from orchestrator.store.read import read_cell, read_cells
 from tests.cluster.fake_worker import FakeWorker, events
 from tests.cluster.plans import SilentBoard, deployment, plan_of
+from tests.support import waiting
 from tests.support.autoscaling import autoscaling_cluster
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -61,11 +62,8 @@ def gpu_nodes() -> set[str]:
     return {name for name, resources in alive_nodes().items() if resources.get("GPU")}
 
 
-def until(true: Callable[[], bool], seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+def until(true: Callable[[], bool]) -> None:
+    waiting.until(true, within_s=90.0, every_s=0.5)
 
 
 def test_nodes_come_from_none_to_two_work_and_go_again(cluster: str, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from orchestrator.cluster.others import Holder, told
 from orchestrator.cluster.packing import Need, Node, Waiting, decide
 from orchestrator.cluster.ray_private import NodeGroup
 from orchestrator.config.schema import EngineConfig, HardwareConfig
+from orchestrator.engines.vllm import CPU_KV_CACHE_BYTES
 from orchestrator.memory import GIB
 from orchestrator.plan.hardware import labels_of_several, resolve
 from tests.cluster.plans import deployment
@@ -176,3 +177,24 @@ def test_who_holds_the_gpus_is_said_with_the_time() -> None:
         "another 2 (since before this sweep looked), others 2"
     )
     assert told([], 8.0, 16.0) == "others hold 8 of 16 GPUs"
+
+
+@pytest.mark.parametrize(
+    ("given", "bytes_"), [("4G", 4 * GIB), ("4g", 4e9), (1024, 1024.0), ("a lot", CPU_KV_CACHE_BYTES)]
+)
+def test_a_size_is_read_as_the_engine_reads_it(given: object, bytes_: float) -> None:
+    made = deployment(0, cpus=2.0)
+    config = replace(
+        made.cells[0].config, engine=EngineConfig(name="vllm", args={"kv-cache-memory-bytes": given})
+    )
+    cells = tuple(replace(cell, config=config) for cell in made.cells)
+    need = needs(replace(made, cells=cells, fit=replace(made.fit, weights_gib=1.0)))
+    assert need.memory_bytes == pytest.approx((1 + 1.5) * GIB + bytes_)
+
+
+def test_what_waits_again_later_is_given_its_whole_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, capacity = Cluster(monkeypatch, False), Capacity(NEED, 30.0)
+    assert capacity.hopeless(["d"]) == {}
+    cluster.now_s += 100.0
+    assert capacity.hopeless([]) == {}, "others have its cells"
+    assert cluster.fails_after_s(capacity) == 30.0

@@ -213,9 +213,11 @@ def said(results: Path) -> str:
 
 @dataclass(frozen=True)
 class Driver:
-    """``struck``: the monkey may have struck while it ran, it or another one."""
+    """``hit``: the monkey may have struck it. ``struck``: it, or one that ran when it began, whose losses
+    it finds failed and must not try again."""
 
     process: subprocess.Popen[bytes]
+    hit: bool
     struck: bool
 
 
@@ -237,9 +239,9 @@ def disturbed(cluster: Cluster, folder: Path, undisturbed_s: float) -> Aftermath
                     continue
                 if driver is None:
                     assert len(after.codes) < RUNS, after.story
-                    # What another driver lost to the monkey this one finds failed, and must not try again.
-                    struck = bool(due) or any(one is not None and one.struck for one in drivers)
-                    drivers[number] = Driver(run(cluster, results), struck)
+                    hit = bool(due)
+                    struck = hit or any(one is not None and one.hit for one in drivers)
+                    drivers[number] = Driver(run(cluster, results), hit, struck)
                     continue
                 code = driver.process.poll()
                 if code is None:

@@ -13,36 +13,35 @@ from orchestrator.cluster.nodes import alive_nodes
 from orchestrator.memory import GIB
 from orchestrator.plan.plan import Deployment
 from tests.cluster.driven import (
-    add_node,
+    added,
     cause,
     run,
-    until,
 )
 from tests.cluster.fake_worker import events
 from tests.cluster.plans import deployment
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
 
 def test_nodes_of_one_label_are_told_apart_by_their_memory(cluster: Cluster, tmp_path: Path) -> None:
-    labels = ({"accelerator_type:A100": 1.0, f"accelerator_type:A100-{size}G": 1.0} for size in (80, 40))
-    added = [add_node(cluster, resources) for resources in labels]
-    until(lambda: {one.node_id for one in added} <= alive_nodes().keys())
-    made = [deployment(4, name=f"d-{index}", label="A100", cells=("takes 1",)) for index in range(2)]
-    run(tmp_path, *(_of_memory(one, 39.4) for one in made), cell_s=1.0)
-    assert {event["node"] for event in events(tmp_path, "run")} == {added[1].node_id}
-    for one in added:
-        cluster.remove_node(one)
+    large, small = (
+        {"accelerator_type:A100": 1.0, f"accelerator_type:A100-{size}G": 1.0} for size in (80, 40)
+    )
+    with added(cluster, large) as large_one, added(cluster, small) as small_one:
+        until(lambda: {large_one.node_id, small_one.node_id} <= alive_nodes().keys(), every_s=0.1)
+        made = [deployment(4, name=f"d-{index}", label="A100", cells=("takes 1",)) for index in range(2)]
+        run(tmp_path, *(_of_memory(one, 39.4) for one in made), cell_s=1.0)
+    assert {event["node"] for event in events(tmp_path, "run")} == {small_one.node_id}
 
 
 def test_a_node_that_cannot_tell_its_gpus_memory_is_taken_by_its_label(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    added = add_node(cluster, {"accelerator_type:A100": 1.0})
-    until(lambda: added.node_id in alive_nodes())
-    run(tmp_path, _of_memory(deployment(4, name="d-0", label="A100"), 39.4))
-    assert [event["node"] for event in events(tmp_path, "run")] == [added.node_id]
-    cluster.remove_node(added)
+    with added(cluster, {"accelerator_type:A100": 1.0}) as node:
+        until(lambda: node.node_id in alive_nodes(), every_s=0.1)
+        run(tmp_path, _of_memory(deployment(4, name="d-0", label="A100"), 39.4))
+    assert [event["node"] for event in events(tmp_path, "run")] == [node.node_id]
 
 
 def test_engines_on_cpus_take_no_more_memory_than_a_node_has(cluster: Cluster, tmp_path: Path) -> None:

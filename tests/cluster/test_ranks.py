@@ -28,6 +28,7 @@ from orchestrator.config.schema import EngineConfig, ModelConfig, SweepConfig
 from orchestrator.engines.adapter import Launch
 from orchestrator.errors import EngineError
 from tests.engines.fake import all_gone
+from tests.support.children import words
 from tests.support.cli import ROOT, environment
 from tests.support.ray_cluster import add_node, ray_cluster
 
@@ -62,7 +63,8 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def spec(tmp_path: Path) -> WorkerSpec:
     python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nexec {sys.executable} {RANK} "$@"\n')
+    # Each rank's command line names the test that it is of.
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {RANK} "$@" --of {tmp_path}\n')
     python.chmod(0o755)
     config = SweepConfig(
         model=ModelConfig(name="fake-model", hub_id="some/model"),
@@ -74,7 +76,7 @@ def spec(tmp_path: Path) -> WorkerSpec:
     return WorkerSpec("deployment", "label", "s", tmp_path, config, 2, 2, 2)
 
 
-def on_two_nodes(act: Callable[[Slot], Awaitable[None]]) -> None:
+def on_two_nodes(spec: WorkerSpec, act: Callable[[Slot], Awaitable[None]]) -> None:
     """Runs ``act`` on a slot over the two nodes; nothing is left of any rank afterwards."""
 
     async def run() -> None:
@@ -84,36 +86,37 @@ def on_two_nodes(act: Callable[[Slot], Awaitable[None]]) -> None:
             assert await slot.open(Worker, "label", 20.0)
             await act(slot)
         finally:
-            pids = ranks()
+            pids = ranks(spec)
             await slot.close()
             assert all_gone(pids, GONE_S)
 
     asyncio.run(run())
 
 
-def ranks(number: int | None = None) -> list[int]:
-    """The processes that stand for rank ``number``, or for any."""
+def ranks(spec: WorkerSpec, number: int | None = None) -> list[int]:
+    """The processes of this test that stand for rank ``number``, or for any."""
     wanted = r"--node-rank " + (r"\d" if number is None else str(number))
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = " ".join(process.info["cmdline"] or ())
-        if str(RANK) in line and re.search(wanted, line) and "guard.py" not in line:
+    for process in psutil.process_iter():
+        command = words(process)
+        ours = str(RANK) in command and command[-1] == str(spec.study_dir) and "guard.py" not in str(command)
+        if ours and re.search(wanted, " ".join(command)):
             found.append(process.pid)
     return found
 
 
-def both_begun() -> None:
+def both_begun(spec: WorkerSpec) -> None:
     deadline = time.monotonic() + GONE_S
-    while len(ranks()) < 2 and time.monotonic() < deadline:
+    while len(ranks(spec)) < 2 and time.monotonic() < deadline:
         time.sleep(0.1)
+    assert len(ranks(spec)) == 2
 
 
-def follower_worker() -> int:
-    (pid,) = (
-        process.pid
-        for process in psutil.process_iter(["cmdline"])
-        if "ray::RankWorker" in " ".join(process.info["cmdline"] or ())
-    )
+def follower_worker(cluster: Cluster) -> int:
+    """Of this cluster alone: below its raylets."""
+    raylets = [psutil.Process(node.all_processes["raylet"][0].process.pid) for node in cluster.worker_nodes]
+    below = [process for raylet in raylets for process in raylet.children(recursive=True)]
+    (pid,) = (process.pid for process in below if "ray::RankWorker" in " ".join(words(process)))
     return pid
 
 
@@ -122,7 +125,7 @@ def test_one_rank_runs_on_each_node_and_the_first_serves(cluster: Cluster, spec:
         await slot.call("start", spec, timeout_s=60.0)
         endpoint = await slot.call("endpoint", timeout_s=10.0)
         assert endpoint.host == "127.0.0.1"
-        assert (len(ranks(0)), len(ranks(1))) == (1, 1)
+        assert (len(ranks(spec, 0)), len(ranks(spec, 1))) == (1, 1)
         logs = spec.study_dir / "logs" / "deployment"
         said = {log.name: log.read_text() for log in logs.iterdir()}
         assert sorted(said) == ["engine.log", "rank1.log"]
@@ -134,20 +137,20 @@ def test_one_rank_runs_on_each_node_and_the_first_serves(cluster: Cluster, spec:
             assert f"'VLLM_HOST_IP': '{met}'" in said[name]
         assert "--headless" in said["rank1.log"]
         assert "--headless" not in said["engine.log"]
-        before = ranks()
+        before = ranks(spec)
         await slot.call("end", timeout_s=30.0)
         assert all_gone(before, 0.1)
         await slot.call("start", spec, timeout_s=60.0)  # the slot serves another
         assert sorted(log.name for log in logs.iterdir())[-1] == "rank1.log"
         assert (logs / "rank1.1.log").exists()
 
-    on_two_nodes(act)
+    on_two_nodes(spec, act)
 
 
 def test_a_rank_that_dies_is_the_engines_crash_with_its_log(cluster: Cluster, spec: WorkerSpec) -> None:
     async def act(slot: Slot) -> None:
         await slot.call("start", spec, timeout_s=60.0)
-        (pid,) = ranks(1)
+        (pid,) = ranks(spec, 1)
         os.kill(pid, signal.SIGKILL)
         cause, said = await slot.call("failure", timeout_s=30.0)
         assert cause == "crash"
@@ -155,7 +158,7 @@ def test_a_rank_that_dies_is_the_engines_crash_with_its_log(cluster: Cluster, sp
         assert "ended while serving" in said
         assert "rank1.log" in said
 
-    on_two_nodes(act)
+    on_two_nodes(spec, act)
 
 
 def test_a_rank_that_cannot_start_ends_the_start_at_once_with_its_own_cause(
@@ -167,35 +170,35 @@ def test_a_rank_that_cannot_start_ends_the_start_at_once_with_its_own_cause(
         with pytest.raises(EngineError, match=r"(?s)rank 1 on .*CUDA out of memory") as caught:
             await slot.call("start", spec, timeout_s=30.0)
         assert caught.value.cause == "oom"
-        assert all_gone(ranks(), GONE_S)
+        assert all_gone(ranks(spec), GONE_S)
 
-    on_two_nodes(act)
+    on_two_nodes(spec, act)
 
 
 def test_a_killed_worker_of_a_rank_is_noticed_and_leaves_nothing(cluster: Cluster, spec: WorkerSpec) -> None:
     async def act(slot: Slot) -> None:
         await slot.call("start", spec, timeout_s=60.0)
-        pids = ranks(1)
-        os.kill(follower_worker(), signal.SIGKILL)
+        pids = ranks(spec, 1)
+        os.kill(follower_worker(cluster), signal.SIGKILL)
         cause, said = await slot.call("failure", timeout_s=30.0)
         assert cause in ("worker_died", "node_died")  # Ray may not know yet which
         assert "of rank 1 died" in said
         assert all_gone(pids, GONE_S)
         await slot.call("start", spec, timeout_s=60.0)
 
-    on_two_nodes(act)
+    on_two_nodes(spec, act)
 
 
 def test_a_killed_worker_of_rank_0_takes_every_rank_with_it(cluster: Cluster, spec: WorkerSpec) -> None:
     async def act(slot: Slot) -> None:
         await slot.call("start", spec, timeout_s=60.0)
-        pids = ranks()
+        pids = ranks(spec)
         os.kill(await slot.call("pid", timeout_s=10.0), signal.SIGKILL)
         assert all_gone(pids, GONE_S)  # before anybody closes the slot
         with pytest.raises(SlotLost):
             await slot.call("endpoint", timeout_s=10.0)
 
-    on_two_nodes(act)
+    on_two_nodes(spec, act)
 
 
 def test_a_start_can_be_stopped(cluster: Cluster, spec: WorkerSpec) -> None:
@@ -203,14 +206,14 @@ def test_a_start_can_be_stopped(cluster: Cluster, spec: WorkerSpec) -> None:
 
     async def act(slot: Slot) -> None:
         starting = asyncio.create_task(slot.call("start", spec, timeout_s=60.0))
-        await asyncio.to_thread(both_begun)
+        await asyncio.to_thread(both_begun, spec)
         await slot.call("end", timeout_s=30.0)
         with pytest.raises(EngineError) as caught:
             await starting
         assert caught.value.cause == "cancelled"
-        assert all_gone(ranks(), GONE_S)
+        assert all_gone(ranks(spec), GONE_S)
 
-    on_two_nodes(act)
+    on_two_nodes(spec, act)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -225,9 +228,8 @@ def test_an_ended_driver_leaves_no_rank(cluster: Cluster, spec: WorkerSpec, numb
     )
     with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL) as driver:
         try:
-            both_begun()
-            pids = ranks()
-            assert len(pids) == 2
+            both_begun(spec)
+            pids = ranks(spec)
             driver.send_signal(number)
             assert all_gone(pids, 60.0)
             assert driver.wait(60.0) == (130 if number == signal.SIGINT else -signal.SIGKILL)
@@ -245,14 +247,14 @@ def test_a_lost_node_is_noticed_and_the_slot_can_start_nothing_more(
         try:
             cause, _ = await slot.call("failure", timeout_s=60.0)
             assert cause == "node_died"
-            assert all_gone(ranks(1), GONE_S)
+            assert all_gone(ranks(spec, 1), GONE_S)
             with pytest.raises((EngineError, SlotLost)) as caught:
                 await slot.call("start", spec, timeout_s=60.0)
             assert getattr(caught.value, "cause", None) == "node_died"
         finally:
             add_node(cluster, cpus=2, gpus=1)
 
-    on_two_nodes(act)
+    on_two_nodes(spec, act)
 
 
 def test_a_rank_is_told_its_own_address_and_the_interface_that_has_it(

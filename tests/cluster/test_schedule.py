@@ -16,6 +16,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from orchestrator.cluster.nodes import alive_nodes
 from orchestrator.cluster.schedule import run_deployments
 from orchestrator.cluster.slot import free_nodes
+from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Deployment
 from orchestrator.progress.board import Board
 from orchestrator.store.ledger import reservations
@@ -27,10 +28,10 @@ from tests.cluster.driven import (
     outcomes,
     run,
     runs,
-    until,
 )
 from tests.cluster.fake_worker import FakeWorker, events
 from tests.cluster.plans import SilentBoard, deployment, plan_of
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
@@ -130,7 +131,7 @@ def test_gpus_that_others_hold_are_left_to_them_and_taken_once_given_back(
 ) -> None:
     other = ray.remote(num_gpus=5, num_cpus=1)(hold)
     held = [other.remote(4.0) for _ in range(2)]
-    until(lambda: free_gpus() == 6)
+    until(lambda: free_gpus() == 6, every_s=0.1)
     together = (deployment(3, name=f"d-{i}", cells=("waits for start 2",)) for i in (1, 2))
     run(tmp_path, deployment(8, name="d-0"), *together, cell_s=0.3)
     assert set(outcomes(tmp_path).values()) == {"done"}
@@ -167,12 +168,26 @@ def test_many_cells_left_are_shared_with_gpus_that_idle(cluster: Cluster, tmp_pa
     assert len({event["node"] for event in events(tmp_path, "run")}) == 2
 
 
+def test_later_estimates_learn_from_what_cells_and_starts_took(cluster: Cluster, tmp_path: Path) -> None:
+    one = deployment(8, name="d-0", cells=("takes 0.5",) * 3)
+    plan = plan_of(tmp_path, one, cell_s=60.0)
+    durations = Durations.learnt_from(plan.cells)
+    assert durations.cell_s(one.cells[0]) == 60.0
+    assert durations.start_s(one) > 10.0
+    asyncio.run(run_deployments(plan, cast(Board, SilentBoard()), FakeWorker, LIMITS, durations=durations))
+    assert set(outcomes(tmp_path).values()) == {"done"}
+    learnt_s = durations.cell_s(one.cells[0])
+    assert learnt_s is not None
+    assert 0.5 <= learnt_s < 10.0
+    assert durations.start_s(one) < 10.0
+
+
 def test_a_group_that_ray_cannot_place_goes_back_and_blocks_nobody(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = ray.remote(num_gpus=8, num_cpus=1)(hold)
     taken = other.remote(12.0)
-    until(lambda: free_gpus() == 8)
+    until(lambda: free_gpus() == 8, every_s=0.1)
 
     def hopeful(slots: Any, counted: Any) -> Any:
         """Sees nothing of what others hold."""

@@ -1,5 +1,5 @@
-"""Every form of override that Hydra knows, each composed by both loaders: equal in every node, in the
-schema's objects, and in what is raised."""
+"""Every form of override that Hydra knows, composed by it and by `orchestrator.config.compose`: equal in
+every node, in the schema's objects, and in what is raised."""
 
 from __future__ import annotations
 

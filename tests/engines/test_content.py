@@ -1,12 +1,17 @@
+"""Files known by their content, read once (`orchestrator.engines.content`)."""
+
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator.engines import content
+from tests.support.waiting import until
 
 HOUR_S = 3600
 
@@ -57,10 +62,14 @@ def test_a_rewrite_in_place_at_the_same_size_and_time_is_seen(
     file.write_bytes(b"0123")
     settled(file, monkeypatch)
     first, stat = content.of_file(file), file.stat()
-    time.sleep(0.02)  # the kernel's clock of files ticks every few milliseconds
-    with file.open("r+b") as opened:
-        opened.write(b"4567")
-    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    def rewritten() -> bool:
+        with file.open("r+b") as opened:
+            opened.write(b"4567")
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        return file.stat().st_ctime_ns != stat.st_ctime_ns
+
+    until(rewritten, every_s=0.001)  # the kernel's clock of files ticks every few milliseconds
     after = file.stat()
     assert (after.st_size, after.st_ino, after.st_mtime_ns) == (stat.st_size, stat.st_ino, stat.st_mtime_ns)
     assert content.of_file(file) != first
@@ -102,3 +111,30 @@ def test_a_folder_below_counts_too(tmp_path: Path) -> None:
     first = content.of_folder(model)
     (model / "below" / "part").write_text("2")
     assert content.of_folder(model) != first
+
+
+def test_a_folder_that_cannot_be_listed_has_no_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root reads everything: the refusal is made."""
+    (tmp_path / "m" / "below").mkdir(parents=True)
+    (tmp_path / "m" / "below" / "weights").write_bytes(b"0123")
+    scandir = os.scandir
+
+    def refused(folder: str) -> Any:
+        if Path(folder).name == "below":
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(PermissionError):
+        content.of_folder(tmp_path / "m")
+
+
+def test_hidden_files_and_folders_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "m" / "b").mkdir(parents=True)
+    (tmp_path / "m" / "b" / "weights").write_bytes(b"0123")
+    (tmp_path / "m" / "a").write_bytes(b"4")
+    before = content.of_folder(tmp_path / "m")
+    (tmp_path / "m" / ".cache").mkdir()
+    (tmp_path / "m" / ".cache" / "x").write_bytes(b"5")
+    (tmp_path / "m" / "b" / ".y").write_bytes(b"6")
+    assert content.of_folder(tmp_path / "m") == before

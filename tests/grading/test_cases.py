@@ -8,14 +8,13 @@ from benchmarks.grading.cases import CASES, count, graded, read
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_wrong_accepts_and_wrong_refusals_are_rare(name: str) -> None:
+def test_no_wrong_answer_is_accepted_and_no_right_one_refused(name: str) -> None:
     results = graded(read(CASES[name]))
     counts = count(results)
     misses = [(c.kind, c.response[-80:], g) for c, g in results if bool(g.correct) != c.expected]
     assert counts.wrong >= 200
     assert counts.right >= 180
-    assert counts.accepted <= 0.01 * counts.wrong, misses
-    assert counts.refused <= 0.05 * counts.right, misses
+    assert not misses
 
 
 def test_at_least_half_of_them_are_wrong() -> None:

@@ -126,6 +126,7 @@ def test_the_same_value_in_another_spelling_is_right(reference: str, text: str) 
         ("14", "\\boxed{6 + 8}"),
         ("42", "The answer is $6 \\times 7$."),
         ("5", "The answer is -5."),
+        ("6", "The answer is $x + 1 = 6$."),
         ("9000", "\\boxed{1,000}"),
         ("\\frac{1}{3}", "\\boxed{0.333}"),
         ("7", "The answer is 7 or 8."),

@@ -7,6 +7,7 @@ import pytest
 
 from orchestrator.errors import ConfigError
 from orchestrator.plan.agreement import check_command, check_deployment
+from orchestrator.plan.known import Known
 from orchestrator.plan.plan import Job, Plan, make_plan
 from tests.support.compose import config_of
 
@@ -67,3 +68,17 @@ def test_one_job_agrees_with_itself() -> None:
     config = config_of(*BASE)
     check_command([config])
     check_deployment([config, replace(config, seed=4)])
+
+
+def test_nobody_is_asked_before_every_job_was_checked() -> None:
+    def asked() -> Known:
+        raise AssertionError("asked")
+
+    with pytest.raises(ConfigError, match="max_tokens=0"):
+        make_plan([Job((), config_of(*BASE, "max_tokens=0"))], asked)
+
+
+def test_what_cannot_run_needs_no_estimate() -> None:
+    cell = ("++engine.args.speed=fast", "hardware=cpu")
+    (planned,) = make_plan([Job(cell, config_of("engine=simulated", *cell))]).cells
+    assert (planned.status, planned.estimated_s) == ("skipped", None)

@@ -77,6 +77,20 @@ def test_a_draft_of_unknown_size_is_asked_for_unless_the_size_is_forced() -> Non
     assert planned(*overrides, shape) == (2, None)
 
 
+def test_a_size_divides_the_heads_of_a_draft_too() -> None:
+    """qwen2.5-14b has 40 attention heads, and its draft 28."""
+    model = config_of("model=qwen2.5-14b").model
+    spec = {"spec-draft": OptConfig(needs="draft")}
+    assert sizes_of(job(model), H100) == [1, 2, 4, 8]
+    assert sizes_of(job(model, opt=spec), H100) == [1, 2, 4]
+    _, reason = planned("model=qwen2.5-14b", "opt=spec-draft", "tensor_parallel_size=8")
+    assert reason == (
+        "tensor_parallel_size=8: does not divide the 28 attention heads of its draft Qwen/Qwen2.5-7B-Instruct"
+    )
+    assert planned("model=qwen2.5-14b", "tensor_parallel_size=8") == (8, None)
+    assert planned("model=qwen2.5-14b", "opt=spec-draft", "tensor_parallel_size=4") == (4, None)
+
+
 def test_a_latent_cache_fits_where_keys_and_values_of_every_head_would_not() -> None:
     """DeepSeek-V3 on eight H200: a context of 163,840 tokens is 11 GB on each, and would be 656 GB in all."""
     asked = job(DEEPSEEK_V3, engine=EngineConfig(name="vllm"))

@@ -1,3 +1,5 @@
+"""How far a sweep is (`orchestrator.progress.state`) and how a terminal shows it."""
+
 from __future__ import annotations
 
 import io
@@ -7,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from orchestrator.cell import Cell, ResolvedJob
-from orchestrator.config.schema import EngineConfig, HardwareConfig, ModelConfig, SamplingConfig, SweepConfig
+from orchestrator.cell import Cell
+from orchestrator.config.schema import EngineConfig, HardwareConfig, ModelConfig, SweepConfig
 from orchestrator.measure.context import CellOutcome, WorkerProgress
 from orchestrator.plan import cost
 from orchestrator.plan.fit import Fit
@@ -18,17 +20,10 @@ from orchestrator.progress.display import Display, duration
 from orchestrator.progress.state import NodeUsage, Progress
 from orchestrator.track.metric_names import METRICS
 from orchestrator.track.ray_metrics import SweepMetrics
+from tests.cluster.plans import FACTS
+from tests.support.clock import Clock
 
-FACTS = ResolvedJob("r", "v", {}, {}, "d", "w", "h200", 1, SamplingConfig())
 START_S = cost.start_s(SweepConfig(), Fit(1, None, None))
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 def deployment(name: str, gpus: int, cells: int = 2) -> Deployment:

@@ -1,4 +1,5 @@
-"""What is said and shown while deployments wait for more than their turn."""
+"""What is said and shown while deployments wait for more than their turn (`orchestrator.progress.board`,
+`display`)."""
 
 from __future__ import annotations
 

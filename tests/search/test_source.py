@@ -87,3 +87,13 @@ def test_what_others_take_meanwhile_waits_here_no_more() -> None:
     source.look_again()
     assert (list(source.waiting), list(source.elsewhere)) == ([CELLS[0]], [CELLS[1]])
     assert source.settled() == [CELLS[2]]
+
+
+def test_a_lost_cells_claim_is_left_and_it_waits_for_the_other_driver() -> None:
+    others = Others()
+    source = GridSource(CELLS, others)
+    cell = source.next()
+    assert cell is not None
+    source.lost(cell)
+    assert others.left == [cell.cell_id]
+    assert list(source.elsewhere) == [cell]

@@ -14,17 +14,10 @@ import pytest
 from orchestrator.store import files, lease
 from orchestrator.store.claims import Claims
 from orchestrator.store.process import Process
+from tests.support.clock import Clock
 
 FORK = multiprocessing.get_context("fork")
 ELSEWHERE = Process("another.host", "f" * 16, 1, 1)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def everything(study: Path) -> list[str]:
@@ -70,11 +63,15 @@ def killed_driver(study: Path, cell_ids: list[str]) -> int:
         time.sleep(60)
 
     receiver, sender = FORK.Pipe(duplex=False)
-    child = FORK.Process(target=drive, args=(sender,))
+    child = FORK.Process(target=drive, args=(sender,), daemon=True)
     child.start()
-    receiver.recv()
-    child.kill()
-    child.join()
+    sender.close()  # a child that ends without a word is an EOFError then
+    try:
+        assert receiver.poll(30)
+        receiver.recv()
+    finally:
+        child.kill()
+        child.join()
     assert child.pid is not None
     return child.pid
 

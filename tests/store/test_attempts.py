@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.store.files import make_folder, temporary_name
 from orchestrator.store.read import (
     read_attempts,
     read_cell,
@@ -60,6 +61,37 @@ def test_killed_at_any_step_a_cell_stored_again_is_the_old_or_the_new_and_nothin
         assert ended == -signal.SIGKILL
     assert seen == {"invalid", "done"}
     assert step > 30
+
+
+def test_killed_at_any_step_of_being_kept_beside_an_attempt_is_whole_or_gone(tmp_path: Path) -> None:
+    step, ended, halves = 0, -signal.SIGKILL, 0
+    while ended:
+        step += 1
+        study = tmp_path / str(step)
+        store(study, attempt_id="old")
+        ended = killed_at(step, partial(store, study, status="invalid", attempt_id="new"))
+        halves += bool(list(study.glob("attempts/c1/new/*")) and not read_attempts(study, "c1"))
+        clean_partial(study)
+        folders = {path.parent for path in study.glob("attempts/*/*/*")}
+        assert all((folder / "cells.parquet").exists() for folder in folders), step
+        assert [path for path in study.glob("attempts/*") if not list(path.iterdir())] == [], step
+        assert statuses(study)["c1"].attempt_id == "old"
+    assert [one.attempt_id for one in read_attempts(study, "c1")] == ["new"]
+    assert halves > 1
+
+
+def test_what_a_live_commit_is_moving_beside_the_cell_stays(tmp_path: Path) -> None:
+    store(tmp_path, attempt_id="old")
+    beside = tmp_path / "attempts" / "c1" / "new" / "requests.parquet"
+    make_folder(beside.parent)
+    shutil.copy(tmp_path / "requests" / "c1.parquet", beside)
+    row = temporary_name(tmp_path / "cells" / "c1.parquet")
+    row.write_bytes(b"being written")
+    clean_partial(tmp_path)
+    assert beside.exists()
+    row.unlink()
+    clean_partial(tmp_path)
+    assert not (tmp_path / "attempts").exists()
 
 
 def test_an_error_at_any_step_leaves_the_old_or_the_new_and_no_litter(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,14 @@ from orchestrator.store.claims import Claims
 from tests.store.commits import killed_at
 from tests.store.drivers import (
     FORK,
-    Clock,
     everything,
     from_elsewhere,
     in_children,
     killed_driver,
     taken_elsewhere,
 )
+from tests.support.clock import Clock
+from tests.support.waiting import until
 
 
 def test_who_did_not_watch_does_not_judge(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_who_did_not_watch_does_not_judge(tmp_path: Path) -> None:
     taken_elsewhere(tmp_path, clock)
     near = Claims(tmp_path, "near", now=clock)
     assert not near.take("c1")
-    clock.now = 3600.0
+    clock.now_s = 3600.0
     assert not near.take("c1")
 
 
@@ -38,9 +38,9 @@ def test_a_driver_that_comes_back_while_it_is_taken_over_keeps_its_cell(
     clock = Clock()
     far, near = taken_elsewhere(tmp_path, clock), Claims(tmp_path, "near", now=clock)
     for second in (0, 30, 59):
-        clock.now = float(second)
+        clock.now_s = float(second)
         near.take("c1")
-    clock.now = 61.0
+    clock.now_s = 61.0
     create = near._files.create_exclusively
 
     def come_back_then_create(name: str, content: bytes) -> bool:
@@ -59,7 +59,7 @@ def test_a_late_driver_does_not_call_a_cell_its_own_while_it_is_taken_from_it(
     clock = Clock()
     far, near = taken_elsewhere(tmp_path, clock), Claims(tmp_path, "near", now=clock)
     for second in (0, 30, 60):
-        clock.now = float(second)
+        clock.now_s = float(second)
         near._silent(far.driver)
     asked: list[bool] = []
     put = near._files.replace
@@ -84,19 +84,24 @@ def test_a_stopped_driver_loses_its_claim_and_notices(tmp_path: Path) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
             sender.send(claims.ours("c1"))
 
-    child = FORK.Process(target=drive)
+    child = FORK.Process(target=drive, daemon=True)
     child.start()
-    assert receiver.recv()
-    with Claims(tmp_path, "other", stale_s=0.6, heartbeat_s=0.1) as other:
-        deadline = time.monotonic() + 30
-        while not other.take("c1"):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        assert child.pid is not None
-        os.kill(child.pid, signal.SIGCONT)
-        assert not receiver.recv()
+    sender.close()  # a child that ends without a word is an EOFError then
+    try:
+        assert receiver.poll(30)
+        assert receiver.recv()
+        with Claims(tmp_path, "other", stale_s=0.6, heartbeat_s=0.1) as other:
+            until(lambda: other.take("c1"), within_s=30)
+            assert child.pid is not None
+            os.kill(child.pid, signal.SIGCONT)
+            assert receiver.poll(30)
+            assert not receiver.recv()
+            child.join(30)
+            assert child.exitcode == 0
+            assert other.ours("c1")
+    finally:
+        child.kill()
         child.join()
-        assert other.ours("c1")
     assert everything(tmp_path) == []
 
 
@@ -117,10 +122,10 @@ def test_of_many_that_find_an_owner_gone_exactly_one_takes_over(tmp_path: Path, 
         claims = Claims(tmp_path, f"d{number}", now=clock)
         if not killed:
             for second in (0, 30, 59):
-                clock.now = float(second)
+                clock.now_s = float(second)
                 assert not any(claims.take(cell_id) for cell_id in cell_ids)
             together.wait(30)
-            clock.now = 60.0
+            clock.now_s = 60.0
         won = [cell_id for cell_id in cell_ids * 5 if claims.take(cell_id)]
         return sorted(set(won))
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import re
 import signal
 import time
-from collections.abc import Callable
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from orchestrator.records import Sample
 from orchestrator.store import lease, write
-from orchestrator.store.process import Process
 from orchestrator.store.read import read_attempts, read_cell, read_requests, read_telemetry, statuses
 from orchestrator.store.write import clean_partial, commit
+from tests.store.drivers import ELSEWHERE, FORK
 from tests.support.timelines import record
-
-FORK = multiprocessing.get_context("fork")
-ELSEWHERE = Process("another.host", "f" * 16, 1, 1)
+from tests.support.waiting import until
 
 
 def store(study: Path, attempt: str, requests: int, status: str = "done") -> Path:
@@ -47,6 +44,13 @@ def is_whole(study: Path, attempt: str | None = None) -> bool:
         and set(requests["attempt_id"].to_pylist()) == {row["attempt_id"]}
         and set(samples["attempt_id"].to_pylist()) == {row["attempt_id"]}
     )
+
+
+def attempts(study: Path) -> set[str]:
+    """Every one that is stored, the one that stands among them."""
+    stands = statuses(study)["c1"].attempt_id
+    assert stands is not None
+    return {one.attempt_id for one in read_attempts(study, "c1")} | {stands}
 
 
 def test_sixty_races_and_never_the_row_of_one_beside_the_requests_of_the_other(tmp_path: Path) -> None:
@@ -80,38 +84,33 @@ def test_sixty_races_and_never_the_row_of_one_beside_the_requests_of_the_other(t
 
 
 def test_writers_that_are_killed_among_others_lose_nothing_that_was_stored(tmp_path: Path) -> None:
-    """Eight writers of one cell, of which every second one is killed at some moment."""
+    """Eight writers of one cell, of which every second one has no end and is killed at some moment."""
     store(tmp_path, "first", 3)
 
     def write_many(number: int) -> None:
-        for turn in range(6):
+        for turn in range(6) if number % 2 else count():
             store(tmp_path, f"w{number}-{turn}", 1 + (number + turn) % 4, ("done", "invalid")[turn % 2])
 
-    writers = [FORK.Process(target=write_many, args=(number,)) for number in range(8)]
+    writers = [FORK.Process(target=write_many, args=(number,), daemon=True) for number in range(8)]
     for one in writers:
         one.start()
-    for delay, one in enumerate(writers[::2]):
+    doomed = writers[::2]
+    until(lambda: any(re.match(r"w[0246]-", one) for one in attempts(tmp_path)), within_s=60)
+    for delay, one in enumerate(doomed):
         time.sleep(0.03 * (1 + delay % 3))
         one.kill()
         assert is_whole(tmp_path)
     for one in writers:
         one.join(60)
+    assert [one.exitcode for one in writers] == [-signal.SIGKILL, 0] * 4
     clean_partial(tmp_path)
     assert is_whole(tmp_path)
     assert statuses(tmp_path)["c1"].status == "done"
-    kept = {one.attempt_id for one in read_attempts(tmp_path, "c1")} | {statuses(tmp_path)["c1"].attempt_id}
+    kept = attempts(tmp_path)
     survivors = {f"w{number}-{turn}" for number in (1, 3, 5, 7) for turn in range(6)}
     assert survivors | {"first"} <= kept
     assert all(is_whole(tmp_path, one) for one in kept)
     assert [path for path in tmp_path.rglob(".*") if path.is_file()] == []
-
-
-def in_a_fork(act: Callable[[], Any]) -> int:
-    child = os.fork()
-    if child == 0:
-        act()
-        os._exit(0)
-    return child
 
 
 def test_the_lock_of_a_writer_that_was_killed_keeps_nobody_waiting(tmp_path: Path) -> None:
@@ -120,11 +119,14 @@ def test_the_lock_of_a_writer_that_was_killed_keeps_nobody_waiting(tmp_path: Pat
             patch.setattr("orchestrator.store.attempts.standing", lambda *_: time.sleep(60))
             store(tmp_path, "killed", 2)
 
-    child = in_a_fork(hold_for_ever)
-    while not (tmp_path / "cells" / ".c1.lock").exists():
-        time.sleep(0.01)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    child = FORK.Process(target=hold_for_ever, daemon=True)
+    child.start()
+    try:
+        until((tmp_path / "cells" / ".c1.lock").exists, within_s=30)
+    finally:
+        child.kill()
+        child.join()
+    assert child.exitcode == -signal.SIGKILL
     began = time.monotonic()
     store(tmp_path, "next", 3)
     assert time.monotonic() - began < write.LOCK_STALE_S / 4

@@ -9,7 +9,14 @@ import pyarrow as pa
 import pytest
 
 from orchestrator.records import Grade, Sample
-from orchestrator.store.schema import CELLS, METRIC_COLUMNS, REQUESTS, cell_row, request_rows, telemetry_rows
+from orchestrator.store.schema import (
+    CELLS,
+    METRIC_COLUMNS,
+    REQUESTS,
+    cell_table,
+    request_rows,
+    telemetry_rows,
+)
 from tests.support.timelines import record
 
 REQUEST_COLUMNS = (
@@ -122,16 +129,16 @@ def test_neither_nan_nor_infinity_is_ever_stored(bad: float) -> None:
     with pytest.raises(ValueError, match="gpu_power_w holds NaN"):
         telemetry_rows("c", [replace(SAMPLE, gpu_power_w=(1.0, bad))], 2)
     with pytest.raises(ValueError, match="duration_s holds NaN"):
-        cell_row({"cell_id": "c", "duration_s": bad})
+        cell_table({"cell_id": "c", "duration_s": bad})
 
 
 def test_a_column_the_schema_does_not_know_is_an_error() -> None:
     with pytest.raises(ValueError, match="no such column in cells: tokens_per_sec"):
-        cell_row({"cell_id": "c", "tokens_per_sec": 1.0})
+        cell_table({"cell_id": "c", "tokens_per_sec": 1.0})
 
 
 def test_json_columns_take_mappings_with_their_keys_sorted() -> None:
-    (row,) = cell_row({"engine_args": {"b": 1, "a": [2]}, "provenance": '{"x":1}'}).to_pylist()
+    (row,) = cell_table({"engine_args": {"b": 1, "a": [2]}, "provenance": '{"x":1}'}).to_pylist()
     assert (row["engine_args"], row["provenance"]) == ('{"a":[2],"b":1}', '{"x":1}')
 
 

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.errors import StorageError
+from orchestrator.search.source import GridSource
 from orchestrator.store.claims import Claims, stands
 from orchestrator.store.read import read_status
 from orchestrator.store.sharing import SharedStudy, driver_name
@@ -77,3 +82,50 @@ def test_a_workers_claim_stands_until_its_driver_gives_it_up(
 def test_a_driver_of_a_batch_system_is_named_by_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     assert driver_name().endswith("-job-4711")
+
+
+def test_a_cell_that_was_lost_is_the_others_and_may_come_back(
+    tmp_path: Path, claims: tuple[Claims, Claims]
+) -> None:
+    one, two = (SharedStudy(tmp_path, each, {}) for each in claims)
+    source = GridSource(CELLS, one)
+    cell = source.next()
+    assert cell is A
+    (tmp_path / "claims" / A.cell_id).unlink()
+    assert two.take(A) == "ours", "as one that finds the other driver gone"
+    source.lost(A)
+    source.look_again()
+    assert (list(source.elsewhere), list(source.waiting)) == ([A], [B])
+    stored(tmp_path, A.cell_id)
+    two.leave(A)
+    source.look_again()
+    assert source.settled() == [A]
+
+
+def test_rows_that_cannot_be_listed_are_a_storage_error(
+    tmp_path: Path, claims: tuple[Claims, Claims], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = (SharedStudy(tmp_path, each, {}) for each in claims)
+    scandir = os.scandir
+
+    def refused(folder: Path) -> Any:
+        if Path(folder).name == "cells":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(StorageError, match=r"results_dir=.*Permission denied"):
+        one.look(CELLS)
+
+
+def test_a_row_that_cannot_be_asked_for_is_a_storage_error(
+    tmp_path: Path, claims: tuple[Claims, Claims], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = (SharedStudy(tmp_path, each, {}) for each in claims)
+
+    def stale(study_dir: Path, cell_id: str) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr("orchestrator.store.sharing.read_status", stale)
+    with pytest.raises(StorageError, match="Stale file handle"):
+        one.take(A)

@@ -21,9 +21,12 @@ from typing import Any
 
 import psutil
 
+from benchmarks.cluster.virtual import STORE_BYTES
+from tests.support.children import words
+
 ROOT = Path(__file__).parents[2]
-STORE = 80 * 2**20
 STARTS_S = 60.0
+TRIES = 3
 COMMANDS = (
     *("initialization", "setup", "head_setup", "worker_setup"),
     *("head_start_ray", "worker_start_ray"),
@@ -37,10 +40,40 @@ def autoscaling_cluster(
     """The address of a head without resources. ``node_types``: ``{"resources": {…}, "max_workers": n}`` of
     each type by its name."""
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets' paths must be short
+    try:
+        with _head(folder, node_types, idle_minutes) as port:
+            yield f"127.0.0.1:{port}"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _head(folder: Path, node_types: Mapping[str, Mapping[str, Any]], idle_minutes: float) -> Iterator[int]:
+    """The port of a head that is up. A port that another process took meanwhile is drawn again."""
+    for tried in range(1, TRIES + 1):
+        port = _free_port()
+        (folder / "config.json").write_text(json.dumps(_config(port, node_types, idle_minutes)))
+        process = _started(port, folder)
+        try:
+            said = _until_up(process, folder)
+            if said is not None:
+                assert tried < TRIES, said
+                continue
+            yield port
+            return
+        finally:
+            _end(process, port)
+
+
+def _free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    config = {
+        port: int = free.getsockname()[1]
+    return port
+
+
+def _config(port: int, node_types: Mapping[str, Mapping[str, Any]], idle_minutes: float) -> dict[str, Any]:
+    return {
         "cluster_name": "fake",
         "max_workers": sum(int(one["max_workers"]) for one in node_types.values()),
         "upscaling_speed": 100.0,
@@ -61,7 +94,7 @@ def autoscaling_cluster(
             "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
             **{
                 name: {
-                    "resources": {"object_store_memory": STORE, **one["resources"]},
+                    "resources": {"object_store_memory": STORE_BYTES, **one["resources"]},
                     "node_config": {},
                     "min_workers": 0,
                     "max_workers": one["max_workers"],
@@ -70,37 +103,39 @@ def autoscaling_cluster(
             },
         },
     }
-    (folder / "config.json").write_text(json.dumps(config))
+
+
+def _started(port: int, folder: Path) -> subprocess.Popen[bytes]:
     command = [
         *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
         *("--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=0", "--num-gpus=0"),
-        *(f"--object-store-memory={STORE}", "--include-dashboard=false", f"--temp-dir={folder}"),
+        *(f"--object-store-memory={STORE_BYTES}", "--include-dashboard=false", f"--temp-dir={folder}"),
         *("--disable-usage-stats", f"--autoscaling-config={folder / 'config.json'}"),
     ]
     fake = {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
     # No token, as a driver has none that is told of none; workers import the tests' own.
     env = os.environ | fake | {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": str(ROOT)}
     with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
-    try:
-        _until_up(process, port, folder)
-        yield f"127.0.0.1:{port}"
-    finally:
-        _end(process, port)
-        shutil.rmtree(folder, ignore_errors=True)
+        return subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True)
 
 
-def _until_up(process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+def _until_up(process: subprocess.Popen[bytes], folder: Path) -> str | None:
+    """None once it is up; what it said where it ended before."""
     deadline = time.monotonic() + STARTS_S
     while "Ray runtime started" not in (said := (folder / "log").read_text()):
-        assert process.poll() is None, said
+        if process.poll() is not None:
+            return said
         assert time.monotonic() < deadline, said
         time.sleep(0.2)
+    return None
 
 
 def _end(process: subprocess.Popen[bytes], port: int) -> None:
     """The nodes that came are its grandchildren, and outlive it unless they are ended too."""
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    family: list[psutil.Process] = []
+    with suppress(psutil.Error):  # it may have ended
+        head = psutil.Process(process.pid)
+        family += [head, *head.children(recursive=True)]
     family += [one for one in psutil.process_iter() if _belongs(one, port) and one not in family]
     for one in family:
         with suppress(psutil.Error):
@@ -110,6 +145,4 @@ def _end(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 def _belongs(process: psutil.Process, port: int) -> bool:
-    with suppress(psutil.Error):
-        return any(f"127.0.0.1:{port}" in argument for argument in process.cmdline())
-    return False
+    return any(f"127.0.0.1:{port}" in argument for argument in words(process))

@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 from ray.cluster_utils import Cluster
 
+from tests.support.children import words
+
 MARK = "ORCHESTRATOR_TEST_MARK"  # in the environment of every process that a disturbed sweep consists of
 KINDS = ("engine", "worker", "raylet", "driver")
 PAUSE_S = 1.5
@@ -121,11 +123,7 @@ def marked() -> list[psutil.Process]:
 
 def kind_of(process: psutil.Process) -> str | None:
     """What it is in a sweep: engine, guard, worker, load, grader, driver or reaper; None for Ray's own."""
-    try:
-        words = process.cmdline()
-    except psutil.Error:
-        return None
-    title = " ".join(words)
+    title = " ".join(words(process))
     signs = {
         "engines/guard.py": "guard",
         "orchestrator.engines.simulated.server": "engine",
@@ -139,7 +137,7 @@ def kind_of(process: psutil.Process) -> str | None:
 
 
 def describe(processes: Iterable[psutil.Process]) -> list[str]:
-    return [f"{process.pid} {' '.join(_words(process))[:100]}" for process in processes]
+    return [f"{process.pid} {' '.join(words(process))[:100]}" for process in processes]
 
 
 def _kill(pid: int) -> str | None:
@@ -148,17 +146,10 @@ def _kill(pid: int) -> str | None:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
-        title = " ".join(_words(process))[:80].strip()
+        title = " ".join(words(process))[:80].strip()
         process.send_signal(signal.SIGKILL)
     except psutil.NoSuchProcess:
         return None
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
     return title
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []

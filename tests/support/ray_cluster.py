@@ -8,7 +8,7 @@ from typing import Any
 
 from ray.cluster_utils import Cluster
 
-STORE_BYTES = 80 * 2**20  # the least that Ray takes
+from benchmarks.cluster.virtual import STORE_BYTES
 
 
 @contextmanager
@@ -33,6 +33,19 @@ def add_node(cluster: Cluster, *, cpus: int, gpus: int, resources: Mapping[str, 
     return cluster.add_node(
         num_cpus=cpus, num_gpus=gpus, resources=dict(resources or {}), object_store_memory=STORE_BYTES
     )
+
+
+@contextmanager
+def added(
+    cluster: Cluster, *, cpus: int, gpus: int, resources: Mapping[str, float] | None = None
+) -> Iterator[Any]:
+    """A further node, which is gone afterwards whatever happens meanwhile."""
+    node = add_node(cluster, cpus=cpus, gpus=gpus, resources=resources)
+    try:
+        yield node
+    finally:
+        if node in cluster.worker_nodes:  # a test may have removed it
+            cluster.remove_node(node)
 
 
 def shut_down(cluster: Cluster) -> None:

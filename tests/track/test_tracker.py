@@ -5,6 +5,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import wandb
@@ -12,14 +13,16 @@ from rich.console import Console
 
 from orchestrator.config.schema import TrackerConfig
 from orchestrator.records import Grade, Sample
+from orchestrator.store.attempts import new_attempt_id
 from orchestrator.store.write import commit
 from orchestrator.track.tracker import Tracker
 from tests.support.timelines import record
 
 
-def stored(study: Path, cell_id: str) -> None:
+def stored(study: Path, cell_id: str, status: str = "done") -> str:
+    """The attempt's name."""
     row = {
-        "status": "done",
+        "status": status,
         "study": "s",
         "engine": "vllm",
         "model": "m",
@@ -31,7 +34,10 @@ def stored(study: Path, cell_id: str) -> None:
         "started_at": datetime.now(UTC),
         "accuracy": 0.5,
     }
-    commit(study, cell_id, row, [record(0.0, [(1.0, 1, 0)])], [Grade("1", True)], [Sample(0.0, running=1.0)])
+    attempt_id = new_attempt_id()
+    records, grades = [record(0.0, [(1.0, 1, 0)])], [Grade("1", True)]
+    commit(study, cell_id, row, records, grades, [Sample(0.0, running=1.0)], attempt_id=attempt_id)
+    return attempt_id
 
 
 def track(study: Path, config: TrackerConfig, *cell_ids: str) -> str:
@@ -48,6 +54,27 @@ def test_every_cell_becomes_one_offline_run(tmp_path: Path, monkeypatch: pytest.
     stored(tmp_path, "c2")
     assert track(tmp_path, TrackerConfig(name="wandb", mode="offline"), "c1", "c2") == ""
     assert len(list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))) == 2
+
+
+def test_a_run_is_one_attempts_and_no_attempt_is_logged_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids: list[str] = []
+
+    def noted(*, id: str, **_: Any) -> Any:
+        ids.append(id)
+        return MagicMock()
+
+    monkeypatch.setattr(wandb, "init", noted)
+    config = TrackerConfig(name="wandb", mode="offline")
+    first = stored(tmp_path, "c1")
+    tracker = Tracker(tmp_path, config, Console(file=io.StringIO()))
+    tracker._log("c1")
+    stored(tmp_path, "c1", "failed")  # the row stays
+    tracker._log("c1")
+    again = stored(tmp_path, "c1")
+    tracker._log("c1")
+    assert ids == [f"c1-{first}", f"c1-{again}"]
 
 
 def test_a_broken_service_is_said_once_and_raises_nothing(

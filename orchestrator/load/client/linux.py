@@ -57,8 +57,8 @@ class Timer:
 class Tickets:
     """The numbers 0 to total - 1, each handed out exactly once over all processes that share ``fd``.
 
-    The count is the offset of a memory file, which processes share by inheriting its descriptor. The lock is
-    needed: Linux advances the offset of a memory file without one.
+    The count is the offset of a memory file, which is one for all processes that its descriptor is sent to.
+    The lock is needed: Linux advances the offset of a memory file without one.
     """
 
     def __init__(self, fd: int, total: int) -> None:

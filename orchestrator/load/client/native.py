@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from uuid import uuid4
 
 from orchestrator.paths import home, made
 
@@ -28,14 +29,19 @@ def compiled(sources: Sequence[Path]) -> ctypes.CDLL | None:
     name = f"load-{os.uname().machine}-{sha256(content).hexdigest()[:16]}.so"
     with suppress(OSError, subprocess.SubprocessError):
         path = home() / "native" / name
-        if not path.exists():
-            _compile(sources, made(path.parent) / f"{name}.{os.getpid()}", path)
+        if path.exists():
+            # What cannot be loaded was cut short, or is another system's that has the same home.
+            with suppress(OSError):
+                return ctypes.CDLL(str(path))
+            path.unlink(missing_ok=True)
+        _compile(sources, path)
         return ctypes.CDLL(str(path))
     return None
 
 
-def _compile(sources: Sequence[Path], scratch: Path, path: Path) -> None:
-    """By rename: several processes may do it at once."""
+def _compile(sources: Sequence[Path], path: Path) -> None:
+    """By rename: several processes may do it at once, of several machines too."""
+    scratch = made(path.parent) / f"{path.name}.{uuid4().hex}"
     command = [os.environ.get("CC", "cc"), "-O2", "-shared", "-fPIC", "-o", str(scratch), *map(str, sources)]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_S)

@@ -132,6 +132,7 @@ class Worker:
         await self._over.wait()
         lag = self.client.sockets.lag
         lag.stop()
+        self._sender.close()
         self._report_progress()
         while self._unspooled:
             self._spool_some()
@@ -168,6 +169,7 @@ class Worker:
         self._check_over()
 
     def _stop(self, why: str) -> None:
+        self.client.sockets.lag.stop()  # ending all calls at once takes a while, and delays no stamp
         self._sender.exhausted = True
         self.client.cancel_all(why)
         self._check_over()

@@ -34,6 +34,9 @@ class Sender(Protocol):
     def finished(self, at_s: float) -> None:
         """A request of this process ended at ``at_s``."""
 
+    def close(self) -> None:
+        """Close what it has open; it sends no more."""
+
 
 class OpenSender:
     """Each request at its time. ``due`` holds (seconds after the start, index), ascending."""
@@ -44,8 +47,7 @@ class OpenSender:
         self._due = due
         self._next = 0
         self._zero = 0.0
-        self._timer = Timer()
-        loop.add_reader(self._timer.fd, self._fire)
+        self._timer = WatchedTimer(loop, self._fire)
 
     def start(self, at_s: float) -> None:
         self._zero = at_s
@@ -53,6 +55,10 @@ class OpenSender:
 
     def finished(self, at_s: float) -> None:
         pass
+
+    def close(self) -> None:
+        self.exhausted = True
+        self._timer.close()
 
     def _fire(self) -> None:
         self._timer.clear()
@@ -67,6 +73,7 @@ class OpenSender:
             self._send(index, at)
             self._next += 1
             self.exhausted = self.exhausted or self._next == len(self._due)
+        self._timer.close()
 
 
 class ClosedSender:
@@ -90,6 +97,10 @@ class ClosedSender:
             self.exhausted = True
         else:
             self._send(index, at_s)
+
+    def close(self) -> None:
+        self.exhausted = True
+        self._start.close()
 
     def _begin(self, at_s: float) -> None:
         for _ in range(self._slots):
@@ -122,6 +133,7 @@ class BatchSender:
         self._barrier_read_fd = barrier_read_fd
         self._barrier_write_fds = barrier_write_fds
         self._start = Alarm(loop, self._open)
+        self._loop = loop
         loop.add_reader(barrier_read_fd, self._on_batch_end)
 
     def start(self, at_s: float) -> None:
@@ -132,6 +144,11 @@ class BatchSender:
         if (number + 1) % self._size == 0 and number + 1 < self._total:
             for fd in self._barrier_write_fds:
                 os.write(fd, struct.pack("=d", latest_s))
+
+    def close(self) -> None:
+        self.exhausted = True
+        self._start.close()
+        self._loop.remove_reader(self._barrier_read_fd)  # whose owner closes it
 
     def _on_batch_end(self) -> None:
         self._open(struct.unpack("=d", os.read(self._barrier_read_fd, 8))[0])
@@ -150,17 +167,34 @@ class Alarm:
     """Calls back once, at a ``perf_counter`` time, with that time."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[float], None]) -> None:
-        self._loop = loop
         self._callback = callback
-        self._timer = Timer()
+        self._timer = WatchedTimer(loop, self._fire)
         self._at_s = 0.0
-        loop.add_reader(self._timer.fd, self._fire)
 
     def at(self, at_s: float) -> None:
         self._at_s = at_s
         self._timer.arm(at_s)
 
+    def close(self) -> None:
+        self._timer.close()
+
     def _fire(self) -> None:
-        self._loop.remove_reader(self._timer.fd)
         self._timer.close()
         self._callback(self._at_s)
+
+
+class WatchedTimer(Timer):
+    """A timer that calls back from the loop whenever its time has come, until it is closed."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+        super().__init__()
+        self._loop = loop
+        self._open = True
+        loop.add_reader(self.fd, callback)
+
+    def close(self) -> None:
+        """Once; nothing after that."""
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self.fd)
+            super().close()

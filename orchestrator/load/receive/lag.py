@@ -38,7 +38,7 @@ class ReceiveLag:
         self._timer = self._loop.call_later(max(0.0, at_s - perf_counter()), self._beat)
 
     def stop(self) -> None:
-        """Measure no more. A beat that is overdue counts."""
+        """Measure no more; nothing where that was said before. A beat that is overdue counts."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
