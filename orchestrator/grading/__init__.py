@@ -55,15 +55,14 @@ def grade_many(
 ) -> list[Grade]:
     """The grades of many responses, in their order; ``items`` repeats an item that was asked several times.
 
-    Works in one process of its own, at a few thousand answers a second, from any thread. An answer that takes
-    longer than ``limit_s`` to read and compare, or too much memory, is wrong: the kernel ends the process, and
-    another one goes on with the next answer. ``grader``, with a limit of its own, stays for the next call.
+    Works in one process of its own, at a few thousand answers a second, from any thread. An answer that
+    takes longer than ``limit_s`` to read and compare, or too much memory, is wrong: the kernel ends the
+    process, and another one goes on with the next answer. ``grader``, with a limit of its own, stays for the
+    next call.
     """
     with Grader(limit_s) if grader is None else contextlib.nullcontext(grader) as isolated:
         return [
-            grade(item, "", truncated=cut)
-            if cut or item.kind == "none"
-            else isolated.grade(item, text)
+            grade(item, "", truncated=cut) if cut or item.kind == "none" else isolated.grade(item, text)
             for item, text, cut in zip(items, response_texts, truncated, strict=True)
         ]
 

@@ -36,8 +36,8 @@ _SEVERAL = re.compile(
 )
 # "B, but C is better."
 _OVERRULED = re.compile(
-    r"[^.\n]{0,80}?\b(?:but|though|although|while|whereas|however|yet)\b[^.\n]{0,30}?\b[A-J]\)?\s+(?:is|was|may\s+be|might\s+be"
-    r"|could\s+be|would\s+be|seems|looks|fits|works)\b(?!\s+(?:not|wrong|incorrect|false|never|ruled|close)\b|n['’]t)"
+    r"[^.\n]{0,80}?\b(?:but|though|although|while|whereas|however|yet)\b[^.\n]{0,30}?"
+    r"\b[A-J]\)?\s+(?:is|was|may\s+be|might\s+be|could\s+be|would\s+be|seems|looks|fits|works)\b(?!\s+(?:not|wrong|incorrect|false|never|ruled|close)\b|n['’]t)"
 )
 _REFUTED = re.compile(
     rf"{_CLOSERS}[\s:,(—–-]*(?:(?:is|was|are)\s*(?:n['’]t|not\b)|(?:(?:is|was|are)\s+)?(?:\w+ly\s+)?"
@@ -46,8 +46,8 @@ _REFUTED = re.compile(
 )
 _CLAUSE = rf"{CLAUSE}|due|based|from|with|in|given|here|overall"
 _GOES_ON = re.compile(
-    rf"""{_CLOSERS}(?: $ | [.;!?\n:,—(–-] | \b(?:{_CLAUSE}|by|on|indeed|not|rather|instead|if|that|and\s+not|is|after
-       |according|would|应|因|。)(?![A-Za-z]) )""",
+    rf"""{_CLOSERS}(?: $ | [.;!?\n:,—(–-] | \b(?:{_CLAUSE}|by|on|indeed|not|rather|instead|if|that|and\s+not
+       |is|after|according|would|应|因|。)(?![A-Za-z]) )""",
     re.VERBOSE,
 )
 _TEXT_GOES_ON = re.compile(
@@ -61,7 +61,8 @@ _NAMED = re.compile(
     r"\b(?:correct|right|best|true|chosen|final)\s+(?:answer|option|choice|statement|one)\b[^\n.:?]{0,60}?"
     r"(?:\s(?:is|are|would\ be|should\ be|must\ be)\b|:)"
     r"|(?:^|(?<=[.;:!,\n])|\b(?:I|we)(?:\s+(?:would|will|must|should|can|have\s+to)|['’](?:d|ll))?\b"
-    r"|\b(?:so|thus|hence|therefore|must|should|let['’]s|let\s+us|best\s+to|and))\s*(?:\b(?:then|therefore|thus)\s+)?"
+    r"|\b(?:so|thus|hence|therefore|must|should|let['’]s|let\s+us|best\s+to|and))"
+    r"[ \t]{0,9}(?:\b(?:then|therefore|thus)\s{1,9})?"
     r"\b(?:choose|select|pick|go\s+with|选择?|選)(?![A-Za-z])(?:\s+(?:option|choice|answer))?",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -133,7 +134,9 @@ def _stated(plain: str, options: Sequence[str]) -> str | None:
 
 
 def _closing(plain: str, options: Sequence[str]) -> str | None:
-    lines = [_BULLET.sub("", line) for line in plain.splitlines() if line.strip() and len(line) <= _LONGEST_LINE]
+    lines = [
+        _BULLET.sub("", line) for line in plain.splitlines() if line.strip() and len(line) <= _LONGEST_LINE
+    ]
     if not lines:
         return None
     last, first = _entry(lines[-1], options), _entry(lines[0], options)
@@ -162,9 +165,20 @@ def _entry(line: str, options: Sequence[str]) -> tuple[str, str] | None:
 
 def _ends_list(last: tuple[str, str], before: list[tuple[str, str] | None]) -> bool:
     """Whether an entry is only the end of the options given back: the one before it in its form is an earlier
-    option, and it does not stand in the list already."""
+    option."""
     same_form = [entry for entry in before if entry is not None and entry[0] == last[0]]
-    return bool(same_form) and same_form[-1] < last and last not in same_form
+    return bool(same_form) and same_form[-1] < last
+
+
+def _lists(content: str, options: Sequence[str]) -> bool:
+    """Whether what follows "Answer:" is the options given back, each on a line of its own and nothing more."""
+    lines = [line for line in content.splitlines() if line.strip()][:2]
+    entries = [_entry(line, options) for line in lines]
+    if len(lines) < 2 or None in entries:
+        return False
+    (form, letter), (next_form, next_letter) = (entry for entry in entries if entry)
+    whole = form == "letter" or _plain(lines[1]).endswith(_plain(options[_index(next_letter)]))
+    return form == next_form and _index(next_letter) == _index(letter) + 1 and whole
 
 
 def _begins_list(first: tuple[str, str], after: list[tuple[str, str] | None]) -> bool:
@@ -238,6 +252,8 @@ def _names_another(left: str, own: str, options: Sequence[str]) -> bool:
 def _named(content: str, options: Sequence[str]) -> str | None:
     """The option at the start of a statement: one whose text it consists of, a letter (unless it is the word
     "A" or "I"), or the option with the longest text that it begins with; "-" where it names several."""
+    if _lists(content, options):
+        return None
     line = content.lstrip().split("\n", 1)[0]
     if letter := _alone(line, options):
         return letter

@@ -36,7 +36,8 @@ _JOINED = re.compile(
     re.IGNORECASE,
 )
 _COMMAND = re.compile(r"\\[A-Za-z]+")
-_ORDERS = ("abcdefgh", "hk", "ijk", "mn", "pqrstuvwxyz")  # in which letters are named in a tuple without labels
+# In which letters are named in a tuple without labels.
+_ORDERS = ("abcdefgh", "hk", "ijk", "mn", "pqrstuvwxyz")
 _NAMED_UNIT = re.compile(r"\s+(?=[A-Za-z])|\s*(?=\^\s*\{?\s*\\circ)")
 _CLOSE = Fraction(1, 2 * 10**6)
 _RELATIVELY = Fraction(5, 10**6)
@@ -113,8 +114,8 @@ def _same_single(expected: str, given: str) -> bool:
 
 def _same_chain(expected: str, chain: list[str], *, labelled: bool, rounded: bool) -> bool:
     """ "9 * 2 = 18", "P = 3/36 = 1/12", "1/3 ≈ 0.33": right when its end (or what it approximates) is, and
-    its parts are equal, so that "2x = 5" and "3 = 5" are not 5. After a label ("A = lw = 12") a number may have
-    formulas before it."""
+    its parts are equal, so that "2x = 5" and "3 = 5" are not 5. After a label ("A = lw = 12") a number may
+    have formulas before it."""
     *before, last = chain
     if not last or not all(before):
         return False
@@ -136,8 +137,8 @@ def _same_parts(last: str, part: str) -> bool:
 
 
 def _rounds(exact: str, rounded: str, said: bool) -> bool:
-    """Whether the second is the first rounded. Unless that is ``said`` ("≈"), it needs two decimals, and a first
-    that has no short decimal form: "5/3 = 2" and "1/8 = 0.12" are wrong."""
+    """Whether the second is the first rounded. Unless that is ``said`` ("≈"), it needs two decimals, and a
+    first that has no short decimal form: "5/3 = 2" and "1/8 = 0.12" are wrong."""
     value, number = symbolic.value(exact), quantity.read(rounded)
     if value is None or number is None or number.decimals is None:
         return False

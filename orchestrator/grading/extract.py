@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from orchestrator.grading import before
 from orchestrator.grading.notation import (
     BOLD,
     CLOSE,
@@ -47,32 +48,6 @@ _COPULA = re.compile(
 _HEDGE = re.compile(
     r"""\s*(?:either|between|at\s+least|at\s+most|(?:more|less|fewer|greater|larger|smaller|higher|lower|other)\s+than
       |up\s+to|over|under|above|below|no\s+(?:more|less|fewer)\s+than|not|almost|nearly|anything|any)\b""",
-    re.IGNORECASE | re.VERBOSE,
-)
-# Before a number these make another one of it, or none: "half of", "twice", "all integers except". What only
-# bounds it ("less than") does so in a statement; an unmarked last line is read leniently.
-_FACTOR = (
-    r"""(?: (?:\b(?:half|(?:one|two|three|four|\d+)[\s-](?:thirds?|quarters?|fourths?|fifths?|sixths?|eighths?|tenths?)
-          |a\s+(?:third|quarter|fourth|fifth|sixth|eighth|tenth)|percent|squares?|cubes?|roots?|reciprocal|inverse
-          |opposite|negation|negative|complement|factorial|logarithm|log|absolute\s+value|multiples?
-          |(?<!by\sa\s)factors?|divisors?|\w+\s+powers?)|%)\s+of
-      | \b(?:twice|thrice|double|triple|quadruple|half|squared?|sqrt|log|ln|sin|cos|tan|coprime\s+to
-          |(?:divisible|divided|multiplied|increased|decreased|reduced)\s+by|except(?:\s+for)?|excluding|other\s+than
-          |(?:apart|aside|different|subtracted)\s+from|not\s+counting|as\s+\w+\s+as
-          |(?:all|any\w*|every\w*)\b[^.\n]{0,40}\bbut)
-      | \b(?:sum|product|difference|quotient)\s+of\s(?:(?!\b(?:is|equals|gives|makes)\b)[^.=\n])*?
-    )(?:\s+(?:the|of|number|value|that))*\s*[$€£]?\s*$"""
-)
-_FACTOR_BEFORE = re.compile(_FACTOR, re.IGNORECASE | re.VERBOSE)
-_BOUND_BEFORE = re.compile(
-    r"""(?:\b(?:at\s+least|at\s+most|(?:more|less|fewer|greater|larger|smaller|higher|lower|bigger)\s+than(?!\s+or\b)
-      |(?:less|greater|more|smaller|larger)\s+than\s+or\s+equal\s+to|up\s+to|(?:under|above|below|beyond|exceed(?:s|ing)?)
-      |between|either|from)\b)(?:\s+(?:the|of|number|value|that))*\s*[$€£]?\s*$""",
-    re.IGNORECASE | re.VERBOSE,
-)
-_DENIED = re.compile(
-    r"""(?:\b(?:not|never|neither|nor|cannot|rather\s+than|instead\s+of|unlike)\b|n['’]t\b|\\ne(?:q)?\b|≠|!=)
-      \s*(?:be\b|equal(?:\s+to)?\b|just\b|simply\b)?\s*$""",
     re.IGNORECASE | re.VERBOSE,
 )
 _SENTENCES = re.compile(r"(?<=[.!?;])(?=\s)|(?=\n)")
@@ -172,8 +147,8 @@ def expression(content: str) -> str | None:
     if _HEDGE.match(sentence):
         return sentence.strip()
     while (verb := _COPULA.search(sentence)) is not None:
-        before, after = sentence[: verb.start()], sentence[verb.end() :]
-        if not re.search(rf"[\d{OPEN}]", after) or not _only_names(before):
+        names, after = sentence[: verb.start()], sentence[verb.end() :]
+        if not re.search(rf"[\d{OPEN}]", after) or not _only_names(names):
             break
         sentence = after
         if _HEDGE.match(sentence):
@@ -181,7 +156,7 @@ def expression(content: str) -> str | None:
     first = _FORMULA.search(sentence)
     number = NUMBER.search(sentence)
     if first is not None and (number is None or first.start() <= number.start()):
-        if _is_changed(sentence[: first.start()]):
+        if before.is_changed(sentence, first.start()):
             return _FORMULA.sub(r"\1", sentence).strip()
         return _with_its_list(sentence, first)
     sentence = sentence.strip(" _`\n\"'")
@@ -191,15 +166,10 @@ def expression(content: str) -> str | None:
         if "=" in sentence:
             return _right_of_equals(sentence)
         last = list(NUMBER.finditer(sentence))[-1]
-        return sentence if _is_changed(sentence[: last.start()]) else _last_number(sentence)
+        return sentence if before.is_changed(sentence, last.start()) else _last_number(sentence)
     if (right := _computed(sentence)) is not None:
         return right
     return sentence or None
-
-
-def _is_changed(before: str) -> bool:
-    """Whether the words right before a number make another one or a bound of it ("half of", "less than")."""
-    return (_FACTOR_BEFORE.search(before) or _BOUND_BEFORE.search(before)) is not None
 
 
 def _sentence(content: str) -> str:
@@ -209,13 +179,13 @@ def _sentence(content: str) -> str:
     return content[: end.start()] if end else content
 
 
-def _only_names(before: str) -> bool:
+def _only_names(text: str) -> bool:
     """Whether these words, with formulas that are names, only lead up to a value."""
-    names = _FORMULA.findall(before)
-    words = _FORMULA.sub(" ", before)
+    names = _FORMULA.findall(text)
+    words = _FORMULA.sub(" ", text)
     if re.search(r"\d", words) or "," in words:
         return False
-    if before.lstrip().startswith(OPEN) and not re.fullmatch(
+    if text.lstrip().startswith(OPEN) and not re.fullmatch(
         r"[A-Za-z]\w?(?:_\{?\w\}?)?|[A-Za-z]\([a-z]\)", names[0]
     ):
         return False
@@ -284,7 +254,7 @@ def _in_line(line: str) -> str | None:
         return _with_those_before(line, formulas) if formulas else None
     if "=" in plain and (right := _right_of_equals(plain)) is not None:
         return right
-    if (verb := list(_COPULA.finditer(plain))) and not _DENIED.search(plain[: verb[-1].start()]):
+    if (verb := list(_COPULA.finditer(plain))) and not before.is_denied(plain, verb[-1].start()):
         right = plain[verb[-1].end() :].strip(" .*_")
         if (
             right
@@ -300,7 +270,7 @@ def _in_line(line: str) -> str | None:
 
 def _is_denied(line: str, found: re.Match[str]) -> bool:
     """Whether a line says that a number or formula in it is not the answer: "not 5", "5 is not possible"."""
-    return (_DENIED.search(line[: found.start()]) or DENIED.match(line, found.end())) is not None
+    return before.is_denied(line, found.start()) or DENIED.match(line, found.end()) is not None
 
 
 def _with_those_before(line: str, formulas: list[re.Match[str]]) -> str:
@@ -312,8 +282,7 @@ def _with_those_before(line: str, formulas: list[re.Match[str]]) -> str:
         if has_relation(unlabelled(formulas[-1][1])[1]) or has_relation(unlabelled(last[1])[1]):
             break
         answer, start = f"{formulas[-1][1]}, {answer}", formulas.pop().start()
-    lead = _FACTOR_BEFORE.search(line[:start])
-    return f"{lead.group() if lead else ''}{answer}{and_tail(line[last.end() :])}"
+    return f"{before.factor(line, start)}{answer}{and_tail(line[last.end() :])}"
 
 
 def _right_of_equals(line: str) -> str | None:
@@ -343,6 +312,5 @@ def _last_number(line: str) -> str | None:
 def _with_tail(line: str, number: re.Match[str]) -> str:
     lead = re.search(r"\b(negative|minus)\s+$", line[: number.start()], re.IGNORECASE)
     sign = "-" if lead and not re.search(r"\d\s*\w*\s*$", line[: lead.start()]) else ""
-    if factor := _FACTOR_BEFORE.search(line[: number.start()]):
-        sign = factor.group()
-    return f"{sign}{number.group().strip()}{and_tail(line[number.end() :])}"
+    lead_in = before.factor(line, number.start()) or sign
+    return f"{lead_in}{number.group().strip()}{and_tail(line[number.end() :])}"

@@ -45,9 +45,9 @@ class Grader:
             self._process = self._start()
 
     def grade(self, item: Item, text: str) -> Grade:
-        """Wrong, with what was read from it by then, when the process ended before it had compared the answer.
-        Only its alarm is the answer's own doing for sure: after any other end of a process that had graded
-        others before, a fresh one tries once more."""
+        """Wrong, with what was read from it by then, when the process ended before it had compared the
+        answer. Only its alarm is the answer's own doing for sure: after any other end of a process that had
+        graded others before, a fresh one tries once more."""
         document = json.dumps([item.kind, item.reference, item.options, text]) + "\n"
         while True:
             self.prepare()

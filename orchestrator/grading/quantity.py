@@ -54,8 +54,8 @@ _WORD = re.compile(r"[\s-]*([A-Za-z][A-Za-z'’-]*)")
 _PER_WORD = re.compile(r"\s*(?:/|per\b)\s*[A-Za-z]{2,}")
 _CLAUSE = re.compile(rf"\s*(?:and\b|not|rather|instead|{words.CLAUSE}|after|before)\b")
 _TIMES = re.compile(  # "5 times a week" is 5, "5 times x" is not
-    r"""\s+(?!(?:as|more|less|fewer|\w+er|per|each|every|daily|weekly|in|on|at|during|before|after|today|total|together
-      |altogether|faster|and|or|is|was|a(?:n)?\s+(?:second|minute|hour|day|night|week|month|year)
+    r"""\s+(?!(?:as|more|less|fewer|\w+er|per|each|every|daily|weekly|in|on|at|during|before|after|today|total
+      |together|altogether|faster|and|or|is|was|a(?:n)?\s+(?:second|minute|hour|day|night|week|month|year)
       |[A-Za-z]{2,}ed)\b)[\w\\]""",
     re.VERBOSE,
 )
@@ -68,20 +68,22 @@ _EACH = re.compile(
     r"\s+(?:an?|each|every|per)\s+(?!half|quarter|third|dozen|hundred|thousand|million)[A-Za-z]{3,}"
 )
 _TAIL_OPEN = re.compile(
-    rf"""^[^.;\n]{{0,60}}?\b(?:{_POWER}|{_OUT_OF}|or\s+(?:more|less|fewer|greater|higher|lower|above|below|over|under)
+    rf"""^[^.;\n]{{0,60}}?\b(?:{_POWER}|{_OUT_OF}
+      |or\s+(?:more|less|fewer|greater|higher|lower|above|below|over|under)
       |at\s+(?:least|most)|and\s+(?:above|up|over|below|a\s+half|a\s+quarter|a\s+third)|(?:or|and)\s+[-$]?\d)""",
     re.IGNORECASE | re.VERBOSE,
 )
 
-# What refuses the number before it: "is not possible", "doesn't work", "is extraneous"; but "5 are not red" and
-# "5 students do not play" count what is not.
+# What refuses the number before it: "is not possible", "doesn't work", "is extraneous"; but "5 are not red"
+# and "5 students do not play" count what is not.
 DENIED = re.compile(
     r"""(?:\s+\w+){0,2}?\s+(?:(?:is|was|seems?|must\s+be|would\s+be)\s+(?:\w+ly\s+|also\s+)?
         (?:wrong|incorrect|impossible|invalid|false|extraneous|inadmissible|unacceptable|rejected|discarded|excluded
           |ruled\s+out|no\s+(?:solution|answer)|too\s+(?:large|small|big|high|low|many|few|much|little)
           |not\s+(?:\w+ly\s+)?(?:an?\b|the\b|possible|correct|right|valid|allowed|acceptable|true|enough)))\b
-      | \s*(?:is|was)(?:n['’]t|\s+not)\b | \s*(?:does(?:n['’]t|\s+not)|fails?)\s+(?:to\s+)?(?:work|satisfy|fit|solve|count
-          |hold|make\s+sense|check)\b | \s+fails\b
+      | \s*(?:is|was)(?:n['’]t|\s+not)\b | \s+fails\b
+      | \s*(?:does(?:n['’]t|\s+not)|fails?)\s+(?:to\s+)?
+        (?:work|satisfy|fit|solve|count|hold|make\s+sense|check)\b
       | \s*can(?:not|\s+not|['’]t)\s+(?:be\s+(?:the|an?|right|correct|true|valid|it)\b|work\b)""",
     re.IGNORECASE | re.VERBOSE,
 )

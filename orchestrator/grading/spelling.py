@@ -54,6 +54,7 @@ _LABEL = re.compile(
     re.VERBOSE,
 )
 _LAST_LABEL = re.compile(rf"\s*(?<![<>!:\\])=\s*({_SYMBOL})\s*$")
+_MOST_BRACES = 10  # one inside the other
 _RELATION = re.compile(
     r"[=<>≡]|\\(?:le|ge|ne|lt|gt|leq|geq|neq|leqslant|geqslant|equiv|approx|sim|in)(?![A-Za-z])"
 )
@@ -90,7 +91,7 @@ def _outside_brackets(number: re.Pattern[str], mark: str, text: str) -> str:
     pieces, depth, end = [], 0, 0
     for match in number.finditer(text):
         between = text[end : match.start()]
-        depth += sum(between.count(c) for c in ("(", "[", "\\{")) - sum(between.count(c) for c in (")", "]", "\\}"))
+        depth += sum(map(between.count, ("(", "[", "\\{"))) - sum(map(between.count, (")", "]", "\\}")))
         pieces += [between, match.group() if depth > 0 else match.group().replace(mark, "")]
         end = match.end()
     return "".join([*pieces, text[end:]])
@@ -112,8 +113,8 @@ def has_relation(text: str) -> bool:
 
 
 def compact(text: str) -> str:
-    """For comparing spellings: no spaces but between digits, no braces around one token, a lone choice without parentheses,
-    words without case."""
+    """For comparing spellings: no spaces but between digits, no braces around one token, a lone choice
+    without parentheses, words without case."""
     text = " ".join(text.split())
     text = re.sub(r"(?<!\d) | (?!\d)", "", text) if not is_text(text) else text
     text = re.sub(r"([_^])\{(\w)\}", r"\1\2", text)
@@ -160,7 +161,9 @@ def _unwrapped(text: str) -> str:
 
 
 def _outer_braces(text: str) -> str:
-    while text.startswith("{") and closing_brace(text, 0) == len(text) - 1:
+    for _ in range(_MOST_BRACES):
+        if not text.startswith("{") or closing_brace(text, 0) != len(text) - 1:
+            break
         text = text[1:-1].strip()
     return text
 

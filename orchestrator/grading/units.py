@@ -54,11 +54,12 @@ def _names() -> dict[str, str]:
 
 _UNITS = _names()
 # Words after a number that make it another number, and such that leave it open.
-CHANGING = words.NUMBER_WORDS | frozenset(
-    "and base below bn choose cos cubed divided equals exp factorial fold googol grand gross infinity k least ln "
-    "log minus mn mod modulo most multiplied negative nor not ones or pct percent percentage pi plus point power "
-    "powers quadrillion raised remainder root roots score short sin sqrt squared tan tau tens".split()
+_CHANGING_WORDS = (
+    "and base below bn choose cos cubed divided equals exp factorial fold googol grand gross infinity k "
+    "least ln log minus mn mod modulo most multiplied negative nor not ones or pct percent percentage pi "
+    "plus point power powers quadrillion raised remainder root roots score short sin sqrt squared tan tau tens"
 )
+CHANGING = words.NUMBER_WORDS | frozenset(_CHANGING_WORDS.split())
 _SIGN_WORD = re.compile(r"[A-Za-zΩμµ]+")
 _POWER = re.compile(r"\s*(?:\^\s*\{?\s*(-?[1-4])\s*\}?|\*\*\s*([23])|([²³]))")
 _SQUARE = re.compile(r"\s*(square|sq\.?|cubic|cu\.?)\s+", re.IGNORECASE)

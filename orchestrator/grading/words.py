@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-CLAUSE = r"because|since|as|for|which|when|where|so"  # these begin a clause that leaves a number or option alone
+# These begin a clause that leaves the number or option before it alone.
+CLAUSE = r"because|since|as|for|which|when|where|so"
 
 _SMALL_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
@@ -31,8 +32,11 @@ NUMBER_WORDS = frozenset(
     [*list(_SMALL)[1:11], *SCALES, *(f"{word}s" for word in SCALES), *_PARTS, *_PLURAL]
 )  # up to ten, scales and fractions, as whole words
 ORDINAL = (
-    r"(?:\d+(?:st|nd|rd|th)|first|second|third|(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\w{3,}teen|n|k)th)"
+    r"(?:\d+(?:st|nd|rd|th)|first|second|third"
+    r"|(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\w{3,9}teen|n|k)th)"
 )
+_MOST_SCALES = 4  # "hundred thousand million": more is no number that anybody writes
+_NEXT_WORD = re.compile(r"[\s-]*([A-Za-z]+)")
 _TOKEN = re.compile(r"([A-Za-z]+)(?:[ -](?=[A-Za-z])|)")
 
 
@@ -71,7 +75,10 @@ def scaled(text: str, start: int) -> tuple[Fraction, int] | None:
     """The factor that scale and fraction words right after a number make, and where they end: "hundred
     thousand", "thirds"."""
     factor, end = Fraction(1), start
-    while (word := re.compile(r"[\s-]*([A-Za-z]+)").match(text, end)) is not None:
+    for _ in range(_MOST_SCALES):
+        word = _NEXT_WORD.match(text, end)
+        if word is None:
+            break
         name = word[1].lower()
         singular = name.removesuffix("s")
         if singular in SCALES:

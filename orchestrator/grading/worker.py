@@ -1,8 +1,8 @@
 """The process that grades, run as ``python -m orchestrator.grading.worker LIMIT_S`` by `isolated`.
 
-It reads one JSON document a line and answers each with two: what it read, and whether that is right. Before each it asks the kernel for SIGALRM,
-whose default action ends the process even inside a long computation in C, so that neither side has to watch
-the other and nothing outlives its caller.
+It reads one JSON document a line and answers each with two: what it read, and whether that is right. Before
+each it asks the kernel for SIGALRM, whose default action ends the process even inside a long computation in
+C, so that neither side has to watch the other and nothing outlives its caller.
 """
 
 from __future__ import annotations
