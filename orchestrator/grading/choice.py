@@ -171,7 +171,7 @@ def _ends_list(last: tuple[str, str], before: list[tuple[str, str] | None]) -> b
 
 
 def _lists(content: str, options: Sequence[str]) -> bool:
-    """Whether what follows "Answer:" is the options given back, each on a line of its own and nothing more."""
+    """Whether what follows "Answer:" is the options given back, each on its own line and nothing more."""
     lines = [line for line in content.splitlines() if line.strip()][:2]
     entries = [_entry(line, options) for line in lines]
     if len(lines) < 2 or None in entries:
@@ -224,6 +224,8 @@ def _lettered(line: str, options: Sequence[str]) -> str | None:
         return "-" if len(said) > 3 or re.search(r"\d", said) else None
     if len(spoken) > 3 and re.match(re.escape(spoken) + _TEXT_ENDS, own):
         return letter
+    if _names_another(spoken, own, options):
+        return "-"
     ours, theirs = quantity.read(own), quantity.read(spoken)
     return "-" if ours is not None and theirs is not None and not same_number(ours, theirs) else None
 

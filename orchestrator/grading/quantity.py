@@ -38,8 +38,10 @@ _CJK_SCALE = {"百": 100, "千": 1000, "万": 10**4, "萬": 10**4, "亿": 10**8,
 _NEXT_NUMBER = (
     r"(?:\(?[-+$€£]{0,2}\s?\.?\d|\\frac|\\sqrt|(?:one|two|three|four|five|six|seven|eight|nine|ten)\b)"
 )
-_POWER = rf"(?:raised\s+)?to\s+(?:(?:the|an?|its)\s+)?(?:(?:[-\w]+\s+)?power\b|{words.ORDINAL}\b|[b-z]\b|\\)"
-_OUT_OF = rf"(?:in|out\s+of|for|per|of)\s+(?:the\s+)?(?:every|each)\s+{_NEXT_NUMBER}"
+_POWER = (
+    rf"(?:raised\s+)?to\s+(?:(?:the|an?|its)\s+)?(?:(?:[-\w]+\s+){{0,2}}power\b|{words.ORDINAL}\b|[b-z]\b|\\)"
+)
+_OUT_OF = rf"(?:in|out\s+of|for|per|of|to|against)\s+(?:the\s+)?(?:every|each)\s+{_NEXT_NUMBER}"
 _ANOTHER = re.compile(
     rf"""\s*(?:[,;&]|\b(?:and|or|to|through|plus|minus|over|out\s+of|by|versus|vs)\b|[-+±*/×÷:=<>≤≥^!|])
        (?:\s*(?:and|or|then|also|possibly|maybe|perhaps|even)\b)*\s*{_NEXT_NUMBER}
@@ -238,7 +240,8 @@ def _counted(text: str, start: int) -> bool:
     if name == "more" and re.match(r"\s+or\b", text[word.end() :]):
         return False
     if name in ("in", "out", "of", "by", "on", "per", "from", "over"):
-        return re.match(rf"\s+(?:of\s+)?(?:every\s+|each\s+)?{_NEXT_NUMBER}", text[word.end() :]) is None
+        next_value = rf"\s+(?:of\s+)?(?:every\s+|each\s+)?(?:{_NEXT_NUMBER}|[b-z]\b|\\)"
+        return re.match(next_value, text[word.end() :]) is None
     return re.match(rf"\s*{_NEXT_NUMBER}|\s*[=^_]|\s*\(?\d", text[word.end() :]) is None
 
 

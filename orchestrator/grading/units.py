@@ -57,7 +57,8 @@ _UNITS = _names()
 _CHANGING_WORDS = (
     "and base below bn choose cos cubed divided equals exp factorial fold googol grand gross infinity k "
     "least ln log minus mn mod modulo most multiplied negative nor not ones or pct percent percentage pi "
-    "plus point power powers quadrillion raised remainder root roots score short sin sqrt squared tan tau tens"
+    "plus point power powers quadrillion raised remainder root roots score short sin sqrt squared tan tau "
+    "tens"
 )
 CHANGING = words.NUMBER_WORDS | frozenset(_CHANGING_WORDS.split())
 _SIGN_WORD = re.compile(r"[A-Za-zΩμµ]+")
