@@ -14,7 +14,15 @@ from itertools import product
 from orchestrator.grading import quantity, symbolic, units
 from orchestrator.grading.notation import is_prose
 from orchestrator.grading.quantity import Quantity
-from orchestrator.grading.spelling import compact, has_relation, is_text, normalized, split, unlabelled
+from orchestrator.grading.spelling import (
+    SYMBOL,
+    compact,
+    has_relation,
+    is_text,
+    normalized,
+    split,
+    unlabelled,
+)
 
 _LONGEST = 10_000  # characters; no reference comes near
 
@@ -27,6 +35,7 @@ _SEPARATOR = re.compile(rf"[,;]\s*(?:(?:and|or)\b)?{_ENTRY}|\b(?:and|or)\b{_ENTR
 _WORD_SEPARATOR = re.compile(r"[,;]\s*(?:(?:and|or)\b)?|\b(?:and|or)\b")
 _EQUALS = re.compile(r"(?<![<>!\\=:])=(?!=)|\\approx(?![A-Za-z])")
 _BRACKETS = re.compile(r"(\\\{|[(\[])(.*)(\\\}|[)\]])", re.DOTALL)
+_NAMED_TUPLE = re.compile(rf"\s*\(\s*({SYMBOL}(?:\s*,\s*{SYMBOL})+)\s*\)\s*=(?!=)\s*")
 _MATRIX = re.compile(r"\\begin\{([pbvBV]?)matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
 _NUMBERS_ONLY = re.compile(r"(?:[\d\s.,+*/(){}^-]|\\(?:frac|sqrt|pi|cdot|times)(?![A-Za-z]))*")
 # Words that make another number of what stands beside them.
@@ -150,6 +159,10 @@ def _rounds(exact: str, rounded: str, said: bool) -> bool:
 def _assignments(text: str) -> list[tuple[str, str]]:
     """The label ("" where it has none) and the value of each entry of a list, a plus-minus being two."""
     entries = []
+    if (named := _NAMED_TUPLE.match(text)) and (values := _inside(text[named.end() :])):
+        labels = [label.strip() for label in named[1].split(",")]
+        if len(labels) == len(values[1]):
+            return list(zip(labels, values[1], strict=True))
     inner = re.fullmatch(r"\\\{(.*)\\\}", text, re.DOTALL)
     separator = _WORD_SEPARATOR if re.fullmatch(r"[A-Za-z ,;]+", text) else _SEPARATOR
     for part in _parts(inner[1] if inner and _is_one_bracket(text) else text, separator):

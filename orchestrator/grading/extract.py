@@ -57,6 +57,12 @@ _DENIAL = re.compile(
     r"(?:wrong|incorrect|false|impossible|invalid)\b|(?:\bnot|n['’]t\s+be)\s+the\s+(?:\w+\s+)?answer\b",
     re.IGNORECASE,
 )
+_SO = re.compile(r"(?:So|Thus|Hence|Therefore|Then)\b,?\s+")
+_NOT_ANOTHER = re.compile(
+    r",\s*(?:and\s+)?not\s+(?:[A-Za-z]\s*=\s*)?[-\d].*", re.DOTALL
+)  # "x = 5, not x = 7"
+_FIRST_WORD = re.compile(r"^\S+")
+_ARITHMETIC = re.compile(r"[\d\s.+*/×÷()-]+=")
 _SUM = re.compile(r"\d\s*[-+*/×÷x]\s*\$?\s*\d[^=]{0,60}=")
 _END = 4000  # characters at the end in which an unmarked answer is looked for
 NUMBER = re.compile(  # the minus of "7 - 2" is not a sign; a fraction, a ratio or a time is one thing
@@ -169,7 +175,7 @@ def expression(content: str) -> str | None:
         return sentence if before.is_changed(sentence, last.start()) else _last_number(sentence)
     if (right := _computed(sentence)) is not None:
         return right
-    return sentence or None
+    return _NOT_ANOTHER.sub("", sentence) or None
 
 
 def _sentence(content: str) -> str:
@@ -203,8 +209,8 @@ def _computed(sentence: str) -> str | None:
         r"[-+$\d.,\s]+(?:[-+*/×÷x(]|\b(?:times|plus|minus|divided|multiplied|of)\b)[^=\n]{0,80}?(?:=|\b(?:is|equals|makes|gives)\b)",
         sentence,
     )
-    if match is None or _ALGEBRA.search(match.group()):
-        return None
+    if match is None or _ALGEBRA.search(match.group()) or _ARITHMETIC.fullmatch(match.group()):
+        return None  # whether an equation of numbers holds is seen when it is compared
     right = sentence[match.end() :].strip()
     return right if not is_prose(right) or NUMBER.match(right) else None
 
@@ -225,16 +231,20 @@ def closing(marked: str) -> str | None:
     """The answer of a response that marks none: of the last line that has any of these, the last formula,
     what stands right of the last equals sign or verb such as "is", the last bold text with a number, or the
     last number. What is asked or denied is no answer."""
-    sentences = _SENTENCES.split(marked[-_END:])
+    end = marked if len(marked) <= _END else _FIRST_WORD.sub("", marked[-_END:])
+    sentences = _SENTENCES.split(end)
     text = "".join(one for one in sentences if not one.rstrip().endswith("?") and not _denies(one))
     lines = [line for line in text.splitlines() if line.strip() and not EMPTY_BOX.match(line)]
     if len(lines) == 1 and len(lines[0]) <= 120 and not is_prose(_FORMULA.sub(" ", lines[0])):
-        line = without_bold(lines[0]).strip()
+        line = _SO.sub("", without_bold(lines[0]).strip())
         if not _COPULA.search(line) and not _SUM.search(line):
             return expression(line)
+    denied: set[str] = set()
     for line in reversed(lines):
-        if (found := _in_line(line)) is not None:
+        found = _in_line(line)
+        if found is not None and found.strip() not in denied:
             return found
+        denied |= _denied_in(line)
     return None
 
 
@@ -249,7 +259,8 @@ def _in_line(line: str) -> str | None:
     if len(plain) <= 80 and not NUMBER.search(plain) and read(normalized(plain)) is not None:
         return plain.strip()
     if formulas and not NUMBER.search(line[formulas[-1].end() :]):
-        while formulas and _is_denied(line, formulas[-1]):
+        denied = _denied_in(line)
+        while formulas and formulas[-1][1].strip() in denied:
             formulas.pop()
         return _with_those_before(line, formulas) if formulas else None
     if "=" in plain and (right := _right_of_equals(plain)) is not None:
@@ -271,6 +282,12 @@ def _in_line(line: str) -> str | None:
 def _is_denied(line: str, found: re.Match[str]) -> bool:
     """Whether a line says that a number or formula in it is not the answer: "not 5", "5 is not possible"."""
     return before.is_denied(line, found.start()) or DENIED.match(line, found.end()) is not None
+
+
+def _denied_in(line: str) -> set[str]:
+    """The numbers and formulas that a line says are not the answer, wherever else they stand."""
+    numbers = {one.group().strip() for one in NUMBER.finditer(line) if _is_denied(line, one)}
+    return numbers | {one[1].strip() for one in _FORMULA.finditer(line) if _is_denied(line, one)}
 
 
 def _with_those_before(line: str, formulas: list[re.Match[str]]) -> str:
@@ -302,10 +319,10 @@ def _right_of_equals(line: str) -> str | None:
 
 def _last_number(line: str) -> str | None:
     """The last number of a line with the words after it that may change it, unless it is denied."""
+    denied = _denied_in(line)
     for number in reversed(list(NUMBER.finditer(line))):
-        if _is_denied(line, number):
-            continue
-        return _with_tail(line, number)
+        if number.group().strip() not in denied:
+            return _with_tail(line, number)
     return None
 
 

@@ -48,7 +48,7 @@ _RAISED = re.compile(r"<sup>\s*([\w+-]{1,20})\s*</sup>", re.IGNORECASE)
 # Two dollar signs are a formula's unless what they enclose is prose, or they stand as amounts do: a digit
 # after the second, or a space inside at one end only ("$520 - $480").
 _FORMULA = re.compile(
-    r"\$\$(?P<dd>.{1,1000}?)\$\$|\\\[(?P<db>.{1,1000}?)\\\]|\\\((?P<ip>.{1,1000}?)\\\)"
+    r"\$\$(?P<dd>.{1,1000}?)\$\$|\\\[(?P<db>(?:(?!\\\[).){1,1000}?)\\\]|\\\((?P<ip>(?:(?!\\\().){1,1000}?)\\\)"
     r"|(?<![\\$])\$(?P<id>(?:\\.|[^$\n\\]){1,400}?)\$(?![ ]?\d)",
     re.DOTALL,
 )

@@ -44,17 +44,18 @@ _SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d,])")
 _CURLY = re.compile(r"(?<![\\_^A-Za-z}])\{(-?[\d.,]+%?)\}")
 
 _GREEK = r"\\(?:theta|alpha|beta|gamma|delta|phi|varphi|lambda|mu|omega|sigma|rho|tau|Delta|epsilon|pi_\d)"
-_SYMBOL = rf"(?:[A-Za-z]|{_GREEK})'?(?:_\s*(?:\{{\s*\w+\s*\}}|\w)|\d)?"
+SYMBOL = rf"(?:[A-Za-z]|{_GREEK})'?(?:_\s*(?:\{{\s*\w+\s*\}}|\w)|\d)?"
 _WORD = r"(?:[A-Za-z][a-z]{3,}|the|The|sum|Sum|age|num|ans|Ans|of|for|in)"
 _LABEL = re.compile(
-    rf"""\s*(?:{_SYMBOL}(?:\s*\(\s*(?:{_SYMBOL}|-?\d+)(?:\s*,\s*(?:{_SYMBOL}|-?\d+))*\s*\))?
+    rf"""\s*(?:{SYMBOL}(?:\s*\(\s*(?:{SYMBOL}|-?\d+)(?:\s*,\s*(?:{SYMBOL}|-?\d+))*\s*\))?
        | \|?[A-Z]{{2,3}}\|? | m?\s*\\(?:angle|overline|triangle)\s*(?:\{{[A-Z]{{1,3}}\}}|[A-Z]{{1,3}})
        | \[[A-Z]{{3,4}}\] | {_WORD}(?:\s{_WORD}){{0,5}}(?:(?<=of)\s[A-Za-z])? )\s*
        (?: =(?!=) | \\in(?![A-Za-z]) | :(?=\s) )\s*(?=\S)""",
     re.VERBOSE,
 )
-_LAST_LABEL = re.compile(rf"\s*(?<![<>!:\\])=\s*({_SYMBOL})\s*$")
+_LAST_LABEL = re.compile(rf"\s*(?<![<>!:\\])=\s*({SYMBOL})\s*$")
 _MOST_BRACES = 10  # one inside the other
+_MOST_DRESSES = 50
 _RELATION = re.compile(
     r"[=<>≡]|\\(?:le|ge|ne|lt|gt|leq|geq|neq|leqslant|geqslant|equiv|approx|sim|in)(?![A-Za-z])"
 )
@@ -116,7 +117,7 @@ def compact(text: str) -> str:
     """For comparing spellings: no spaces but between digits, no braces around one token, a lone choice
     without parentheses, words without case."""
     text = " ".join(text.split())
-    text = re.sub(r"(?<!\d) | (?!\d)", "", text) if not is_text(text) else text
+    text = re.sub(r"(?<![\d.]) | (?![\d.])", "", text) if not is_text(text) else text
     text = re.sub(r"([_^])\{(\w)\}", r"\1\2", text)
     text = re.sub(r"^\((\w)\)$", r"\1", text)
     return text.lower() if is_text(text) else text
@@ -153,7 +154,10 @@ def _unwrapped(text: str) -> str:
         text, count = _WORDS_IN.subn(lambda m: f" {m[1]} ", text)
         if not count:
             break
-    while dress := _DRESS.search(text):
+    for _ in range(_MOST_DRESSES):
+        dress = _DRESS.search(text)
+        if dress is None:
+            break
         end = closing_brace(text, dress.end())
         end = end if end >= 0 else len(text)
         text = text[: dress.start()] + text[dress.end() + 1 : end] + text[end + 1 :]

@@ -82,9 +82,9 @@ def test_digits_of_what_many_scale_words_make() -> None:
     ids=lambda answer: answer[:10],
 )
 def test_comparing_a_hostile_answer_takes_linear_time(answer: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     assert not equality.equal("5", answer)
-    assert time.monotonic() - start < 1.5
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(

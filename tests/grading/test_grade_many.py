@@ -88,9 +88,9 @@ def test_a_hostile_expression_costs_its_limit_and_nothing_else(hostile: str) -> 
 )
 @pytest.mark.parametrize("asked", [FIVE, CHOICE], ids=["math", "choice"])
 def test_reading_a_hostile_response_takes_linear_time(text: str, asked: Item) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     assert grade(asked, text, truncated=False).correct is False
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_it_works_from_a_thread_that_is_not_the_main_one() -> None:
