@@ -66,7 +66,7 @@ def test_digits_of_what_many_scale_words_make() -> None:
         "5" + " " * 9_000 + "x",
         "x" + " " * 9_000 + "= 5 x",
         "1 " * 4_900,
-        "5," + " " * 9_000 + "6",
+        "5," + " " * 9_000 + "7",
         "{" * 4_000 + "5 x" + "}" * 4_000,
         "\\boxed{" * 1_400,
         "\\text{" * 1_600,
@@ -83,7 +83,7 @@ def test_digits_of_what_many_scale_words_make() -> None:
 )
 def test_comparing_a_hostile_answer_takes_linear_time(answer: str) -> None:
     start = time.process_time()
-    assert not equality.equal("5", answer)
+    assert not equality.equal("6", answer)
     assert time.process_time() - start < 2
 
 
