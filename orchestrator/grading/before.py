@@ -16,6 +16,7 @@ _FACTOR = re.compile(
           |(?:divisible|divided|multiplied|increased|decreased|reduced)\s+by|except(?:\s+for)?|excluding
           |other\s+than|(?:apart|aside|different|subtracted)\s+from|not\s+counting|as\s+\w+\s+as
           |(?:all|any\w*|every\w*)\b[^.\n]{{0,40}}\bbut)
+      | (?<![A-Za-z])[\w)]\s+to\s+the(?:\s+power(?:\s+of)?)?
       | \b(?:sum|product|difference|quotient)\s+of\s(?:(?!\b(?:is|equals|gives|makes)\b)[^.=\n])*?
     ){_BETWEEN}""",
     re.IGNORECASE | re.VERBOSE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from orchestrator.grading import quantity
+from orchestrator.grading import before, quantity
 from orchestrator.grading.equality import same_number
 from orchestrator.grading.extract import boxed
 from orchestrator.grading.notation import BOLD, CLOSE, OPEN, UNBOLD, narrow, told_apart, visible, without_bold
@@ -40,7 +40,7 @@ _OVERRULED = re.compile(
     r"\b[A-J]\)?\s+(?:is|was|may\s+be|might\s+be|could\s+be|would\s+be|seems|looks|fits|works)\b(?!\s+(?:not|wrong|incorrect|false|never|ruled|close)\b|n['’]t)"
 )
 _REFUTED = re.compile(
-    rf"{_CLOSERS}[\s:,(—–-]*(?:(?:is|was|are)\s*(?:n['’]t|not\b)|(?:(?:is|was|are)\s+)?(?:\w+ly\s+)?"
+    rf"{_CLOSERS}[\s:,(—–-]*(?:(?:which|that|it)\s+)?(?:(?:is|was|are)\s*(?:n['’]t|not\b)|(?:(?:is|was|are)\s+)?(?:\w+ly\s+)?"
     r"(?:wrong|incorrect|false|never|ruled|eliminated|rejected|impossible|out\b))",
     re.IGNORECASE,
 )
@@ -54,8 +54,12 @@ _TEXT_GOES_ON = re.compile(
     rf"\s*(?:$|[.,;!?)](?=\s|$)|\((?!\s*[\d-])|\s(?:{_CLAUSE})\b(?!\s*\d))", re.IGNORECASE
 )
 # After an option's text: not the middle of another number, word or formula.
-_TEXT_ENDS = r"(?!\w|[/^:{\\]|[.,]\d|\s*[-+*=×÷<>]\s*\d|\s*[+*=^]\s*[\w\\(])"
-_BULLET = re.compile(r"^\s*[-*•+]\s+(?=\S)")
+_TEXT_ENDS = r"(?!\w|[/^:{\\%]|[.,]\d|\s*[-+*=×÷<>]\s*\d|\s*[+*=^]\s*[\w\\(])"
+# A number after these is a part of another: "x + 10", "1 in 10".
+_TERM_BEFORE = re.compile(
+    r"(?:[-+*/×÷^]|\d\s+(?:in|of|out\s+of|per|to|times|over|by|for|x)(?:\s+every)?)\s*$"
+)
+_BULLET = re.compile(r"^\s*(?:[-*•+|]\s+(?=\S)|\d{1,2}[.)]\s+(?=[A-Za-z]))")
 _ABBREVIATED = 40  # characters of a long option are enough to tell that it is meant
 _NAMED = re.compile(
     r"\b(?:correct|right|best|true|chosen|final)\s+(?:answer|option|choice|statement|one)\b[^\n.:?]{0,60}?"
@@ -97,13 +101,15 @@ def read(text: str, options: Sequence[str]) -> str | None:
             return named.pop() if len(named) == 1 else None
         if any(_SEVERAL.search(content) for content in boxes.contents):
             return None
-        return _stated(without_bold(told_apart(text[boxes.end :])), options)
-    marked = told_apart(text)
-    plain = without_bold(marked)
-    return _stated(plain, options) or _closing(plain, options)
+        found = _stated(without_bold(told_apart(text[boxes.end :])), options)
+    else:
+        plain = without_bold(told_apart(text))
+        found = _stated(plain, options) or _closing(plain, options)
+    return None if found == "-" else found
 
 
 def _stated(plain: str, options: Sequence[str]) -> str | None:
+    """The option that a statement names; "-" where it names several."""
     for statement in statements(plain):
         content = statement.content
         if statement.retracted:
@@ -118,9 +124,9 @@ def _stated(plain: str, options: Sequence[str]) -> str | None:
             if letter := _whole(content, options):
                 return letter
             if _SEVERAL.search(content):
-                return None
+                return "-"
         elif letter := _named(content, options):
-            return letter if letter != "-" else None
+            return letter
     for match in reversed(list(_NAMED.finditer(plain))[-_MOST:]):
         if _NOT_BEFORE.search(plain[max(0, match.start() - 40) : match.start()]):
             continue
@@ -129,7 +135,7 @@ def _stated(plain: str, options: Sequence[str]) -> str | None:
         if re.match(r"not\b", content):
             continue
         if letter := _named(content, options):
-            return letter if letter != "-" else None
+            return letter
     return None
 
 
@@ -163,10 +169,10 @@ def _entry(line: str, options: Sequence[str]) -> tuple[str, str] | None:
     return ("both", letter) if letter and letter != "-" else None
 
 
-def _ends_list(last: tuple[str, str], before: list[tuple[str, str] | None]) -> bool:
+def _ends_list(last: tuple[str, str], earlier: list[tuple[str, str] | None]) -> bool:
     """Whether an entry is only the end of the options given back: the one before it in its form is an earlier
     option."""
-    same_form = [entry for entry in before if entry is not None and entry[0] == last[0]]
+    same_form = [entry for entry in earlier if entry is not None and entry[0] == last[0]]
     return bool(same_form) and same_form[-1] < last
 
 
@@ -207,7 +213,7 @@ def _lettered(line: str, options: Sequence[str]) -> str | None:
         return "-"
     if _REFUTED.match(after):
         return None
-    rest = re.sub(r"^[\s).:\]}*_,=\\-]+", "", after)
+    rest = re.sub(r"^[\s).:\]}*_,=|\\-]+", "", after)
     if not _plain(rest):
         return letter
     own, spoken = _plain(options[_index(letter)]), _plain(rest)
@@ -245,8 +251,8 @@ def _starts(spoken: str, text: str) -> bool:
 def _names_another(left: str, own: str, options: Sequence[str]) -> bool:
     """Whether what follows an option's text is another option, by its letter or its text."""
     left = re.sub(rf"^(?:[\s(]|{_JOIN})*", "", left)
-    if re.match(r"(?:option\s+)?[a-j]\s*[).:](?!\w)", left):
-        return True
+    if letter := re.match(r"(?:option\s+)?([a-j])\s*(?:[).:](?!\w)|$)", left):
+        return own not in [_plain(option) for option in options[_index(letter[1].upper()) :][:1]]
     others = {_plain(other) for other in options} - {own, ""}
     return any(re.match(rf"{re.escape(other)}(?!\w)", left) for other in others)
 
@@ -280,15 +286,18 @@ def _begins(line: str, options: Sequence[str]) -> str | None:
         text = _plain(option)
         if text and spoken.startswith(text) and _TEXT_GOES_ON.match(spoken, len(text)):
             left = spoken[len(text) :]
-            if not _names_another(left, text, options) and not _REFUTED.match(left):
-                found.append((len(text), -i))
-    return _letter(-max(found)[1]) if found else None
+            if not _REFUTED.match(left):
+                found.append((len(text), -i, _names_another(left, text, options)))
+    if not found:
+        return None
+    _, position, several = max(found)
+    return "-" if several else _letter(-position)
 
 
 def _same(text: str, options: Sequence[str]) -> str | None:
     """The option whose text this is: letter by letter if there is one, else in another dress or case, else
     the only one of the same value."""
-    forms: tuple[Callable[[str], str], ...] = (_bare, _undressed, _plain)
+    forms: tuple[Callable[[str], str], ...] = (_bare, _undressed, _plain, _dense)
     for form in forms:
         same = [i for i, option in enumerate(options) if form(text) and form(option) == form(text)]
         if same:
@@ -315,11 +324,15 @@ def _undressed(text: str) -> str:
     """Without LaTeX's dressing, markdown, runs of spaces, and punctuation at the ends."""
     text = re.sub(f"[{OPEN}{CLOSE}{BOLD}{UNBOLD}]", "", text)
     text = normalized(re.sub(r"[*_`]{1,3}", "", text)) if "\\" in text else re.sub(r"[*`$]", "", text)
-    return re.sub(r"\s+", " ", text).strip(" .,;:()\"'")
+    return re.sub(r"\s+", " ", text).strip(" .,;:()|\"'")
 
 
 def _plain(text: str) -> str:
     return _undressed(text).lower()
+
+
+def _dense(text: str) -> str:
+    return re.sub(r"\s*([-+*/=^<>(),])\s*", r"\1", _plain(text))
 
 
 def _holds(text: str, part: str) -> bool:
@@ -329,6 +342,8 @@ def _holds(text: str, part: str) -> bool:
     found = re.search(rf"(?<![\w/^:\\.-])(?<!\d,){re.escape(part)}{_TEXT_ENDS}", text)
     if found is None or (value := quantity.read(part)) is None:
         return found is not None
+    if before.is_changed(text, found.start()) or _TERM_BEFORE.search(text[: found.start()][-40:]):
+        return False
     stated = quantity.read(text[found.start() :])
     return stated is not None and same_number(value, stated)
 

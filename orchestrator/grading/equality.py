@@ -142,7 +142,9 @@ def _has_variables(text: str) -> bool:
 def _same_parts(last: str, part: str) -> bool:
     if _same(last, part):
         return True
-    return symbolic.same(_without_unit(last)[0].strip("$"), part.replace("$", ""), None)
+    number = quantity.read(last)
+    value = _without_unit(last)[0].strip("$") if number is None or number.percent else str(number.value)
+    return symbolic.same(value, part.replace("$", ""), None)
 
 
 def _rounds(exact: str, rounded: str, said: bool) -> bool:

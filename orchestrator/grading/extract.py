@@ -61,6 +61,11 @@ _SO = re.compile(r"(?:So|Thus|Hence|Therefore|Then)\b,?\s+")
 _NOT_ANOTHER = re.compile(
     r",\s*(?:and\s+)?not\s+(?:[A-Za-z]\s*=\s*)?[-\d].*", re.DOTALL
 )  # "x = 5, not x = 7"
+_TAKEN_BACK = re.compile(
+    r"\s*(?:but\s+)?(?:that|this|it|which)\s+(?:is|was|seems|must\s+be)\s+(?:\w+ly\s+)?"
+    r"(?:wrong|incorrect|false|impossible|not\s+(?:right|correct|possible|true)|n['’]t)\b",
+    re.IGNORECASE,
+)
 _FIRST_WORD = re.compile(r"^\S+")
 _ARITHMETIC = re.compile(r"[\d\s.+*/×÷()-]+=")
 _SUM = re.compile(r"\d\s*[-+*/×÷x]\s*\$?\s*\d[^=]{0,60}=")
@@ -233,7 +238,12 @@ def closing(marked: str) -> str | None:
     last number. What is asked or denied is no answer."""
     end = marked if len(marked) <= _END else _FIRST_WORD.sub("", marked[-_END:])
     sentences = _SENTENCES.split(end)
-    text = "".join(one for one in sentences if not one.rstrip().endswith("?") and not _denies(one))
+    taken_back = [_TAKEN_BACK.match(one) is not None for one in [*sentences[1:], ""]]
+    text = "".join(
+        one
+        for one, back in zip(sentences, taken_back, strict=True)
+        if not (back or one.rstrip().endswith("?") or _denies(one))
+    )
     lines = [line for line in text.splitlines() if line.strip() and not EMPTY_BOX.match(line)]
     if len(lines) == 1 and len(lines[0]) <= 120 and not is_prose(_FORMULA.sub(" ", lines[0])):
         line = _SO.sub("", without_bold(lines[0]).strip())

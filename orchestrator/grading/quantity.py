@@ -36,7 +36,8 @@ _SHORT_SCALE = re.compile(
 _CJK_SCALE = {"百": 100, "千": 1000, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 # What leaves the number before it: the end, a bracket or a comma with words, or words.
 _NEXT_NUMBER = (
-    r"(?:\(?[-+$€£]{0,2}\s?\.?\d|\\frac|\\sqrt|(?:one|two|three|four|five|six|seven|eight|nine|ten)\b)"
+    r"(?:\(?[-+$€£]{0,2}\s?\.?\d|\\frac|\\sqrt|(?:one|two|three|four|five|six|seven|eight|nine|ten"
+    r"|hundred|thousand|million|dozen)\b)"
 )
 _POWER = (
     rf"(?:raised\s+)?to\s+(?:(?:the|an?|its)\s+)?(?:(?:[-\w]+\s+){{0,2}}power\b|{words.ORDINAL}\b|[b-z]\b|\\)"
@@ -53,7 +54,7 @@ _ANOTHER = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _WORD = re.compile(r"[\s-]*([A-Za-z][A-Za-z'’-]*)")
-_PER_WORD = re.compile(r"\s*(?:/|per\b)\s*[A-Za-z]{2,}")
+_PER_WORD = re.compile(rf"\s*(?:/|per\b)\s*(?!{_NEXT_NUMBER})[A-Za-z]{{2,}}")
 _CLAUSE = re.compile(rf"\s*(?:and\b|not|rather|instead|{words.CLAUSE}|after|before)\b")
 _TIMES = re.compile(  # "5 times a week" is 5, "5 times x" is not
     r"""\s+(?!(?:as|more|less|fewer|\w+er|per|each|every|daily|weekly|in|on|at|during|before|after|today|total
@@ -165,7 +166,7 @@ _MARKS = re.compile(f"[{BOLD}{UNBOLD}]")
 _INNER = re.compile(f"{OPEN}([^{CLOSE}]*){CLOSE}")
 _NEW_CLAUSE = re.compile(rf"\b(?:and\s+not|not|rather|instead|{words.CLAUSE})\b", re.IGNORECASE)
 _TAIL = re.compile(
-    r"""[\s-]*(?:[A-Za-z%°²³¢€£¥/]|\\%|\(?or\b|[-+±*×÷^=<>≤≥!]\s*[\d$(\ue000])
+    r"""[\s-]*(?:[A-Za-zπ√%°²³¢€£¥/]|\\%|\(?or\b|[-+±*×÷^=<>≤≥!]\s*[\d$(\ue000])
     | ,?\s+(?:and|or)\b | \s*[,&]\s*[-$]?\d""",
     re.VERBOSE,
 )

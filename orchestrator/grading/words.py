@@ -32,7 +32,7 @@ NUMBER_WORDS = frozenset(
     [*list(_SMALL)[1:11], *SCALES, *(f"{word}s" for word in SCALES), *_PARTS, *_PLURAL]
 )  # up to ten, scales and fractions, as whole words
 ORDINAL = (
-    r"(?:\d+(?:st|nd|rd|th)|first|second|third"
+    r"(?:\d+\s?(?:st|nd|rd|th)|first|second|third"
     r"|(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\w{3,9}teen|n|k)th)"
 )
 _MOST_SCALES = 4  # "hundred thousand million": more is no number that anybody writes
