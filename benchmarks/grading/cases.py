@@ -1,8 +1,8 @@
 """The hand-written cases of tests/grading, graded and counted by their kind.
 
 `CASES` names two files of JSON lines with the fields kind, response, reference, options (multiple choice
-only) and expected. The second has other answers of the kinds that the first begins with, so that a rule made
-for single wordings shows.
+only) and expected. The second has other answers of the same kinds, so that a rule made for single wordings
+shows.
 """
 
 from __future__ import annotations

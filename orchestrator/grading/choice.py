@@ -119,6 +119,9 @@ def _stated(plain: str, options: Sequence[str]) -> str | None:
             whole = None if statement.reversed else _same(line, options)
             if whole and "?" not in line:
                 return whole
+            asked = _lettered(line, options) or "-"  # the option itself may be a question
+            if asked != "-" and line.strip().endswith(options[_index(asked)]) and line.strip()[-1] == "?":
+                return asked
             continue
         if statement.reversed:
             if letter := _whole(content, options):
@@ -193,11 +196,13 @@ def _begins_list(first: tuple[str, str], after: list[tuple[str, str] | None]) ->
 
 
 def _alone(content: str, options: Sequence[str]) -> str | None:
-    """A letter of either case and nothing else, in any dress."""
+    """A letter of either case and nothing else, in any dress. A small one is an option's text first."""
     content = re.sub(r"^(?:(?:so|thus|therefore|hence|only|I\s+think|clearly)\b[,\s]*)+", "", content.strip())
     match = _ALONE.fullmatch(content)
     if match is None:
         return None
+    if match["letter"].islower() and match["letter"] in options:
+        return _letter(list(options).index(match["letter"]))
     letter = match["letter"].upper()
     return letter if _index(letter) < len(options) else None
 
@@ -213,7 +218,7 @@ def _lettered(line: str, options: Sequence[str]) -> str | None:
         return "-"
     if _REFUTED.match(after):
         return None
-    rest = re.sub(r"^[\s).:\]}*_,=|\\-]+", "", after)
+    rest = re.sub(r"^(?:[\s).:\]}*_,=|\\]|-(?![\d.]))+", "", after)
     if not _plain(rest):
         return letter
     own, spoken = _plain(options[_index(letter)]), _plain(rest)
