@@ -119,9 +119,9 @@ def _stated(plain: str, options: Sequence[str]) -> str | None:
             whole = None if statement.reversed else _same(line, options)
             if whole and "?" not in line:
                 return whole
-            asked = _lettered(line, options) or "-"  # the option itself may be a question
+            asked = _lettered(line, options) or "-"
             if asked != "-" and line.strip().endswith(options[_index(asked)]) and line.strip()[-1] == "?":
-                return asked
+                return asked  # the option itself is a question
             continue
         if statement.reversed:
             if letter := _whole(content, options):
@@ -135,9 +135,7 @@ def _stated(plain: str, options: Sequence[str]) -> str | None:
             continue
         start = MARKUP.match(plain, match.end())
         content = plain[start.end() if start else match.end() :][:400]
-        if re.match(r"not\b", content):
-            continue
-        if letter := _named(content, options):
+        if not re.match(r"not\b", content) and (letter := _named(content, options)):
             return letter
     return None
 
