@@ -15,6 +15,8 @@ from typing import Self
 import orchestrator
 from orchestrator.records import Grade, Item
 
+SAME = "same"  # in place of an item's kind: two answers are compared, none is graded
+
 
 class Grader:
     """A context manager around the process, which starts with the first answer, or before it by `prepare`,
@@ -47,7 +49,15 @@ class Grader:
     def grade(self, item: Item, text: str) -> Grade | None:
         """None when the process ended before it had an answer. Only its alarm is the answer's own doing for
         sure: after any other end of a process that had graded others before, a fresh one tries once more."""
-        document = json.dumps([item.kind, item.reference, item.options, text]) + "\n"
+        return self._answered([item.kind, item.reference, item.options, text])
+
+    def same(self, one: str, other: str) -> bool | None:
+        """Whether two answers to a problem are equal; None as `grade`."""
+        compared = self._answered([SAME, one, (), other])
+        return None if compared is None else compared.correct
+
+    def _answered(self, asked: list[object]) -> Grade | None:
+        document = json.dumps(asked) + "\n"
         while True:
             self.prepare()
             if line := self._ask(document):
