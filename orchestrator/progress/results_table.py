@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from orchestrator.metrics.runs import OverRuns, over_runs
+from orchestrator.metrics.runs import over_runs
 from orchestrator.metrics.stats import mean, present
 from orchestrator.metrics.validity import NOTES
 from orchestrator.plan.plan import Plan, PlannedCell, overrides_of
@@ -113,25 +113,23 @@ def _over_runs(rows: Sequence[Row]) -> list[str]:
         return mean(present(row.get(key) for row in rows))
 
     def seconds(key: str) -> str:
-        return _with_interval(over_runs(present(row.get(key) for row in rows)), _seconds)
+        found = over_runs(present(row.get(key) for row in rows))
+        return "" if found is None else _seconds(found.mean, found.half)
 
     accuracy, low, high = (mean_of(f"accuracy{end}") for end in ("", "_low", "_high"))
     cut = mean_of("truncated_rate")
+    rate = over_runs(present(row.get("output_token_per_s") for row in rows))
     return [
         _share(accuracy, low, high),
         "" if cut is None else f"{100 * cut:.0f} %",
         "/".join(seconds(key) for key in ("ttft_s_p50", "ttft_s_p99")).strip("/"),
         *(seconds(key) for key in ("ttfvt_s_p50", "tpot_s_p50", "e2e_s_p50")),
-        _with_interval(
-            over_runs(present(row.get("output_token_per_s") for row in rows)), lambda value: f"{value:,.1f}"
-        ),
+        "" if rate is None else _within(rate.mean, rate.half, ",.1f"),
     ]
 
 
-def _with_interval(found: OverRuns | None, written: Callable[[float], str]) -> str:
-    if found is None:
-        return ""
-    return written(found.mean) + ("" if found.half is None else f" ± {written(found.half)}")
+def _within(mean: float, half: float | None, form: str) -> str:
+    return f"{mean:{form}}" + ("" if half is None else f" ± {half:{form}}")
 
 
 def _share(accuracy: float | None, low: float | None, high: float | None) -> str:
@@ -140,7 +138,9 @@ def _share(accuracy: float | None, low: float | None, high: float | None) -> str
     return f"{100 * accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def _seconds(value: float | None) -> str:
+def _seconds(value: float | None, half: float | None = None) -> str:
     if value is None:
         return ""
-    return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.1f} ms"
+    if value >= 1:
+        return f"{_within(value, half, '.2f')} s"
+    return f"{_within(1000 * value, half and 1000 * half, '.1f')} ms"
