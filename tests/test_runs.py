@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from pathlib import Path
+from typing import cast
 
 import pytest
 from rich.console import Console
 
+from orchestrator.cell import Cell
+from orchestrator.cluster.runner import DeploymentQueue, RunContext, _measure
+from orchestrator.cluster.slot import Slot
+from orchestrator.measure.context import CellOutcome
 from orchestrator.measure.row import cell_row
 from orchestrator.plan.plan import Job, Plan, PlannedCell, make_plan
+from orchestrator.progress.board import Board
 from orchestrator.progress.plan_table import show
 from orchestrator.progress.results_table import print_summary
 from orchestrator.search.source import GridSource
 from orchestrator.store.read import read_cells
 from orchestrator.store.write import commit
 from orchestrator.study import _objectives, run
+from tests.cluster.plans import SilentBoard
 from tests.support.cli import sweep
 from tests.support.compose import config_of
 
@@ -152,6 +160,29 @@ def test_several_engines_take_turns_with_the_runs_of_a_cell(tmp_path: Path) -> N
         had.setdefault(cell.run_of, []).append(engines[turn % 2])
     assert source.next("first") is None
     assert {tuple(sorted(one)) for one in had.values()} == {engines}
+
+
+def test_engines_that_serve_at_once_take_turns_too(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, *(f"runs=2 max_tokens={tokens}" for tokens in (64, 128, 256, 512)))
+    work = DeploymentQueue(plan.deployments[0], GridSource(plan.deployments[0].cells))
+    context = RunContext(plan, cast(Board, SilentBoard()), None)
+    had: dict[str, set[str]] = {}
+
+    class Engine:
+        def __init__(self, name: str) -> None:
+            self.name, self.serving, self.until_s = name, None, None
+
+        async def call(self, method: str, cell: Cell, attempt: object, *, timeout_s: float) -> CellOutcome:
+            had.setdefault(cell.run_of, set()).add(self.name)
+            await asyncio.sleep(0)
+            return CellOutcome(cell.cell_id, "done", None, (), 0, None, None, engine_alive=True)
+
+    async def both() -> None:
+        slots = [cast(Slot, Engine(name)) for name in ("first", "second")]
+        await asyncio.gather(*(_measure(work, slot, context, lambda: None) for slot in slots))
+
+    asyncio.run(both())
+    assert list(had.values()) == [{"first", "second"}] * 4
 
 
 def test_one_engine_takes_the_runs_in_the_plans_order(tmp_path: Path) -> None:
