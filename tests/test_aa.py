@@ -63,9 +63,18 @@ def test_pairs_that_do_not_count_are_not_compared_and_their_flags_are_told(
     assert [one.counts(RUNS) for one in found] == [True, False, False]
     assert flags(found) == {"host_busy": 6}
     assert main(["--report", "--pairs", "3", "--results", str(tmp_path)]) == 0
+    assert report(tmp_path / "aa", 3, RUNS, busy=True) == 0
     said = capsys.readouterr().out
     assert "1 of 3 pairs of equal cells compared" in said
     assert "16 runs of 3 pairs, 2 pairs not compared; flags: host_busy 6" in said
+
+
+def test_a_pair_beside_busy_loops_must_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store(tmp_path, 0, ALIKE)
+    store(tmp_path, 1, ALIKE)
+    assert report(tmp_path / "aa", 2, RUNS, busy=False) == 0
+    assert report(tmp_path / "aa", 2, RUNS, busy=True) == 1
+    assert "1 pairs with busy loops beside them passed" in capsys.readouterr().out
 
 
 def test_nothing_compared_is_no_success(tmp_path: Path) -> None:

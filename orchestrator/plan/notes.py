@@ -39,7 +39,7 @@ def _runs(cells: Iterable[Cell]) -> list[str]:
     """How often cells are measured, where it is more than once."""
     counts = Counter(cell.config.runs for cell in cells if cell.run == 1 and cell.config.runs > 1)
     return [
-        f"runs={runs}: {count} {'measurement' if count == 1 else 'measurements'}, each made {runs} times, "
+        f"runs={runs}: {count} {'measurement' if count == 1 else 'measurements, each'} made {runs} times, "
         "apart in time; a run is a cell of its own"
         for runs, count in sorted(counts.items())
     ]

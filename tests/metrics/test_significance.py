@@ -41,7 +41,7 @@ def at_most_5_percent(seen: int, of: int) -> bool:
 @pytest.mark.parametrize("pairs", UNITS)
 def test_equal_items_are_told_apart_in_at_most_5_percent(pairs: int, name: str) -> None:
     random = np.random.default_rng(pairs)
-    trials = {19: 60, 30: 300}.get(pairs, 600)
+    trials = {19: 40, 30: 200}.get(pairs, 500)
     found = [
         sign_flip(DRAWS[name](random, pairs) - DRAWS[name](random, pairs), 0, 2000) for _ in range(trials)
     ]
@@ -64,7 +64,7 @@ def test_equal_cells_are_told_apart_by_their_runs_in_at_most_5_percent(
     runs: int, name: str, statistic: str
 ) -> None:
     random = np.random.default_rng(runs)
-    trials, wrong = 400, 0
+    trials, wrong = 300, 0
     for _ in range(trials):
         if statistic == "mean":  # as bad as it gets: nothing was averaged
             a, b = DRAWS[name](random, runs), DRAWS[name](random, runs)
