@@ -61,7 +61,7 @@ def rate_intervals(
     ramp and a tail are part of the window and widen it.
     """
     ok = [record for record in records if record.outcome == "ok"]
-    answer_s = mean(present(record.end_s - (record.sent_s or record.end_s) for record in ok))
+    answer_s = mean([record.end_s - record.sent_s for record in ok if record.sent_s is not None])
     parts = 0
     if window is not None and answer_s:
         parts = min(MOST_PARTS, int(window.duration_s / answer_s))

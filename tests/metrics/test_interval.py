@@ -83,6 +83,18 @@ def test_a_load_of_one_wave_has_no_interval_of_its_rate() -> None:
     assert (found["output_token_per_s_low"], found["output_token_per_s_high"]) == (None, None)
 
 
+def test_a_part_is_as_long_as_an_answer() -> None:
+    """Five waves of answers that take 1.9 s each: 9.9 s are five parts with 4, 4, 4, 8 and 4 tokens."""
+    tokens = [4, 4, 4, 8, 4]
+    waves = [(2.0 * i, [(2.0 * i + 0.5, n - 1, 0), (2.0 * i + 1.9, 1, 0)]) for i, n in enumerate(tokens)]
+    found = summarize(Measurement([record(sent, chunks) for sent, chunks in waves]), None, SLO)
+    low, value, high = (found[f"output_token_per_s{end}"] for end in ("_low", "", "_high"))
+    half = 2.776445 * np.std([n / 1.98 for n in tokens], ddof=1) / 5**0.5
+    assert (low, value, high) == pytest.approx((24 / 9.9 - half, 24 / 9.9, 24 / 9.9 + half), rel=1e-5)
+    longer = [record(0.0, [(1.0, 1, 0), (9.9, 9, 0)]), *(record(sent, chunks) for sent, chunks in waves)]
+    assert summarize(Measurement(longer), None, SLO)["output_token_per_s_high"] is None
+
+
 def test_goodputs_interval_is_of_the_requests_within_the_limits() -> None:
     records = steady(np.random.default_rng(5), 5.0)
     none, every = (summarize(Measurement(records), None, SloConfig(ttft_s=limit)) for limit in (0.1, 0.3))
