@@ -90,10 +90,12 @@ class Record:
 @dataclass(frozen=True, slots=True)
 class Grade:
     """A graded answer. ``predicted`` is None when no answer could be read; ``correct`` is None when the
-    request cannot be graded at all (it failed, or the dataset has no references)."""
+    request cannot be graded at all (it failed, or the dataset has no references). ``vote`` is what it counts
+    as in a majority: the first answer to the same item that it equals; None where nobody compared them."""
 
     predicted: str | None
     correct: bool | None
+    vote: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,6 +259,7 @@ class SweepConfig(DeploymentConfig):
     results_dir: str = "results"
     seed: int = 0  # of arrivals, drawn output lengths and, where sampling.seeded, the requests
     repeats: int = 1  # passes over the items inside one measurement
+    runs: int = 1  # measurements of the same cell, apart in time, each a cell of its own
     max_tokens: int = 256  # the budget of an answer, its reasoning included
     limit: int | None = None  # items of the dataset; None: all
     tensor_parallel_size: Any = "auto"  # auto, or a number

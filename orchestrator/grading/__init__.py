@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestrator.grading import choice, equality, extract
 from orchestrator.grading.isolated import Grader
@@ -58,13 +59,48 @@ def grade_many(
     Works in one process of its own, at a few thousand answers a second, from any thread. An answer that
     takes longer than ``limit_s`` to read and compare, or too much memory, is wrong: the kernel ends the
     process, and another one goes on with the next answer. ``grader``, with a limit of its own, stays for the
-    next call.
+    next call. Of answers to one item each has its vote.
     """
     with Grader(limit_s) if grader is None else contextlib.nullcontext(grader) as isolated:
-        return [
+        grades = [
             grade(item, "", truncated=cut) if cut or item.kind == "none" else isolated.grade(item, text)
             for item, text, cut in zip(items, response_texts, truncated, strict=True)
         ]
+        return _with_votes(items, grades, isolated)
+
+
+def _with_votes(items: Sequence[Item], grades: Sequence[Grade], isolated: Grader) -> list[Grade]:
+    """All right answers to an item have one vote, and all wrong ones that are equal. What takes too long to
+    compare is equal to nothing else."""
+    # An item's right answers, and its wrong ones: the first that each is equal to.
+    found: dict[tuple[str, bool | None], dict[str, str]] = {}
+    voted = []
+    for item, one in zip(items, grades, strict=True):
+        if one.predicted is None:
+            voted.append(one)
+            continue
+        known = found.setdefault((item.item_id, one.correct), {})
+        if one.predicted not in known:
+            known[one.predicted] = _first_equal(item, one, list(dict.fromkeys(known.values())), isolated)
+        voted.append(replace(one, vote=known[one.predicted]))
+    return voted
+
+
+def _first_equal(item: Item, one: Grade, before: Sequence[str], isolated: Grader) -> str:
+    """Of the distinct answers ``before`` it, the one that it equals; itself where it is the first."""
+    assert one.predicted is not None
+    if one.correct and before:
+        return before[0]
+    for other in before:
+        if item.kind == "choice":
+            same: bool | None = _option(item, other) == _option(item, one.predicted)
+        else:
+            same = isolated.same(other, one.predicted)
+        if same is None:
+            break
+        if same:
+            return other
+    return one.predicted
 
 
 def _option(item: Item, letter: str) -> str:

@@ -60,6 +60,8 @@ def cell_row(
         "usage": config.load.usage,
         "max_tokens": config.max_tokens,
         "seed": config.seed,
+        "run": cell.run,
+        "run_of": cell.run_of,
         "repeats": config.repeats,
         "temperature": facts.sampling.temperature,
         "top_p": facts.sampling.top_p,

@@ -51,6 +51,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "seed": NATURAL,
     "repeats": COUNT,
+    "runs": COUNT,
     "max_tokens": COUNT,
     "limit": _optional(COUNT),
     "weights": _one_of("auto", "dummy"),

@@ -62,6 +62,7 @@ REQUESTS = pa.schema(
         "response_text": pa.string(),
         "reference": pa.string(),
         "predicted": pa.string(),
+        "vote": pa.string(),
         "correct": pa.bool_(),
     },
     METADATA,
@@ -109,6 +110,8 @@ CELLS = pa.schema(
         "weights": pa.string(),
         "max_tokens": pa.int64(),
         "seed": pa.int64(),
+        "run": pa.int64(),
+        "run_of": pa.string(),
         "repeats": pa.int64(),
         "temperature": pa.float64(),
         "top_p": pa.float64(),
@@ -194,6 +197,7 @@ def request_rows(
             "response_text": _encodable(record.response_text),
             "reference": known.get(record.item_id),
             "predicted": _encodable(grade.predicted),
+            "vote": _encodable(grade.vote),
             "correct": grade.correct,
         }
         for record, grade in zip(records, graded, strict=True)

@@ -34,6 +34,23 @@ def test_grades_are_those_of_grade_in_their_order() -> None:
     assert grade_many(items, texts, truncated) == [grade(i, t, truncated=c) for i, t, c in cases]
 
 
+def test_equal_answers_have_one_vote_right_or_wrong() -> None:
+    given = ["1/2", "0.5", "7", "\\frac{1}{2}", "7.0", "5", "5.0", "x+1"]
+    grades = grade_many([FIVE] * 8, [f"\\boxed{{{one}}}" for one in given], [False] * 8)
+    assert [one.vote for one in grades] == ["1/2", "1/2", "7", "1/2", "7", "5", "5", "x+1"]
+    alike = Item("c", (), "C", "choice", ("red", "red", "blue"))
+    texts = ["Answer: B", "Answer: A", "Answer: C", "no idea"]
+    assert [one.vote for one in grade_many([alike] * 4, texts, [False] * 4)] == ["B", "B", "C", None]
+    apart = grade_many([FIVE, SUM], ["\\boxed{7}", "\\boxed{7.0}"], [False] * 2)
+    assert [one.vote for one in apart] == ["7", "7.0"], "another item's are not its own"
+
+
+def test_answers_that_cannot_be_compared_in_time_are_equal_to_nothing() -> None:
+    texts = [f"\\boxed{{{one}}}" for one in ("x", "9^{9^{9^{9}}}", "x", "y")]
+    grades = grade_many([FIVE] * 4, texts, [False] * 4, limit_s=0.5)
+    assert [one.vote for one in grades] == ["x", "9^{9^{9^{9}}}", "x", "y"]
+
+
 @pytest.mark.parametrize(
     "hostile",
     ["9^{9^{9^{9}}}", "\\sum_{k=1}^{10^9} \\frac{1}{k^k}", "(x+1)^{100000}", "10^{10^{10}}!"],
