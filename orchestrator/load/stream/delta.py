@@ -8,7 +8,6 @@ from typing import Any
 REASONING_FIELDS = ("reasoning", "reasoning_content", "thinking", "reasoning_details")
 """Where servers put reasoning. Some send the same text in several: the first one that has some counts."""
 
-_ACTIONS = ("tool_calls", "function_call", "refusal")  # output that is no text of the answer
 _REASONING_PARTS = ("thinking", "reasoning", "reasoning_text")
 _TEXT_PARTS = ("text", "output_text")
 _KEYS = ("text", "thinking", "reasoning", "summary", "content")  # of a part, where its text may be
@@ -17,7 +16,7 @@ _KEYS = ("text", "thinking", "reasoning", "summary", "content")  # of a part, wh
 def said(delta: Mapping[str, Any]) -> tuple[str, str, bool]:
     """(reasoning, the answer's text, whether there is output of another kind, such as a tool call). Raises
     TypeError for what is no text."""
-    acted = any(delta.get(name) for name in _ACTIONS)
+    acted = bool(delta.get("tool_calls") or delta.get("function_call") or delta.get("refusal"))
     content = delta.get("content") or ""
     thought, shown = "", content
     if not isinstance(content, str):
@@ -26,7 +25,8 @@ def said(delta: Mapping[str, Any]) -> tuple[str, str, bool]:
     for name in REASONING_FIELDS:
         if thought:
             break
-        thought = _text(delta.get(name))
+        if value := delta.get(name):
+            thought = value if isinstance(value, str) else _text(value)
     return thought, shown, acted
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import orjson
 
 
-def mended(data: bytes) -> Any:
+def mended(data: bytes) -> bytes:
     """JSON that holds half a character: a surrogate without its other half, or bytes that are no UTF-8. Each
-    becomes U+FFFD. Raises ValueError and RecursionError for what is no JSON for all that."""
+    becomes U+FFFD. Raises ValueError, TypeError or RecursionError for what is no JSON for all that."""
     document = json.dumps(json.loads(data.decode(errors="replace")), ensure_ascii=False)
-    return orjson.loads(document.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+    return orjson.dumps(orjson.loads(document.encode("utf-16", "surrogatepass").decode("utf-16", "replace")))
 
 
 def excerpt(data: bytes, limit: int = 300) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, compress, repeat
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -14,7 +14,7 @@ from orchestrator.load.stream.delta import said
 from orchestrator.load.stream.event_template import EventTemplate
 from orchestrator.load.stream.payload import error_message, excerpt, mended
 from orchestrator.load.stream.think import TAGS, Tagged, find
-from orchestrator.load.stream.usage import Counts, UsageMode, count_of
+from orchestrator.load.stream.usage import COUNT_MAX, Counts, UsageMode, count_of
 from orchestrator.records import TRUNCATED
 
 N = TypeVar("N", int, float)
@@ -126,11 +126,65 @@ class Timeline:
             return
         self.last = data
         try:
-            self._take(t, orjson.loads(data))
+            event = orjson.loads(data)
+            choices, usage = event.get("choices"), event.get("usage")
+            if event.get("error"):
+                raise KeyError("error")
+            text, content, reason = False, "", None
+            if choices:
+                choice = choices[0]
+                reason = choice.get("finish_reason")
+                if reason:
+                    self.finish_reason = str(reason)
+                delta = choice.get("delta")
+                if delta:
+                    content = delta.get("content")
+                    if len(delta) == 1 and type(content) is str:
+                        thought, acted = "", False
+                    else:
+                        thought, content, acted = said(delta)
+                    if thought:
+                        text = self._thinking = True
+                        self._reasoning.append(thought)
+                    if content or acted:
+                        text = True
+                        if self._thinking or self.first_visible_s is None:
+                            self._show(t, content, acted)
+                elif not reason and "delta" not in choice:
+                    raise KeyError("delta")
+            elif not usage and (event.get("object") == "error" or "message" in event or "detail" in event):
+                raise KeyError("choices")
+
+            counts, total = self._counts, None
+            if isinstance(usage, dict):
+                total = usage.get("completion_tokens")
+                if type(total) is not int or not 0 <= total <= COUNT_MAX:
+                    total = count_of(total)
+            if total is None:
+                if text:
+                    counts.uncounted = True
+                    self._enter(t, 0, -1, content, text)
+                return
+            new = total - counts.tokens
+            if text and new > 0 and not reason:
+                counts.grow(total)
+                self._usage = usage
+            else:
+                if total or not counts.tokens:
+                    self._usage = usage
+                new = counts.add(total, text=text, ends=bool(reason), apart=not choices)
+                if not (text or (new and self._asked and not counts.uncounted)):
+                    return
+            details = usage.get("completion_tokens_details") or usage
+            reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
+            if type(reasoning) is not int or not 0 <= reasoning <= total:
+                reasoning = -1
+            self._enter(t, new, reasoning, content, text)
         except orjson.JSONDecodeError:
             self._take_odd(t, data.strip())
         except _NO_CHUNK as error:
-            self._fail(error, data)
+            what = str(error) if isinstance(error, OverflowError) else error_message(data)
+            self.error = f"in the stream: {what}"
 
     def _take_odd(self, t: float, data: bytes) -> None:
         """What is no JSON as it stands. An event without any data keeps the connection open."""
@@ -138,64 +192,17 @@ class Timeline:
             self.done = True
         elif data:
             try:
-                self._take(t, mended(data))
-            except (ValueError, RecursionError):
+                self.add(t, mended(data))
+            except (ValueError, TypeError, RecursionError):
                 self.error = f"not JSON in the stream: {excerpt(data)}"
-            except _NO_CHUNK as error:
-                self._fail(error, data)
-
-    def _fail(self, error: Exception, data: bytes) -> None:
-        what = str(error) if isinstance(error, OverflowError) else error_message(data)
-        self.error = f"in the stream: {what}"
-
-    def _take(self, t: float, event: Any) -> None:
-        """Raises what is in `_NO_CHUNK` when it is no chunk of an answer."""
-        choices, usage = event.get("choices"), event.get("usage")
-        if event.get("error"):
-            raise KeyError("error")
-        text, content, reason = False, "", None
-        if choices:
-            choice = choices[0]
-            reason = choice.get("finish_reason")
-            if reason:
-                self.finish_reason = str(reason)
-            delta = choice.get("delta")
-            if delta:
-                content = delta.get("content")
-                thought, acted = "", False
-                if len(delta) > 1 or not isinstance(content, str):
-                    thought, content, acted = said(delta)
-                if thought:
-                    text = self._thinking = True
-                    self._reasoning.append(thought)
-                if content or acted:
-                    text = True
-                    self._show(t, content, acted)
-            elif not reason and "delta" not in choice:
-                raise KeyError("delta")
-        elif not usage and (event.get("object") == "error" or "message" in event or "detail" in event):
-            raise KeyError("choices")
-
-        total = count_of(usage.get("completion_tokens")) if isinstance(usage, dict) else None
-        if total is None:
-            if text:
-                self._counts.uncounted = True
-                self._enter(t, 0, -1, content, text)
-            return
-        if total or not self.tokens:
-            self._usage = usage
-        new = self._counts.add(total, text=text, ends=bool(reason), apart=not choices)
-        if text or (new and self._asked and not self._counts.uncounted):
-            self._enter(t, new, _reasoning_tokens(usage, total), content, text)
 
     def _show(self, t: float, content: str, acted: bool) -> None:
-        if self._thinking or self.first_visible_s is None:
-            if content and not content.isspace():
-                self._thinking = False
-                if self.first_visible_s is None:
-                    self.first_visible_s = t
-            elif acted:
-                self._thinking = False
+        if content and not content.isspace():
+            self._thinking = False
+            if self.first_visible_s is None:
+                self.first_visible_s = t
+        elif acted:
+            self._thinking = False
 
     def _enter(self, t: float, tokens: int, reasoning: int, content: str, text: bool) -> None:
         kind = _THINKING if self._thinking else 0
@@ -215,26 +222,28 @@ class Timeline:
         phase that they belong to has not begun."""
         thinking = template.thinking
         begun = self._thinking if thinking else not self._thinking and self.first_visible_s is not None
-        if not (begun and self._asked and not self._counts.uncounted and self.error is None):
+        counts = self._counts
+        if not (begun and self._asked and not counts.uncounted and self.error is None):
             return False
         count = len(times)
         if template.reasoning is None:
             reasoning: Iterable[int] = repeat(-1, count)
         elif thinking:
-            first = template.reasoning - template.tokens + self.tokens + 1
+            first = template.reasoning - template.tokens + counts.tokens + 1
             reasoning = range(first, first + count)
         else:
             reasoning = repeat(template.reasoning, count)
         self.chunk_reasoning.extend(reasoning)
         self.chunk_tokens.extend(repeat(1, count))
         self.chunk_s.extend(times)
-        blank = texts.count("")
-        if blank:
+        spoken = count
+        if all(texts):
+            self._kinds.extend(repeat(thinking, count))
+        else:
+            spoken -= texts.count("")
             self._without_text = True
             self._kinds.extend(thinking | (0 if text else _WITHOUT_TEXT) for text in texts)
-        else:
-            self._kinds.extend(repeat(thinking, count))
-        self._counts.add_run(count, count - blank, last_has_text=bool(texts[-1]))
+        counts.add_run(count, spoken, bool(texts[-1]))
         (self._reasoning if thinking else self._content).extend(texts)
         return True
 
@@ -268,7 +277,7 @@ class Timeline:
             prompt_tokens=_count(usage, "prompt_tokens"),
             output_tokens=output,
             cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
-            reasoning_tokens=_count(_details(usage), "reasoning_tokens"),
+            reasoning_tokens=_count(usage.get("completion_tokens_details") or usage, "reasoning_tokens"),
             reasoning_text=reasoning,
             response_text=content,
             usage_mode=mode,
@@ -292,17 +301,6 @@ class Timeline:
 
 def _kept(values: array[N], keep: Sequence[bool]) -> array[N]:
     return array(values.typecode, compress(values, keep))
-
-
-def _details(usage: Mapping[str, Any]) -> Any:
-    return usage.get("completion_tokens_details") or usage
-
-
-def _reasoning_tokens(usage: Mapping[str, Any], total: int) -> int:
-    """-1 where there is no count that can be one."""
-    details = _details(usage)
-    count = details.get("reasoning_tokens") if isinstance(details, dict) else None
-    return count if type(count) is int and 0 <= count <= total else -1
 
 
 def _count(counts: object, name: str) -> int | None:

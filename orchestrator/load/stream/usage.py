@@ -43,13 +43,11 @@ class Counts:
         "_behind",
         "_fell",
         "_final",
-        "_last",
-        "_last_settles",
-        "_last_without_text",
         "_peak",
         "_seen",
         "_stalled",
         "_sum",
+        "_tail",
         "_texts",
         "_zero",
         "tokens",
@@ -65,11 +63,11 @@ class Counts:
         self._zero = False  # the count of one was 0
         self._fell = False
         self._stalled = 0  # chunks with text whose count, not 0, was that of the chunk before
-        self._peak = 0  # the highest count of a chunk of the answer
+        self._peak = 0  # the highest count of a chunk of the answer, once `_final` is known
         self._sum = 0  # of all their counts
-        self._last = 0  # the last count, but for 0
-        self._last_settles = False  # it came without text, or with the end
-        self._last_without_text = 0  # the last count of a chunk of the answer, where that had no text
+        # The last count but for 0, whether it came without text or with the end, and the count of the last
+        # chunk of the answer, 0 where that had text. None: the last chunk had text and the highest count.
+        self._tail: tuple[int, bool, int] | None = None
         self._final: int | None = None  # a count after the answer
 
     def add(self, count: int, *, text: bool, ends: bool, apart: bool) -> int:
@@ -79,19 +77,23 @@ class Counts:
         if not count and self.tokens and not text:
             return 0  # a server's empty report says nothing
         self._seen = True
-        new = count - self.tokens
+        new, highest = count - self.tokens, self.tokens
         if new < 0:
             self._fell = True
         else:
             self.tokens = count
+        last, settles, end = self._tail or (highest, False, 0)
         if count:
-            self._last, self._last_settles = count, ends or not text
+            last, settles = count, ends or not text
+        if not apart:
+            end = 0 if text else count
+        self._tail = last, settles, end
         if apart:
+            if self._final is None:
+                self._peak = highest
             self._final = count
             return max(new, 0)
         self._sum += count
-        self._peak = max(self._peak, count)
-        self._last_without_text = 0 if text else count
         if text:
             self._texts += 1
             if not count:
@@ -102,44 +104,52 @@ class Counts:
                 self._behind = True
         return max(new, 0)
 
-    def add_run(self, chunks: int, texts: int, *, last_has_text: bool) -> None:
+    def grow(self, count: int) -> None:
+        """The same for the usual chunk: one with text, not the last, whose count is above all before."""
+        self.tokens = count
+        self._sum += count
+        self._texts = texts = self._texts + 1
+        self._tail = None
+        if texts > count:
+            self._behind = True
+
+    def add_run(self, chunks: int, texts: int, last_has_text: bool) -> None:
         """Chunks that count one token more each, of which so many had text."""
-        first, self.tokens = self.tokens + 1, self.tokens + chunks
+        before = self.tokens
+        self.tokens = last = before + chunks
         self._texts += texts
-        self._peak = self._last = self.tokens
-        self._sum += chunks * (first + self.tokens) // 2
-        self._last_settles = not last_has_text
-        self._last_without_text = 0 if last_has_text else self.tokens
+        self._sum += chunks * (before + 1 + last) // 2
+        self._tail = None if last_has_text else (last, True, last)
 
     def verdict(self, *, asked: bool) -> tuple[UsageMode, int | None]:
         """What the counts are, and the total of the answer's output tokens. ``asked``: a count on every chunk
         was asked for; where it was not, those that come are only looked at for the total."""
-        if not self._seen:
+        if not (self._seen or self.tokens):
             return "none", None
-        alone = self._alone()
+        last, settles, end = self._tail or (self.tokens, False, 0)
+        alone = self._alone(end)
         if alone is not None:
             return "per_chunk", alone
         if self._fell or (self.uncounted and self._behind):
-            enough = self._final is not None or not self._behind or self._last >= self._texts
-            return "contradictory", self._last if self._last_settles and enough else None
-        if self.uncounted or not asked:
-            return "final", self._total()
-        return ("late", self._total()) if self._behind else ("continuous", self.tokens)
+            enough = self._final is not None or not self._behind or last >= self._texts
+            return "contradictory", last if settles and enough else None
+        if asked and not (self.uncounted or self._behind):
+            return "continuous", self.tokens
+        # 0 beside text, and a count in the middle of the answer, cannot be of all of it.
+        whole = settles or last >= self._texts
+        total = last if whole and (last or not (self._texts or self.uncounted)) else None
+        return ("late" if asked and not self.uncounted else "final"), total
 
-    def _total(self) -> int | None:
-        """The server's last count; None where it cannot be of the whole answer."""
-        known = self._last_settles or self._last >= self._texts
-        return self._last if known and (self._last or not (self._texts or self.uncounted)) else None
-
-    def _alone(self) -> int | None:
-        """The total where each chunk's own tokens were counted, else None.
+    def _alone(self, end: int) -> int | None:
+        """The total where each chunk's own tokens were counted, else None. ``end``: the count of the chunk
+        that ends the answer, where that has no text.
 
         The counts must be no cumulative ones (or sum up to a total that is given, without having grown as
         such would), and be all equal, or mostly far below the number of chunks, or sum up to the total.
         """
         if self._zero or self.uncounted or self._texts < 2:
             return None
-        total, end = self._final, self._last_without_text
+        total = self._final
         sums = {self._sum} if total is None else {self._sum, self._sum - end}
         if total is None and end and self._sum == 2 * end:  # the chunk that ends it has the total
             total, sums = end, {end}
@@ -147,6 +157,7 @@ class Counts:
         if not (self._behind or self._fell or (self._stalled and adds_up)):
             return None
         equal = self._stalled == self._texts - 1
-        if adds_up or equal or 2 * self._peak < self._texts:
+        peak = self.tokens if self._final is None else self._peak
+        if adds_up or equal or 2 * peak < self._texts:
             return self._sum if total is None else total
         return None
