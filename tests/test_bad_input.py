@@ -56,6 +56,9 @@ def check(done: CompletedProcess[str], says: list[str], *, planned: bool = False
     [
         (["model=smolm2-135m"], ["model=smolm2-135m", "did you mean smollm2-135m?", "r1-7b"]),
         (["max_token=64"], ["max_token: unknown key", "did you mean max_tokens?"]),
+        (['model.think_tags=["<think>"]'], ["model.think_tags=['<think>']", "two different tags"]),
+        (["model.think_tags=[a,a]"], ["model.think_tags=['a', 'a']", "two different tags"]),
+        (["model.think_tags=[a,'']"], ["model.think_tags=['a', '']", "two different tags"]),
         (["+max_token=64"], ["max_token: unknown key", "did you mean max_tokens?"]),
         (["engine.pyton=python3"], ["engine.pyton: unknown key", "engine.python"]),
         (["max_tokens=-1"], ["max_tokens=-1", "a whole number from 1 up"]),

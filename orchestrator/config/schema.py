@@ -76,6 +76,7 @@ class ModelConfig:
     context: int = 4096  # the longest prompt plus output, tokens
     reasoning_parser: dict[str, str | None] = field(default_factory=dict)  # engine -> its parser's name
     think_opened: bool = False  # its chat template puts <think> into the prompt, the answer only closes it
+    think_tags: list[str] | None = None  # around its reasoning, opening and closing; None: <think>, </think>
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     checkpoints: dict[str, str] = field(default_factory=dict)  # quantization -> hub id
@@ -273,8 +274,9 @@ class SweepConfig(DeploymentConfig):
 
     @property
     def reasoning_inline(self) -> bool:
-        """Whether the answer's text begins with its reasoning, as no parser on the server splits it off. A
-        server that is not started here is taken to have one where the catalogue names one."""
+        """Whether the answer's text is known to begin with its reasoning, as no parser on the server splits
+        it off: what arrives decides (`load.stream`), and this where nothing that arrives tells. A server that
+        is not started here is taken to have one where the catalogue names one."""
         parsers, engine = self.model.reasoning_parser, self.engine.name
         splits = parsers.get(engine) if engine in ("vllm", "sglang") else any(parsers.values())
         return self.model.kind == "reasoning" and not splits

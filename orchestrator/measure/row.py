@@ -26,6 +26,8 @@ def cell_row(
     deployment_start_s: float | None = None,
     engine_version: str | None = None,
     items: int | None = None,
+    usage_mode: str | None = None,
+    reasoning_from: str | None = None,
     metrics: Mapping[str, float | int | None] | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -58,6 +60,8 @@ def cell_row(
         "burstiness": config.load.burstiness,
         "normalize": config.load.normalize,
         "usage": config.load.usage,
+        "usage_mode": usage_mode,
+        "reasoning_from": reasoning_from,
         "max_tokens": config.max_tokens,
         "seed": config.seed,
         "run": cell.run,

@@ -32,6 +32,7 @@ _TIMING = frozenset({"client_lag", "client_stalled", "under_rate", "telemetry_mi
 HOLE_S = 1.0
 MAX_HOLE_SHARE = 0.05
 MAX_STARVED_SHARE = 0.1
+UNSOUND_COUNTS = frozenset({"late", "per_chunk", "contradictory"})  # of `load.stream.usage`
 
 INVALIDATING_FLAGS = {
     "errors": "over 1 % of the requests failed",
@@ -47,6 +48,7 @@ INVALIDATING_FLAGS = {
 }
 # What a reader of the numbers has to know, though they hold.
 NOTES = {
+    "counts_unsound": "the server's token counts contradict its text: times are the text's, without ITL",
     "gpu_starved": "the GPU idled while a process of the engine had a whole CPU: that process is the limit",
     "cache_unknown": "the external server's cache could not be reset",
     "telemetry_absent": "the external server has no counters, or they had holes",
@@ -71,6 +73,7 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
         "telemetry_missing": not complete and not external,
         "cache_unknown": cache_reset is None and external,
         "telemetry_absent": not complete and external,
+        "counts_unsound": any(record.usage_mode in UNSOUND_COUNTS for record in records),
         "gpu_starved": (gpu_starved_share(samples, window) or 0.0) > MAX_STARVED_SHARE,
     }
     return tuple(name for name, holds in raised.items() if holds)

@@ -115,6 +115,13 @@ def test_a_gpu_that_waits_for_the_engine_is_told_and_counts(starved: int, raised
     assert status(raised, records) == ("done", None)
 
 
+@pytest.mark.parametrize("mode", ["late", "per_chunk", "contradictory", "continuous", "final", None])
+def test_counts_that_contradict_the_text_are_told_and_count(mode: str | None) -> None:
+    raised = flags([*RECORDS[:3], replace(RECORDS[3], usage_mode=mode)], GOOD)
+    assert raised == (("counts_unsound",) if mode in ("late", "per_chunk", "contradictory") else ())
+    assert status(raised, RECORDS) == ("done", None)
+
+
 def test_a_forced_length_is_kept_to_the_token() -> None:
     asked = {record.request_id: 10 for record in RECORDS}
     assert flags(RECORDS, replace(GOOD, asked_tokens=asked)) == ()
