@@ -58,6 +58,7 @@ def cell_row(
         "burstiness": config.load.burstiness,
         "normalize": config.load.normalize,
         "usage": config.load.usage,
+        "cache": config.load.cache,
         "max_tokens": config.max_tokens,
         "seed": config.seed,
         "repeats": config.repeats,

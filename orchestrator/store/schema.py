@@ -106,6 +106,7 @@ CELLS = pa.schema(
         "burstiness": pa.float64(),
         "normalize": pa.bool_(),
         "usage": pa.string(),
+        "cache": pa.string(),
         "weights": pa.string(),
         "max_tokens": pa.int64(),
         "seed": pa.int64(),
