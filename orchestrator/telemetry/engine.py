@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from difflib import get_close_matches
 from http.client import HTTPConnection, HTTPException
 from math import isfinite
@@ -12,6 +12,8 @@ from time import perf_counter, sleep
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
+
+import psutil
 
 from orchestrator.errors import MeasurementError
 from orchestrator.records import Endpoint, Sample
@@ -202,8 +204,9 @@ class Sampler:
                 self._gpu_use_due = perf_counter() + GPU_USE_EVERY_S
         if self._cpus:
             engine, neighbours = self._cpus
-            every, busiest = engine.read()
-            fields |= {"engine_cpus": every, "engine_cpu_busiest": busiest} | neighbours.read()
+            with suppress(psutil.Error, OSError, ValueError):  # processes come and go while they are read
+                every, busiest = engine.read()
+                fields |= {"engine_cpus": every, "engine_cpu_busiest": busiest} | neighbours.read()
         return fields
 
     @property

@@ -141,6 +141,19 @@ def test_a_gpu_starves_where_requests_run_and_a_process_of_the_engine_has_a_whol
     assert gpu_starved_share([STARVED, replace(STARVED, **change)], WINDOW) == 0.5
 
 
+@pytest.mark.parametrize(
+    ("change", "starved"),
+    [
+        ({"gpu_util": (0.049, 0.0)}, 1.0),
+        ({"gpu_util": (0.05, 0.0)}, 0.0),
+        ({"engine_cpu_busiest": 0.9}, 1.0),
+        ({"engine_cpu_busiest": 0.89}, 0.0),
+    ],
+)
+def test_idle_is_below_a_twentieth_and_busy_from_nine_tenths(change: dict[str, Any], starved: float) -> None:
+    assert gpu_starved_share([replace(STARVED, **change)], WINDOW) == starved
+
+
 @pytest.mark.parametrize("field", ["running", "engine_cpu_busiest", "gpu_util"])
 def test_who_starves_is_unknown_without_one_of_the_three(field: str) -> None:
     unknown: dict[str, Any] = {field: None}

@@ -192,6 +192,10 @@ def test_telemetry_that_is_missing_or_has_a_hole() -> None:
     assert flags(long, replace(GOOD, telemetry=whole[:-1])) == ("telemetry_missing",)
     assert flags(long, replace(GOOD, telemetry=whole[:40] + whole[48:])) == ("telemetry_missing",)
     assert flags(long, replace(GOOD, telemetry=whole[:40] + whole[42:])) == ()
+    for without, raised in ((range(20, 23), ()), (range(20, 24), ("telemetry_missing",))):
+        holed = [one for number, one in enumerate(whole) if number not in without]
+        gap_s = holed[20].t_s - holed[19].t_s
+        assert flags(long, replace(GOOD, telemetry=holed)) == raised, gap_s
     unread = [replace(sample, kv_usage=None) for sample in whole]
     assert flags(long, replace(GOOD, telemetry=unread)) == ("telemetry_missing",)
 

@@ -139,6 +139,18 @@ def test_one_reading_is_on_the_cells_clock_and_leaves_the_rest_absent(serve: Ser
     assert sample.gpu_energy_j is None
 
 
+def test_a_sample_is_timed_at_the_middle_of_the_exchange(serve: Serve) -> None:
+    def slowly(path: str) -> str:
+        time.sleep(0.4)
+        return page()
+
+    asked = perf_counter()
+    sample = read_once(serve(slowly).endpoint, NAMES, zero=asked)
+    took = perf_counter() - asked
+    assert sample.t_s == pytest.approx(took / 2, abs=0.1)
+    assert took >= 0.4
+
+
 def test_engines_of_one_server_add_up_and_their_cache_shares_average(serve: Serve) -> None:
     two = page() + page(running=3.0, tokens=7.0).replace("0.5", "0.7").replace('"0"', '"1"')
     sample = read_once(serve(lambda path: two).endpoint, NAMES, zero=0.0)
@@ -342,3 +354,6 @@ def test_the_gpus_are_sampled_beside_the_engine(serve: Serve, monkeypatch: pytes
     assert {(sample.running, sample.gpu_power_w) for sample in sampler.samples} == {(1.0, (300.0,))}
     assert sampler.gpu_uses == [use, use], "at the start and at the end of what was short"
     assert read_once(server.endpoint, NAMES, zero=0.0).gpu_power_w is None
+    with Sampler(server.endpoint, NAMES, hz=100, zero=0.0, gpu=True) as sampler:
+        time.sleep(1.3)
+    assert 3 <= len(sampler.gpu_uses) <= 4, "about one a second in between"

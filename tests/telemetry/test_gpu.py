@@ -167,6 +167,11 @@ def test_what_nvml_does_not_tell_is_unknown(before: GpuUse, ready: GpuUse, durin
     assert is_shared(before, ready, during) is None
 
 
+@pytest.mark.parametrize(("unseen", "shared"), [(1 << 30, False), ((1 << 30) + 1, None)])
+def test_the_driver_itself_may_have_a_gigabyte(unseen: int, shared: bool | None) -> None:
+    assert is_shared(IDLE, on(10), [on(10, unseen=unseen)]) is shared
+
+
 def test_nvml_refusing_is_told_from_nobody(nvml: Any) -> None:
     gpus = open_gpus()
     assert gpus is not None
