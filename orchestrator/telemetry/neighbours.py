@@ -27,7 +27,10 @@ MAX_WAIT_READING_SHARE = 0.02
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 MIN_TICKS = 10
 GUARD = "guard.py"  # the first process of an engine's tree, whoever's: `orchestrator.engines.guard`
-SERVICES = ("/ray/core/src/ray/", "/ray/dashboard/", "/ray/_private/")  # the raylet, agents, the log monitor
+SERVICES = (  # by their programs, and two by the titles that they give themselves
+    *("/ray/core/src/ray/", "/ray/dashboard/", "/ray/_private/", "/ray/autoscaler/_private/"),
+    *("ray::DashboardAgent", "ray::RuntimeEnvAgent"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,14 @@ def test_the_tree_of_another_engine_below_this_process_is_not_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "is_ours"), [("/x/ray/dashboard/agent.py", True), ("/x/agent.py", False)]
+    ("program", "is_ours"),
+    [
+        ("/x/ray/dashboard/dashboard.py", True),
+        ("/x/ray/core/src/ray/gcs/gcs_server", True),
+        ("ray::RuntimeEnvAgent", True),
+        ("ray::Trainer", False),
+        ("/x/agent.py", False),
+    ],
 )
 def test_rays_services_beside_what_is_above_are_ours_and_other_programs_not(
     program: str, is_ours: bool
