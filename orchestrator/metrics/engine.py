@@ -14,6 +14,7 @@ from orchestrator.records import Sample
 
 IDLE_UTIL = 0.05
 BUSY_CPUS = 0.9
+MIN_HOST_WINDOW_S = 1.0
 
 
 def times_s(samples: Sequence[Sample], field: str) -> NDArray[np.float64]:
@@ -90,7 +91,9 @@ def host_taken_share(samples: Sequence[Sample], window: Window | None) -> float 
     T the smaller of what was taken of its CPUs (`records.Sample`: ``others_cpus`` + ``steal_cpus``) and its
     threads that waited for one, means over the window. So neighbours on CPUs that the engine leaves idle do
     not count, nor does it count that the engine's own threads wait for one another. None where one of the
-    three is not known."""
+    three is not known, and over less than a second, in which the kernel's ticks are too few to tell."""
+    if window is None or window.duration_s < MIN_HOST_WINDOW_S:
+        return None
     own = gauge_mean(samples, "engine_cpus", window)
     others = gauge_mean(samples, "others_cpus", window)
     waited = gauge_mean(samples, "engine_cpu_wait", window)

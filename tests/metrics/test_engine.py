@@ -120,6 +120,8 @@ def test_what_was_taken_is_what_others_used_as_far_as_the_engine_waited() -> Non
     assert host_taken_share([crowd(12.0, 0.4, 9.0)], WINDOW) == pytest.approx(0.5 / 2.0)
     assert host_taken_share([crowd(12.0, 0.4)], WINDOW) is None
     assert host_taken_share([crowd(12.0, 0.4, 0.3)], None) is None
+    assert host_taken_share([crowd(12.0, 0.4, 0.3)], Window(11.5, 12.49)) is None, "too short to tell"
+    assert host_taken_share([crowd(12.0, 0.4, 0.3)], Window(11.5, 12.5)) is not None
     assert engine_metrics([crowd(12.0, -0.02, 0.3)], WINDOW)["others_cpus_mean"] == 0.0
 
 
