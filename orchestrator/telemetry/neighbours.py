@@ -4,8 +4,9 @@ Of the time of those CPUs, what was neither idle nor used by ours nor kept by th
 others. So a process that began and ended between two looks counts, and so does one of another container.
 
 Ours are the engine's processes; this process with all below it (the load clients) and above it (the raylet,
-and the driver that started it); and Ray's own services beside those. Everything else is others': another
-slot's engine and its clients, an engine that is being prepared, other tasks of the same Ray.
+and the driver that started it); what the driver started beside the raylet (the tracker), and Ray's own
+services. Everything else is others': another slot's engine and its clients, an engine that is being prepared,
+other tasks of the same Ray.
 """
 
 from __future__ import annotations
@@ -152,8 +153,10 @@ def ours_of(engine: int) -> set[psutil.Process]:
             if GUARD not in " ".join(_words(child)):
                 ours |= family(child.pid)
         for one in above:
-            for beside in set(one.children()) - above:
-                if _is_service(beside):
+            children = set(one.children())
+            is_driver = any(_words(child)[0].endswith("/raylet") for child in children & above)
+            for beside in children - above:
+                if is_driver or _is_service(beside):
                     ours |= family(beside.pid)
     return ours
 
@@ -173,8 +176,8 @@ def _is_service(process: psutil.Process) -> bool:
 
 def _words(process: psutil.Process) -> list[str]:
     with suppress(psutil.Error):
-        return process.cmdline()
-    return []
+        return process.cmdline() or [""]
+    return [""]
 
 
 def _waits(processes: Iterable[psutil.Process]) -> Iterator[tuple[tuple[int, int], float]]:

@@ -143,6 +143,35 @@ def test_rays_services_beside_what_is_above_are_ours_and_other_programs_not(
         assert (str(beside.pid) in told.split()) == is_ours
 
 
+RAYLET = """
+import os, subprocess, sys
+other = subprocess.Popen([{python!r}, "-c", "import time; time.sleep(60)"])
+print(other.pid, flush=True)
+subprocess.run([{python!r}, "-c", {worker!r}], check=True)
+other.kill()
+"""
+DRIVER = """
+import os, subprocess, sys
+tracker = subprocess.Popen([{python!r}, "-c", "import time; time.sleep(60)"])
+print(os.getpid(), tracker.pid, flush=True)
+path = os.pathsep.join(one for one in sys.path if one)
+words = ["/x/raylet", "-c", {raylet!r}]
+subprocess.run(words, executable={python!r}, check=True, env=os.environ | {{"PYTHONPATH": path}})
+tracker.kill()
+"""
+
+
+def test_what_the_driver_started_is_ours_and_what_the_raylet_runs_besides_is_not() -> None:
+    worker = "import os; from orchestrator.telemetry.neighbours import ours_of; "
+    worker += "print(*(one.pid for one in ours_of(os.getpid())))"
+    raylet = RAYLET.format(python=sys.executable, worker=worker)
+    driver = DRIVER.format(python=sys.executable, raylet=raylet)
+    run = subprocess.run([sys.executable, "-c", driver], capture_output=True, text=True, check=True)
+    own, other, told = (line.split() for line in run.stdout.splitlines())
+    assert set(own) <= set(told)
+    assert not set(other) & set(told)
+
+
 def _watch(cpus: set[int], *, beside: int, seconds: float = 1.5) -> tuple[float, float]:
     """An engine of one computing process, pinned to ``cpus`` with ``beside`` computing neighbours that are
     not ours: CPUs that others took, and threads of the engine that waited, on average."""
