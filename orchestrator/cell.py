@@ -112,6 +112,8 @@ LEFT_OUT: Mapping[str, str] = {
         for name in ("engine_start_s", "weights_s", "cell_s", "engine_stop_s", "resources_s")
     },
 }
+# Values of newer keys that mean what was measured before there were such keys: they count as absent too.
+AS_BEFORE: Mapping[str, Any] = {"load.cache": "cold"}
 # Of the keys that are in it as they stand, those that an engine's process depends on.
 _DEPLOYMENT = ("model.name", "model.dtype", "model.context", "weights", "engine.")
 
@@ -215,11 +217,16 @@ def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def stated(config: SweepConfig) -> dict[str, Any]:
-    """The keys that are in a cell's identity as they stand, without `RESOLVED`, `LEFT_OUT` and nulls."""
+    """The keys that are in a cell's identity as they stand, without `RESOLVED`, `LEFT_OUT`, nulls and
+    `AS_BEFORE`."""
     return {
         key: value
         for key, value in leaves(config).items()
-        if value is not None and key != "opt" and key not in RESOLVED and key not in LEFT_OUT
+        if value is not None
+        and key != "opt"
+        and key not in RESOLVED
+        and key not in LEFT_OUT
+        and not (key in AS_BEFORE and value == AS_BEFORE[key])
     }
 
 

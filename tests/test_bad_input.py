@@ -69,6 +69,7 @@ def check(done: CompletedProcess[str], says: list[str], *, planned: bool = False
         (["max_tokens=many"], ["max_tokens=many", "a whole number"]),
         (["max_tokens=64,128"], ["max_tokens=64,128", "-m"]),
         (["dataset.path=/no/such/file.jsonl", "dataset=gsm8k"], ["dataset.path=/no/such/file.jsonl"]),
+        (["load.cache=hot"], ["load.cache=hot", "one of cold, warm"]),
         (["load.rate=3"], ["load.rate=3", "load=closed"]),
         (["load=gamma", "load.burstiness=0"], ["load.burstiness=0", "above 0"]),
         (["objective=speed"], ["objective=speed", "output_token_per_s"]),

@@ -169,6 +169,8 @@ class LoadConfig:
     request_timeout_s: float = 1800.0
     idle_timeout_s: float = 300.0  # no byte for this long on an open stream
     usage: str = "continuous"  # continuous: counts on every chunk | final: at the end only
+    # What of the prefix cache is there at the start: cold: nothing | warm: what the prompts share
+    cache: str = "cold"
     warmup: int | None = None  # distinct warm-up prompts; None: one full wave
     telemetry_hz: float = 5.0
 

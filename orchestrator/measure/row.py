@@ -62,6 +62,7 @@ def cell_row(
         "usage": config.load.usage,
         "usage_mode": usage_mode,
         "reasoning_from": reasoning_from,
+        "cache": config.load.cache,
         "max_tokens": config.max_tokens,
         "seed": config.seed,
         "run": cell.run,

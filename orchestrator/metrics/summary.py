@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from orchestrator.config.schema import SloConfig
 from orchestrator.metrics.accuracy import accuracy, maj_at_k, pass_at_k
+from orchestrator.metrics.cache import warm_share
 from orchestrator.metrics.energy import energy
 from orchestrator.metrics.engine import engine_metrics
 from orchestrator.metrics.goodput import goodput
@@ -44,6 +45,7 @@ def summarize(
         **steady_state(records, running),
         **stragglers(records, window, running),
         **engine_metrics(samples, window),
+        "cache_warm_share": warm_share(measurement),
         **energy(
             samples, window, None if tokens is None else int(tokens), conditions.gpus, conditions.gpu_shared
         ),

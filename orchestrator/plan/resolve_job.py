@@ -18,7 +18,7 @@ from orchestrator.engines.weights import revision, served, source
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
 from orchestrator.paths import hub_parts
-from orchestrator.plan.compatibility import skip_reason
+from orchestrator.plan.compatibility import cache_reason, skip_reason
 from orchestrator.plan.fit import Fit, fit, nodes_of
 from orchestrator.plan.known import NOTHING, Known, engine_key, server_key
 
@@ -47,6 +47,7 @@ def resolve_job(
     reason = skip_reason(config, hardware) or fitted.reason
     external = config.engine.name == "external"
     launch = None if reason or external else _launch(config, hardware, fitted, known)
+    reason = reason or cache_reason(config, {} if launch is None else launch.args)
     model = config.model if launch is None else served(config)
     told = known.served.get(server_key(config.engine)) if external else None
     facts = ResolvedJob(

@@ -115,6 +115,7 @@ RULES: Mapping[str, Rule] = {
     "load.request_timeout_s": POSITIVE,
     "load.idle_timeout_s": POSITIVE,
     "load.usage": _one_of("continuous", "final"),
+    "load.cache": _one_of("cold", "warm"),
     "load.warmup": _optional(NATURAL),
     "load.telemetry_hz": Rule(_number(lambda v: 4 <= v <= 100), "a number from 4 to 100"),
     "hardware.kind": _one_of("auto", "cpu", "gpu"),

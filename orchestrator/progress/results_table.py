@@ -45,11 +45,16 @@ def print_summary(
             console.print(
                 f"{stored['status']}  {plan.label(planned.cell)}: {why}", markup=False, highlight=False
             )
-        elif told := [NOTES[flag] for flag in stored["flags"] or () if flag in NOTES]:
+        elif told := [_note(flag, stored) for flag in stored["flags"] or () if flag in NOTES]:
             console.print(
                 f"note  {plan.label(planned.cell)}: {'; '.join(told)}", markup=False, highlight=False
             )
     console.print(f"results: {plan.study_dir}", markup=False, highlight=False)
+
+
+def _note(flag: str, row: Row) -> str:
+    hits = row.get("prefix_hit_rate") if flag == "cache_unknown" else None
+    return NOTES[flag] + ("" if hits is None else f" ({100 * hits:.0f} % of the prompt tokens were in it)")
 
 
 def _table(plan: Plan, cells: Sequence[PlannedCell], rows: Mapping[str, Row], title: str) -> Table:

@@ -111,6 +111,7 @@ CELLS = pa.schema(
         "usage": pa.string(),
         "usage_mode": pa.string(),
         "reasoning_from": pa.string(),
+        "cache": pa.string(),
         "weights": pa.string(),
         "max_tokens": pa.int64(),
         "seed": pa.int64(),

@@ -173,3 +173,23 @@ def test_the_schedule_has_a_place_for_every_request() -> None:
     assert isinstance(schedule, Open)
     assert len(schedule.times_s) == 12
     assert all(earlier <= later for earlier, later in pairwise(schedule.times_s))
+
+
+def test_heads_begin_as_all_prompts_do_and_go_on_with_what_nobody_sent() -> None:
+    for shots in ("dataset.shots=0", "dataset.shots=3"):
+        work = work_of(shots)
+        first, second = ([one["content"] for one in body(head)["messages"]] for head in work.heads)
+        prompts = [one.messages[-1]["content"] for one in work.items.values()]
+        shared = next(n for n in range(9999) if len({prompt[: n + 1] for prompt in prompts}) > 1)
+        assert len(first) == len(second) == 1
+        assert first[0][:shared] == second[0][:shared] == prompts[0][:shared]
+        assert first[0][shared : shared + 8] != second[0][shared : shared + 8]
+        assert asked(work.heads) == [1, 1]
+        assert work_of(shots).heads != work.heads, "another cell's were seen by an earlier one's server"
+    assert shared > 50, "worked examples"
+
+
+def test_a_single_question_is_not_all_shared() -> None:
+    work = work_of("limit=1")
+    (item,) = work.items.values()
+    assert not any(item.messages[-1]["content"] in str(body(head)["messages"]) for head in work.heads)

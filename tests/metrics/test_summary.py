@@ -67,6 +67,10 @@ DURING = Sample(
     waiting=0.0,
     engine_cpus=1.5,
     engine_cpu_busiest=0.9,
+    engine_cpu_wait=0.25,
+    others_cpus=0.6,
+    steal_cpus=0.1,
+    cpu_pressure=0.4,
     gpu_util=(0.5, 0.7),
     gpu_energy_j=(1600.0, 800.0),
 )
@@ -133,6 +137,8 @@ EXPECTED: dict[str, float | int | None] = {
     # 1/3 at 0, 2 at 5, 1/3 at 10
     "running_mean": 7 / 6, "waiting_mean": 0.0,
     "engine_cpus_mean": 1.5, "engine_cpu_busiest_mean": 0.9, "gpu_util_mean": 0.6,
+    "engine_cpu_wait_mean": 0.25, "others_cpus_mean": 0.6, "steal_cpus_mean": 0.1, "cpu_pressure_mean": 0.4,
+    "host_taken_share": 0.25 / 1.75, "cache_warm_share": None,
     "gpu_starved_share": 0.0,  # one sample tells, and its GPUs were at work
     "preemptions": 2, "prefix_hit_rate": 0.25, "spec_acceptance_rate": 0.5, "spec_tokens_per_step": 2.5,
     # 100 J/s and 50 J/s throughout, for 10 s
