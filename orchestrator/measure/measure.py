@@ -147,6 +147,7 @@ def _send(
         zero=zero,
         reasoning_inline=config.reasoning_inline,
         think_opened=config.model.think_opened,
+        acknowledge_later=not context.external,
     )
     return driver.run(
         job,

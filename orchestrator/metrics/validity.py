@@ -13,13 +13,15 @@ from orchestrator.load.arrivals import Open, Schedule
 from orchestrator.metrics.engine import counter_delta, gpu_starved_share, series, times_s
 from orchestrator.metrics.latency import send_lag_s_p99
 from orchestrator.metrics.measurement import Measurement, RunConditions
-from orchestrator.metrics.throughput import error_rate
+from orchestrator.metrics.stats import ratio
+from orchestrator.metrics.throughput import error_rate, retries
 from orchestrator.metrics.window import Window
 from orchestrator.records import Record, Sample
 
 Status = Literal["done", "invalid", "failed"]
 
 MAX_ERROR_RATE = 0.01
+MAX_RETRIED_SHARE = 0.01
 MAX_SEND_LAG_S = 0.005
 MAX_SEND_LAG_OF_GAP = 0.1
 MAX_RECEIVE_LAG_S, MAX_STANDSTILL_S = 0.005, 0.1
@@ -48,6 +50,7 @@ INVALIDATING_FLAGS = {
 # What a reader of the numbers has to know, though they hold.
 NOTES = {
     "gpu_starved": "the GPU idled while a process of the engine had a whole CPU: that process is the limit",
+    "retried": "over 1 % of the requests were sent again: the server closed their connection as they came",
     "cache_unknown": "the external server's cache could not be reset",
     "telemetry_absent": "the external server has no counters, or they had holes",
 }
@@ -69,6 +72,7 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
         "length_missed": _length_missed(records, conditions.asked_tokens or {}),
         "token_mismatch": tokens_mismatch(records, samples, window),
         "telemetry_missing": not complete and not external,
+        "retried": (ratio(retries(records), len(records)) or 0.0) > MAX_RETRIED_SHARE,
         "cache_unknown": cache_reset is None and external,
         "telemetry_absent": not complete and external,
         "gpu_starved": (gpu_starved_share(samples, window) or 0.0) > MAX_STARVED_SHARE,
