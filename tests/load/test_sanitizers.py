@@ -18,10 +18,17 @@ FUZZED = (
     "tests/load/client/test_connection.py",
 )
 FLAGS = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g"
-SUM_OF_FIVE = (
-    "int sum(const int *four) { int all = 0; for (int i = 0; i < 5; i++) all += four[i]; return all; }"
-)
-TOO_FAR = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).sum((ctypes.c_int * 4)())"
+BYTE_OF_FOUR = """
+#include <stdlib.h>
+int byte_of_four(int number)
+{
+    char *four = calloc(4, 1);
+    int found = four[number];
+    free(four);
+    return found;
+}
+"""
+TOO_FAR = "import ctypes, sys; ctypes.CDLL(sys.argv[1]).byte_of_four(4)"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -33,7 +40,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     compiler = folder / "cc"
     compiler.write_text(f'#!/bin/sh\nexec cc {FLAGS} "$@"\n')
     compiler.chmod(0o755)
-    (folder / "probe.c").write_text(SUM_OF_FIVE)
+    (folder / "probe.c").write_text(BYTE_OF_FOUR)
     command = [str(compiler), "-shared", "-fPIC", "-o", str(folder / "probe.so"), str(folder / "probe.c")]
     made = subprocess.run(command, capture_output=True, text=True, check=False)
     if made.returncode:
