@@ -70,7 +70,7 @@ def test_the_sanitizers_see_a_read_too_far(sanitized: dict[str, str]) -> None:
 
 def test_the_fuzz_tests_find_nothing_in_the_c_code(sanitized: dict[str, str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *FUZZED],
+        [sys.executable, "-m", "pytest", "-q", "-x", "-s", "-p", "no:cacheprovider", *FUZZED],
         env=sanitized,
         cwd=ROOT,
         capture_output=True,

@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orchestrator.config.schema import EngineConfig
+from orchestrator.engines.external import served
 from orchestrator.engines.http import ask
+from orchestrator.errors import ConfigError
 from orchestrator.load.arrivals import Closed
 from orchestrator.load.client.dial import ConnectError, Dial
 from orchestrator.load.driver import run
@@ -148,6 +151,17 @@ def test_a_certificate_that_is_not_trusted_is_each_requests_error(secure: tuple[
     assert all("its certificate is not trusted" in str(record.error) for record in records)
     assert all(record.sent_s is None for record in records)
     assert ask(endpoint, "GET", "/v1/models") == (None, b"")
+
+
+def test_an_external_server_is_found_over_https_where_its_certificate_is_trusted(
+    secure: tuple[int, int, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, tls_port, certificate = secure
+    engine = EngineConfig(name="external", base_url=f"https://localhost:{tls_port}/v1")
+    with pytest.raises(ConfigError, match=r"nothing answers there, or its certificate is not trusted"):
+        served(engine)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert served(engine)["id"] == "scripted"
 
 
 def test_a_server_that_does_not_speak_tls_is_each_requests_error(secure: tuple[int, int, Path]) -> None:
