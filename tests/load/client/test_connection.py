@@ -58,10 +58,14 @@ class Line:
         elif kind == HELD_FULL:
             self.connection.on_held_full(t)
 
-    def settle(self) -> None:
-        """Silence, and then the server closes."""
+    def flush(self) -> None:
+        """Silence, after which what is held is looked at."""
         if not self.closed:
             self.connection.on_held_full(9e9)
+
+    def settle(self) -> None:
+        """Silence, and then the server closes."""
+        self.flush()
         if not self.closed:
             self.connection.on_closed(None)
 
@@ -227,7 +231,7 @@ def test_what_comes_behind_an_answer_changes_nothing_of_it_and_is_nobodys(
     size = len(answer) + len(behind)
     cuts = {len(answer) - 5} if data is None else data.draw(st.sets(st.integers(1, size - 1), max_size=6))
     line = told(answer + behind, sorted({*cuts, size}))
-    line.settle()
+    line.flush()
     assert line.closed, "a connection on which more came is not used again"
     (end,) = line.ends
     assert end[1:4] == expected.ends[0][1:4]
