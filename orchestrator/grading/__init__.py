@@ -9,7 +9,7 @@ from orchestrator.grading import choice, equality, extract
 from orchestrator.grading.isolated import Grader
 from orchestrator.records import Grade, Item
 
-__all__ = ["grade", "grade_many"]
+__all__ = ["grade", "grade_many", "is_right", "read"]
 
 LIMIT_S = 5.0
 _TEXT_LIMIT = 200_000  # characters; the answer is at the end
@@ -25,11 +25,24 @@ def grade(item: Item, response_text: str, *, truncated: bool) -> Grade:
         return Grade(predicted=None, correct=None)
     if truncated:
         return Grade(predicted=None, correct=False)
+    answer = read(item, response_text)
+    return Grade(answer, is_right(item, answer))
+
+
+def read(item: Item, response_text: str) -> str | None:
+    """What a response answers: the letter of an option, or an expression; None where it answers nothing."""
     if item.kind == "choice":
-        letter = choice.read(response_text[-_TEXT_LIMIT:], item.options)
-        return Grade(letter, letter is not None and _option(item, letter) == _option(item, item.reference))
-    answer = _math_answer(response_text)
-    return Grade(answer, answer is not None and equality.equal(item.reference, answer))
+        return choice.read(response_text[-_TEXT_LIMIT:], item.options)
+    return extract.answer(response_text[-_TEXT_LIMIT:]) or None
+
+
+def is_right(item: Item, answer: str | None) -> bool:
+    """Whether what `read` gave is the item's reference."""
+    if answer is None:
+        return False
+    if item.kind == "choice":
+        return _option(item, answer) == _option(item, item.reference)
+    return equality.equal(item.reference, answer)
 
 
 def grade_many(
@@ -42,15 +55,14 @@ def grade_many(
 ) -> list[Grade]:
     """The grades of many responses, in their order; ``items`` repeats an item that was asked several times.
 
-    Works in one process of its own, at a few thousand answers a second, from any thread. An answer whose
-    comparison takes longer than ``limit_s`` or too much memory is wrong: the kernel ends the process, and
-    another one goes on with the next answer. ``grader``, with a limit of its own, stays for the next call.
+    Works in one process of its own, at a few thousand answers a second, from any thread. An answer that
+    takes longer than ``limit_s`` to read and compare, or too much memory, is wrong: the kernel ends the
+    process, and another one goes on with the next answer. ``grader``, with a limit of its own, stays for the
+    next call.
     """
     with Grader(limit_s) if grader is None else contextlib.nullcontext(grader) as isolated:
         return [
-            grade(item, "", truncated=cut)
-            if cut or item.kind == "none"
-            else isolated.grade(item, text) or Grade(_read(item, text), correct=False)
+            grade(item, "", truncated=cut) if cut or item.kind == "none" else isolated.grade(item, text)
             for item, text, cut in zip(items, response_texts, truncated, strict=True)
         ]
 
@@ -58,11 +70,3 @@ def grade_many(
 def _option(item: Item, letter: str) -> str:
     """The text of an option; a few questions offer the same text twice, and either is then right."""
     return item.options[ord(letter) - ord("A")]
-
-
-def _read(item: Item, text: str) -> str | None:
-    return None if item.kind == "choice" else _math_answer(text)
-
-
-def _math_answer(text: str) -> str | None:
-    return extract.answer(text[-_TEXT_LIMIT:]) or None

@@ -68,14 +68,29 @@ def test_a_hostile_expression_costs_its_limit_and_nothing_else(hostile: str) -> 
         "final " * 40_000,
         "correct answer " * 15_000,
         "choose " * 30_000,
+        "\n" * 200_000,
+        ".\n" * 100_000,
+        "I" + " " * 200_000,
+        "so" + "\n" * 200_000,
+        "answer" + " " * 200_000,
+        "final" + " " * 200_000 + "answer",
+        "this is" + " " * 200_000 + "the one",
+        "\\boxed" + " " * 200_000,
+        "7" + " " * 200_000 + "is wrong",
+        "sum of " * 300 + " " * 2_000 + "7 x",
+        "< " * 100_000,
+        "\\[" * 100_000,
+        "\\(" * 100_000,
+        "x = " * 50_000,
+        "7 or " * 40_000,
     ],
     ids=lambda text: text[:14],
 )
 @pytest.mark.parametrize("asked", [FIVE, CHOICE], ids=["math", "choice"])
 def test_reading_a_hostile_response_takes_linear_time(text: str, asked: Item) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     assert grade(asked, text, truncated=False).correct is False
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_it_works_from_a_thread_that_is_not_the_main_one() -> None:
@@ -146,5 +161,5 @@ def test_an_answer_is_not_wrong_because_somebody_ended_the_grader_under_it(kept:
 def test_an_answer_that_runs_out_of_time_is_not_tried_twice(kept: Grader) -> None:
     assert kept.grade(FIVE, "\\boxed{5}") == Grade("5", correct=True)
     start = time.monotonic()
-    assert kept.grade(SUM, "\\boxed{(x+y+1)^{900}}") is None
+    assert kept.grade(SUM, "\\boxed{(x+y+1)^{900}}") == Grade("(x+y+1)^{900}", correct=False)
     assert time.monotonic() - start < 3.5
