@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,30 @@ class Request:
     prompt_sha256: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Open:
+    """Request i is sent at ``times_s[i]`` after the start, whatever became of the others. Ascending."""
+
+    times_s: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """At most ``concurrency`` requests in flight; the next is sent when one has ended."""
+
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Groups of ``size``; the next group is sent when the last request of this one has ended."""
+
+    size: int
+
+
+Schedule: TypeAlias = Open | Closed | Batch
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """What happened to one request: the load client's output, the metrics' input.
@@ -59,7 +83,8 @@ class Record:
     carried reasoning text.
 
     ``sent_s`` is None when no byte was handed to the socket (the connection was refused, say).
-    ``first_visible_s`` is the first chunk with non-blank text outside the reasoning.
+    ``first_visible_s`` is the first chunk with non-blank text outside the reasoning. ``cut_by_window``: the
+    client cancelled it, or never sent it, because the load's ``duration_s`` was over.
     """
 
     request_id: str
@@ -85,6 +110,7 @@ class Record:
     chunk_reasoning: NDArray[np.int32] | None
     reasoning_text: str
     response_text: str
+    cut_by_window: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.load.arrivals import Open, Schedule
 from orchestrator.metrics.engine import counter_delta, gpu_starved_share, series, times_s
+from orchestrator.metrics.keeping_up import MIN_OF_ASKED_RATE, behind, per_s
 from orchestrator.metrics.latency import send_lag_s_p99
 from orchestrator.metrics.measurement import Measurement, RunConditions
+from orchestrator.metrics.requests import cut
 from orchestrator.metrics.throughput import error_rate
 from orchestrator.metrics.window import Window
-from orchestrator.records import Record, Sample
+from orchestrator.records import Open, Record, Sample, Schedule
 
 Status = Literal["done", "invalid", "failed"]
 
@@ -23,7 +24,6 @@ MAX_ERROR_RATE = 0.01
 MAX_SEND_LAG_S = 0.005
 MAX_SEND_LAG_OF_GAP = 0.1
 MAX_RECEIVE_LAG_S, MAX_STANDSTILL_S = 0.005, 0.1
-MIN_OF_ASKED_RATE = 0.95
 MAX_TOKEN_MISMATCH = 0.001
 # What a simulated cell's times are worth does not depend on these: on a laptop at a multiple of the clock's
 # speed the client and the sampler are late, and nobody takes the times for a server's.
@@ -47,6 +47,8 @@ INVALIDATING_FLAGS = {
 }
 # What a reader of the numbers has to know, though they hold.
 NOTES = {
+    "behind": "more requests arrived than the server answered, and ever more were waiting: the latencies are "
+    "those of a queue that grew, and would be longer after a longer run",
     "gpu_starved": "the GPU idled while a process of the engine had a whole CPU: that process is the limit",
     "cache_unknown": "the external server's cache could not be reset",
     "telemetry_absent": "the external server has no counters, or they had holes",
@@ -69,6 +71,7 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
         "length_missed": _length_missed(records, conditions.asked_tokens or {}),
         "token_mismatch": tokens_mismatch(records, samples, window),
         "telemetry_missing": not complete and not external,
+        "behind": behind(measurement),
         "cache_unknown": cache_reset is None and external,
         "telemetry_absent": not complete and external,
         "gpu_starved": (gpu_starved_share(samples, window) or 0.0) > MAX_STARVED_SHARE,
@@ -79,10 +82,10 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
 def status(
     raised: Sequence[str], records: Sequence[Record], simulated: bool = False
 ) -> tuple[Status, str | None]:
-    """The cell's status and the reason in words: failed when no request is ok, invalid when a flag of
-    `INVALIDATING_FLAGS` is raised, else done, without a reason. Flags about timing do not invalidate a
-    simulated cell."""
-    if not any(record.outcome == "ok" for record in records):
+    """The cell's status and the reason in words: failed when no request is ok and none was answering when the
+    window cut it, invalid when a flag of `INVALIDATING_FLAGS` is raised, else done, without a reason. Flags
+    about timing do not invalidate a simulated cell."""
+    if not any(r.outcome == "ok" or (cut(r) and r.first_token_s is not None) for r in records):
         return "failed", _nothing_ok(records)
     counting = INVALIDATING_FLAGS.keys() - (_TIMING if simulated else frozenset())
     reasons = [INVALIDATING_FLAGS[flag] for flag in raised if flag in counting]
@@ -121,7 +124,7 @@ def _client_lags(records: Sequence[Record], schedule: Schedule) -> bool:
     if lag_s is None:
         return False
     limit_s = MAX_SEND_LAG_S
-    if isinstance(schedule, Open) and (rate := _rate([r.scheduled_s for r in _sent(records)])):
+    if isinstance(schedule, Open) and (rate := per_s([r.scheduled_s for r in _sent(records)])):
         limit_s = min(limit_s, MAX_SEND_LAG_OF_GAP / rate)
     return lag_s > limit_s
 
@@ -142,8 +145,8 @@ def _under_rate(measurement: Measurement) -> bool:
     if not isinstance(measurement.conditions.schedule, Open):
         return False
     sent = _sent(measurement.records)
-    asked = _rate([record.scheduled_s for record in sent])
-    achieved = _rate([record.sent_s for record in sent if record.sent_s is not None])
+    asked = per_s([record.scheduled_s for record in sent])
+    achieved = per_s([record.sent_s for record in sent if record.sent_s is not None])
     if asked is None or achieved is None or achieved >= MIN_OF_ASKED_RATE * asked:
         return False
     _, waiting = series(measurement.samples, "waiting")
@@ -152,12 +155,6 @@ def _under_rate(measurement: Measurement) -> bool:
 
 def _sent(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record.sent_s is not None]
-
-
-def _rate(times_s: Sequence[float]) -> float | None:
-    """Arrivals per second; None where they span no time."""
-    span_s = max(times_s) - min(times_s) if times_s else 0.0
-    return (len(times_s) - 1) / span_s if span_s > 0 else None
 
 
 def _telemetry_complete(measurement: Measurement) -> bool:

@@ -51,6 +51,7 @@ REQUESTS = pa.schema(
         "reasoning_tokens": pa.int64(),
         "cached_tokens": pa.int64(),
         "outcome": pa.string(),
+        "cut_by_window": pa.bool_(),
         "finish_reason": pa.string(),
         "error": pa.string(),
         "http_status": pa.int64(),
@@ -75,7 +76,12 @@ _GPU_TYPES = {
 }
 
 JSON_COLUMNS = frozenset({"engine_args", "provenance"})
-_COUNTS = frozenset({"requests_total", "requests_ok", "preemptions", "prompt_tokens", "output_tokens"})
+_COUNTS = frozenset(
+    {
+        *("requests_total", "requests_ok", "requests_failed", "requests_cut", "requests_cancelled"),
+        *("slo_undecided", "preemptions", "prompt_tokens", "output_tokens"),
+    }
+)
 METRIC_COLUMNS = tuple(summarize(Measurement(()), None, SloConfig()))
 
 CELLS = pa.schema(
@@ -117,6 +123,8 @@ CELLS = pa.schema(
         "slo_ttft_s": pa.float64(),
         "slo_ttfvt_s": pa.float64(),
         "slo_tpot_s": pa.float64(),
+        "slo_e2e_s": pa.float64(),
+        "slo_itl_s": pa.float64(),
         "engine_args": pa.string(),
         "provenance": pa.string(),
         "status": pa.string(),
@@ -183,6 +191,7 @@ def request_rows(
             "reasoning_tokens": record.reasoning_tokens,
             "cached_tokens": record.cached_tokens,
             "outcome": record.outcome,
+            "cut_by_window": record.cut_by_window,
             "finish_reason": record.finish_reason,
             "error": _encodable(record.error),
             "http_status": record.http_status,

@@ -136,6 +136,7 @@ def test_the_end_of_the_window_cancels_what_runs_and_sends_no_more(port: int) ->
     assert all(10 < (record.output_tokens or 0) < 60 for record in records[:2])
     assert all(record.error == "the window of 0.5 s ended" for record in records[:2])
     assert all(record.sent_s is None and "before it was sent" in str(record.error) for record in records[2:])
+    assert all(record.cut_by_window for record in records)
 
 
 def test_a_stop_cancels_the_rest_at_once(port: int) -> None:
@@ -149,6 +150,7 @@ def test_a_stop_cancels_the_rest_at_once(port: int) -> None:
     timer.join()
     assert time.perf_counter() - began < 10
     assert [record.outcome for record in records] == ["cancelled"] * 4
+    assert not any(record.cut_by_window for record in records)
 
 
 def test_an_idle_connection_that_the_server_closes_under_a_request_is_not_the_requests_fault() -> None:

@@ -12,6 +12,7 @@ from orchestrator.load.stream.response import ProtocolError, ResponseReader
 from orchestrator.load.stream.timeline import Stream, Timeline, error_message
 from orchestrator.records import Outcome
 
+WINDOW_ENDED = "the window of {:g} s ended"  # why a request was cancelled once `duration_s` was over
 _RETRY_WITHIN_S = 1.0
 _FAILED_FINISH = ("abort", "error")  # what vLLM and SGLang call a request that they gave up
 
