@@ -70,7 +70,7 @@ def batches(size: int, tokens: Ints) -> list[Record]:
 
 def answer(sent_s: float, begins_s: float, tokens: int) -> Record:
     """A request with one token each GAP_S from ``begins_s`` on."""
-    return _of(sent_s, begins_s + np.array([GAP_S]) * np.arange(1, tokens + 1))
+    return _of(sent_s, np.linspace(begins_s + GAP_S, begins_s + GAP_S * tokens, int(tokens)))
 
 
 def cut(records: Sequence[Record], ends_s: float) -> list[Record]:
