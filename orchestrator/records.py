@@ -16,6 +16,13 @@ from numpy.typing import NDArray
 
 Outcome = Literal["ok", "error", "timeout", "cancelled"]
 AnswerKind = Literal["math", "choice", "none"]
+TRUNCATED = frozenset(
+    {
+        *("length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_length", "model_length"),
+        *("model_context_window_exceeded", "context_length_exceeded"),
+    }
+)
+"""The finish_reasons, in lower case, of an answer that a budget of tokens or the model's context cut off."""
 Message = Mapping[str, str]
 """One chat message: ``{"role": ..., "content": ...}``."""
 
@@ -77,14 +84,16 @@ class Record:
 
     ``chunk_s``, ``chunk_tokens`` and ``chunk_reasoning`` have one entry per chunk that carried at least one
     new output token: its arrival, how many output tokens it added, and how many of those were reasoning.
-    They add up to ``output_tokens`` and ``reasoning_tokens``. Without per-chunk usage from the server
+    They add up to ``output_tokens`` and ``reasoning_tokens``. Without sound counts on each chunk
     ``chunk_tokens`` and ``chunk_reasoning`` are None and ``chunk_s`` holds every chunk with text. Without
     reasoning counts from the server ``chunk_reasoning`` and ``reasoning_tokens`` follow from which chunks
     carried reasoning text.
 
     ``sent_s`` is None when no byte was handed to the socket (the connection was refused, say).
-    ``first_visible_s`` is the first chunk with non-blank text outside the reasoning. ``cut_by_window``: the
-    client cancelled it, or never sent it, because the load's ``duration_s`` was over.
+    ``first_visible_s`` is the first chunk with non-blank text outside the reasoning. ``usage_mode`` says what
+    the server's counts were (`load.stream.usage`), ``reasoning_from`` where its reasoning was: ``field``,
+    ``tags`` or ``none``; both are None in records of older versions. ``cut_by_window``: the client cancelled
+    it, or never sent it, because the load's ``duration_s`` was over.
     """
 
     request_id: str
@@ -111,15 +120,19 @@ class Record:
     reasoning_text: str
     response_text: str
     cut_by_window: bool = False
+    usage_mode: str | None = None
+    reasoning_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
     """A graded answer. ``predicted`` is None when no answer could be read; ``correct`` is None when the
-    request cannot be graded at all (it failed, or the dataset has no references)."""
+    request cannot be graded at all (it failed, or the dataset has no references). ``vote`` is what it counts
+    as in a majority: the first answer to the same item that it equals; None where nobody compared them."""
 
     predicted: str | None
     correct: bool | None
+    vote: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +141,11 @@ class Sample:
 
     Gauges in [0, 1]: ``kv_usage``. Counters are cumulative since the engine's start. ``engine_cpus`` are
     the CPUs that the engine's processes used since the sample before, ``engine_cpu_busiest`` those of the one
-    that used most. GPU tuples have one
-    entry per GPU of the deployment: utilisation in [0, 1], memory in bytes, power in W, energy in J since
-    the driver was loaded.
+    that used most; ``engine_cpu_wait`` the number of their threads that waited for a CPU, on average. Of the
+    CPUs that the engine may use, ``others_cpus`` are those that neighbours used and ``steal_cpus`` those that
+    the hypervisor kept. ``cpu_pressure`` is the share of the time in which any task of the machine waited for
+    a CPU. GPU tuples have one entry per GPU of the deployment: utilisation in [0, 1], memory in bytes, power
+    in W, energy in J since the driver was loaded.
     """
 
     t_s: float
@@ -147,6 +162,10 @@ class Sample:
     generation_tokens_total: float | None = None
     engine_cpus: float | None = None
     engine_cpu_busiest: float | None = None
+    engine_cpu_wait: float | None = None
+    others_cpus: float | None = None
+    steal_cpus: float | None = None
+    cpu_pressure: float | None = None
     gpu_util: tuple[float, ...] | None = None
     gpu_memory_bytes: tuple[int, ...] | None = None
     gpu_power_w: tuple[float, ...] | None = None

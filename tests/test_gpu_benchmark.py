@@ -29,7 +29,7 @@ def plan_of(name: str, tmp_path: Path, *more: str) -> dict[str, Any]:
     questions = tmp_path / "gsm8k.jsonl"
     questions.write_text('{"question": "1 + 1?", "answer": "#### 2"}\n')
     done = subprocess.run(
-        command(name, tmp_path, "", False, (*more, "dry_run=json")),
+        command(name, tmp_path, "", "gpus", (*more, "dry_run=json")),
         cwd=ROOT,
         env=environment() | {"GSM8K_FILE": str(questions)},
         capture_output=True,
@@ -107,10 +107,21 @@ def test_the_first_group_of_which_nothing_came_is_the_last(
     programs = {"a": said, "b": f"{said}; raise SystemExit(1)", "c": "raise SystemExit(1)", "f": said}
     monkeypatch.setattr(run, "command", lambda name, *_: [sys.executable, "-c", programs[name]])
     groups = [["a", "b"], ["c"], ["f"]]
-    assert not run.run(groups, tmp_path, {"vllm": "", "sglang": ""}, True)
+    assert not run.run(groups, tmp_path, {"vllm": "", "sglang": ""}, "cpu")
     assert [(tmp_path / f"{name}.log").read_text() for name in "ab"] == ["0\n", "1\n"]
     assert (tmp_path / "c.log").exists()
     assert not (tmp_path / "f.log").exists()
+
+
+def test_a_part_ends_as_by_ctrl_c_when_its_time_is_over_and_the_next_one_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    patient = """import signal, time
+signal.signal(signal.SIGINT, lambda *_: exit("interrupted"))
+time.sleep(60)"""
+    monkeypatch.setattr(run, "command", lambda *_: [sys.executable, "-c", patient])
+    assert not run.run([["a", "b"]], tmp_path, {"vllm": "", "sglang": ""}, "cpu", most={"a": 1, "b": 1})
+    assert [(tmp_path / f"{name}.log").read_text() for name in "ab"] == ["interrupted\n"] * 2
 
 
 def engine(pid: int, *given: int) -> Engine:

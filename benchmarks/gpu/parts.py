@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 CONF = Path(__file__).with_name("conf")
 SWEEP = "orchestrator.sweep"
@@ -20,7 +21,11 @@ ONE = "tensor_parallel_size=1"
 FIVE = "opt=none,fp8,kv-fp8,prefix-cache,spec-ngram"
 ALL_LOADS = "load=closed-64,closed-256,gamma-16"
 # What the host lacks: FlashInfer, and for SGLang its FA3 kernels; and NVLink multicast, which is left off.
-NO_MULTICAST = ("+engine.env.NCCL_NVLS_ENABLE=0", "+engine.env.TORCH_SYMM_MEM_DISABLE_MULTICAST=1")
+NO_MULTICAST = (
+    "+engine.env.NCCL_NVLS_ENABLE=0",
+    "+engine.env.TORCH_SYMM_MEM_DISABLE_MULTICAST=1",
+    "+engine.env.NVSHMEM_DISABLE_NVLS=1",
+)
 ON_HOST = {
     "vllm": (
         "+engine.env.VLLM_USE_FLASHINFER_SAMPLER=0",
@@ -34,6 +39,8 @@ ON_HOST = {
         *NO_MULTICAST,
     ),
 }
+Where = Literal["gpus", "cpu", "simulated"]
+SIMULATED_START_S = 100
 SMALL = {"model": "smollm2-135m", "max_tokens": "16", "limit": "8", "dataset.prompt_tokens": "64"}
 SMALL_OPTIONS = {"opt=fp8": "opt=prefix-cache", "32,64,128": "1,2,4", "128": "6"}
 SMALL_LOAD = {"gamma-16": "tiny-gamma", "closed": "closed"}
@@ -43,7 +50,7 @@ SMALL_LOAD = {"gamma-16": "tiny-gamma", "closed": "closed"}
 class Part:
     """Sweeps of one ``study`` share their cells: what one has measured the other takes as done. ``options``
     come before the ``overrides`` on the command line of ``module``; OUT in them is the folder of all results.
-    ``estimated_s`` is on one GPU where ``gpus`` is 1, on a host with two where it is 2."""
+    ``estimated_s`` is on a host with ``gpus`` GPUs."""
 
     what: str
     engine: str
@@ -118,6 +125,25 @@ PARTS = {
         study="r1-vllm",
         gpus=2,
     ),
+    "q": Part(
+        "tensor parallelism: 7B to 70B on up to four GPUs",
+        "vllm",
+        1200,
+        (
+            *(*RANDOM, "model=r1-7b,r1-32b,r1-70b", "opt=none,fp8", "tensor_parallel_size=auto,1,2,4"),
+            "load=closed-64",
+        ),
+        study="tp-vllm",
+        gpus=4,
+    ),
+    "t": Part(
+        "tensor parallelism on SGLang",
+        "sglang",
+        300,
+        (*RANDOM, "model=r1-7b", "opt=none", "tensor_parallel_size=2,4", "load=closed-64"),
+        study="tp-sglang",
+        gpus=4,
+    ),
     "s": Part(
         "switches between two 7B deployments, plain and prepared",
         "vllm",
@@ -149,7 +175,7 @@ def study_of(name: str) -> str:
     return PARTS[name].study or f"part-{name}"
 
 
-def command(name: str, out: Path, python: str, rehearse: bool, more: Sequence[str] = ()) -> list[str]:
+def command(name: str, out: Path, python: str, where: Where, more: Sequence[str] = ()) -> list[str]:
     """The part's command line; ``more`` are further overrides, which win."""
     part = PARTS[name]
     words = list(part.overrides)
@@ -157,13 +183,23 @@ def command(name: str, out: Path, python: str, rehearse: bool, more: Sequence[st
         words = [*COMMON, f"study_name={study_of(name)}", f"results_dir={out / 'results'}", *words]
     if part.module != "benchmarks.start":
         words.append(f"engine={part.engine}")
-    words += [f"engine.python={python}"] if python else []
-    words = _rehearsed(part, words) if rehearse else [*words, *ON_HOST[part.engine], "hardware=auto"]
+    words += [f"engine.python={python}"] if python and where != "simulated" else []
+    if where == "gpus":
+        words += [*ON_HOST[part.engine], "hardware=auto"]
+    else:
+        words = _rehearsed(part, words) if where == "cpu" else _simulated(part, words)
     options = [word.replace("OUT", str(out)) for word in part.options]
-    if rehearse:
+    if where == "cpu":
         options = [SMALL_OPTIONS.get(word, word) for word in options]
     sweep = ["--config-dir", str(CONF), "-m"] if part.module == SWEEP else []
     return [sys.executable, "-m", part.module, *options, *sweep, *words, *more]
+
+
+def _simulated(part: Part, words: Sequence[str]) -> list[str]:
+    """The same on a simulated engine, ten times as fast as the clock, on as many declared GPUs."""
+    engine = ("engine=simulated", "+engine.args.speed=10", f"+engine.args.start-seconds={SIMULATED_START_S}")
+    kept = [word for word in words if word != f"engine={part.engine}"]
+    return [*kept, *engine, "hardware=h100", f"hardware.gpus_per_node={part.gpus}"]
 
 
 def _rehearsed(part: Part, words: Sequence[str]) -> list[str]:

@@ -8,7 +8,9 @@ side, each with a GPU of its own. What a sweep measures goes to ``OUT/results``,
 written anew after every part: the cells, the switches between deployments, how a sweep's schedule came out.
 
 Beside all of it a watcher (`watch.py`) looks who is on which GPU, and kills a worker of the part ``--kill``.
-``--rehearse`` runs the same on this machine's CPU with a small model and a few short requests.
+``--most PART=S`` ends a part as Ctrl-C does, S seconds after it began. ``--rehearse cpu`` runs the same on
+this machine's CPU with a small model and a few short requests, ``--rehearse simulated`` only the sweeps, on
+declared GPUs.
 
 Time on such a machine is dear: a simulated cell goes first, and a group of which nothing came is the last.
 """
@@ -26,11 +28,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from benchmarks.gpu import outcome, switches, table
-from benchmarks.gpu.parts import PARTS, SWEEP, command, study_of
+from benchmarks.gpu.parts import PARTS, SWEEP, Where, command, study_of
 from orchestrator.store.read import read_cells
 
 ROOT = Path(__file__).parents[2]
 PIECE_BYTES = 15_000_000
+NO_LIMIT: Mapping[str, float] = {}
 
 
 def pack(name: str, out: Path) -> None:
@@ -62,17 +65,18 @@ def run(
     groups: Sequence[Sequence[str]],
     out: Path,
     pythons: Mapping[str, str],
-    rehearse: bool,
+    where: Where,
     more: Sequence[str] = (),
     killed_in: str = "",
+    most: Mapping[str, float] = NO_LIMIT,
 ) -> bool:
     """Runs the groups one after another, as long as each has a part that came to something; whether all
     parts had."""
     out.mkdir(parents=True, exist_ok=True)
     whole = True
-    with watching(out, killed_in, rehearse):
+    with watching(out, killed_in, where):
         for group in groups:
-            came = _side_by_side(group, out, pythons, rehearse, more)
+            came = _side_by_side(group, out, pythons, where, more, most)
             results = out / "results"
             report = (table.markdown(results), switches.markdown(results), outcome.markdown(results))
             (out / "table.md").write_text("\n".join(report))
@@ -84,14 +88,19 @@ def run(
 
 
 def _side_by_side(
-    group: Sequence[str], out: Path, pythons: Mapping[str, str], rehearse: bool, more: Sequence[str]
+    group: Sequence[str],
+    out: Path,
+    pythons: Mapping[str, str],
+    where: Where,
+    more: Sequence[str],
+    most: Mapping[str, float],
 ) -> dict[str, bool]:
     """Whether each part of the group came to something: a cell that is done, or an orderly end."""
     began_s = time.monotonic()
     running = {}
     for gpu, name in enumerate(group):
         part = PARTS[name]
-        words = command(name, out, pythons[part.engine], rehearse, more)
+        words = command(name, out, pythons[part.engine], where, more)
         print(f"part {name}: {part.what}\n  {' '.join(words[1:])}", flush=True)
         own = {"CUDA_VISIBLE_DEVICES": str(gpu)} if len(group) > 1 else {}
         with (out / f"{name}.log").open("wb") as log:
@@ -99,7 +108,12 @@ def _side_by_side(
                 words, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=os.environ | own
             )
     came = {}
+    limits = {name: most[name] for name in group if name in most}
     while running:
+        for name in [name for name, limit_s in limits.items() if time.monotonic() - began_s > limit_s]:
+            print(f"part {name}: ended after {limits.pop(name):.0f} s", flush=True)
+            if name in running:
+                running[name].send_signal(signal.SIGINT)
         ended = [name for name, process in running.items() if process.poll() is not None]
         for name in ended:
             code = running.pop(name).returncode
@@ -114,9 +128,9 @@ def _side_by_side(
 
 
 @contextmanager
-def watching(out: Path, killed_in: str, rehearse: bool) -> Iterator[None]:
+def watching(out: Path, killed_in: str, where: Where) -> Iterator[None]:
     """A watcher of the GPUs while the block lasts; none in a rehearsal, where there are none."""
-    if rehearse:
+    if where != "gpus":
         yield
         return
     kill = ["--kill", str(out / "results" / study_of(killed_in))] if killed_in else []
@@ -136,7 +150,8 @@ def main() -> None:
     parser.add_argument("--sglang", default="", help="the interpreter that has SGLang")
     parser.add_argument("--gsm8k", type=Path, default=None, help="GSM8K's test questions, JSON lines")
     parser.add_argument("--kill", default="", metavar="PART", help="the part in which a worker is killed")
-    parser.add_argument("--rehearse", action="store_true")
+    parser.add_argument("--most", action="append", default=[], metavar="PART=S", help="seconds for a part")
+    parser.add_argument("--rehearse", choices=("cpu", "simulated"), help="without GPUs")
     parser.add_argument("overrides", nargs="*", help="further overrides of every part")
     chosen = parser.parse_intermixed_args()
     groups = [group.split("+") for group in chosen.parts.split(",")]
@@ -149,11 +164,12 @@ def main() -> None:
         if chosen.gsm8k is None:
             parser.error("--gsm8k: part d needs it")
         os.environ["GSM8K_FILE"] = str(chosen.gsm8k.absolute())
+    most = {name: float(seconds) for name, _, seconds in (one.partition("=") for one in chosen.most)}
     out = chosen.out.absolute()
     if not preflight(out):
         raise SystemExit("the simulated cell failed: nothing was started on a GPU")
     pythons = {"vllm": chosen.vllm, "sglang": chosen.sglang}
-    if not run(groups, out, pythons, chosen.rehearse, chosen.overrides, chosen.kill):
+    if not run(groups, out, pythons, chosen.rehearse or "gpus", chosen.overrides, chosen.kill, most):
         raise SystemExit(1)
 
 

@@ -6,8 +6,9 @@ Writes a line whenever that changes and, when it is told to end (SIGTERM), one w
 looks, and each at which two engines were on one GPU or an engine was on one that it had not been given. NVML
 tells the processes on a GPU; the engine is the guard above them, ``CUDA_VISIBLE_DEVICES`` what it was given.
 
-``--kill``: once that study has a finished cell and two engines serve at once, the worker of the younger one
-gets SIGKILL; when its GPUs are next used, and by whom, is a line too.
+``--kill``: once that study has a finished cell, two engines are there, and one of them has kept all its GPUs
+busy for some seconds, as under a load, the worker of that one gets SIGKILL; when its GPUs are next used, and
+by whom, is a line too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 import psutil
 
 EVERY_S = 0.5
-SETTLED_S = 5.0  # two engines have been there that long
+BUSY_PERCENT, BUSY_LOOKS = 90, 10  # that busy at so many looks in a row: no start keeps a GPU so
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,13 @@ def engine_of(pid: int) -> Engine | None:
 
 def label_of(command: Sequence[str]) -> str:
     """The model and what tells its engines apart, off the engine's command line."""
-    flags = ("--served-model-name", "--tensor-parallel-size", "--quantization", "--kv-cache-dtype")
+    flags = (
+        "--served-model-name",
+        "--tensor-parallel-size",
+        "--tp-size",
+        "--quantization",
+        "--kv-cache-dtype",
+    )
     values = [command[command.index(flag) + 1] for flag in flags if flag in command]
     return " ".join(values)
 
@@ -91,7 +98,7 @@ class Watch:
         self._gpus = [nvml.nvmlDeviceGetHandleByIndex(gpu) for gpu in range(nvml.nvmlDeviceGetCount())]
         self._known: dict[int, Engine | None] = {}
         self._shown: object = None
-        self._together_s: float | None = None
+        self._busy = [0] * len(self._gpus)  # looks in a row
         self._killed: Engine | None = None
         self._reused = False
         self.looks = self.used = self.strangers = self.together = 0
@@ -134,17 +141,18 @@ class Watch:
                 self._say({"reused_by": heirs})
             return
         assert self._study is not None
+        for gpu, handle in enumerate(self._gpus):
+            busy = self._nvml.nvmlDeviceGetUtilizationRates(handle).gpu >= BUSY_PERCENT
+            self._busy[gpu] = self._busy[gpu] + 1 if busy else 0
         if len(engines) < 2 or not list((self._study / "cells").glob("*.parquet")):
-            self._together_s = None
             return
-        self._together_s = self._together_s or time.monotonic()
-        if time.monotonic() - self._together_s < SETTLED_S:
-            return
-        victim = max(engines.values(), key=lambda one: psutil.Process(one.pid).create_time())
-        if victim.worker:
-            psutil.Process(victim.worker).send_signal(signal.SIGKILL)
-            self._killed = victim
-            self._say({"killed_worker_of": victim.label, "gpus": sorted(victim.given or ())})
+        for victim in engines.values():
+            under_load = min((self._busy[gpu] for gpu in victim.given or ()), default=0) >= BUSY_LOOKS
+            if under_load and victim.worker:
+                psutil.Process(victim.worker).send_signal(signal.SIGKILL)
+                self._killed = victim
+                self._say({"killed_worker_of": victim.label, "gpus": sorted(victim.given or ())})
+                return
 
     def end(self) -> None:
         self._say(

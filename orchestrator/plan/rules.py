@@ -42,6 +42,15 @@ NAME = Rule(
     lambda v: isinstance(v, str) and bool(v) and not v.startswith(".") and not set(v) & set('/\\:*?"<>|\0'),
     "a name that can be a folder's",
 )
+TAGS = Rule(
+    lambda v: (
+        isinstance(v, list)
+        and len(v) == 2
+        and all(isinstance(tag, str) and tag == tag.strip() != "" for tag in v)
+        and v[0] != v[1]
+    ),
+    'two different tags, the opening and the closing one, such as ["<think>","</think>"]',
+)
 
 RULES: Mapping[str, Rule] = {
     "study_name": NAME,
@@ -51,6 +60,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "seed": NATURAL,
     "repeats": COUNT,
+    "runs": COUNT,
     "max_tokens": COUNT,
     "limit": _optional(COUNT),
     "weights": _one_of("auto", "dummy"),
@@ -76,6 +86,7 @@ RULES: Mapping[str, Rule] = {
     "timeout.resources_s": _optional(Rule(_number(lambda v: v >= 0), "a number from 0 up")),
     "model.kind": _one_of("reasoning", "standard"),
     "model.context": COUNT,
+    "model.think_tags": _optional(TAGS),
     "model.dtype": _one_of(*DTYPE_BYTES),
     "model.parameters_b": _optional(POSITIVE),
     "model.layers": _optional(COUNT),
@@ -106,6 +117,7 @@ RULES: Mapping[str, Rule] = {
     "load.request_timeout_s": POSITIVE,
     "load.idle_timeout_s": POSITIVE,
     "load.usage": _one_of("continuous", "final"),
+    "load.cache": _one_of("cold", "warm"),
     "load.warmup": _optional(NATURAL),
     "load.telemetry_hz": Rule(_number(lambda v: 4 <= v <= 100), "a number from 4 to 100"),
     "hardware.kind": _one_of("auto", "cpu", "gpu"),
