@@ -24,6 +24,8 @@ STATED = {
     "`client_lag`": [f"{1000 * validity.MAX_SEND_LAG_S:g} ms", percent(validity.MAX_SEND_LAG_OF_GAP)],
     "`client_stalled`": [f"{1000 * validity.MAX_RECEIVE_LAG_S:g} ms", f"{validity.MAX_STANDSTILL_S:g} s"],
     "`under_rate`": [percent(keeping_up.MIN_OF_ASKED_RATE)],
+    "`cache_warm`": [percent(validity.MAX_WARM_SHARE)],
+    "`host_busy`": [percent(validity.MAX_HOST_TAKEN_SHARE)],
     "`token_mismatch`": [percent(validity.MAX_TOKEN_MISMATCH)],
     "`telemetry_missing`": [percent(validity.MAX_HOLE_SHARE), f"{validity.HOLE_S:g} s"],
     "`gpu_starved`": [percent(validity.MAX_STARVED_SHARE)],
@@ -62,3 +64,9 @@ def test_a_threshold_is_stated_as_it_is(about: str, thresholds: list[str]) -> No
     for stated in thresholds:
         pattern = rf"(?<![\d.]){re.escape(stated)}(?![\d.]*\d)"
         assert any(re.search(pattern, passage) for passage in passages), f"{about}: {stated}"
+
+
+@pytest.mark.parametrize("flag", ["errors", "client_lag", "client_stalled", "under_rate"])
+def test_the_words_of_a_flag_state_the_same_thresholds(flag: str) -> None:
+    for stated in STATED[f"`{flag}`"]:
+        assert stated in INVALIDATING_FLAGS[flag]
