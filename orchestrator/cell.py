@@ -99,7 +99,10 @@ LEFT_OUT: Mapping[str, str] = {
     **{f"tracker.{name}": _ELSEWHERE for name in ("name", "project", "entity", "mode")},
     "study_name": _ELSEWHERE,
     "results_dir": _ELSEWHERE,
-    **{f"slo.{name}": "goodput follows from the stored requests" for name in ("ttft_s", "ttfvt_s", "tpot_s")},
+    **{
+        f"slo.{name}": "goodput follows from the stored requests"
+        for name in ("ttft_s", "ttfvt_s", "tpot_s", "e2e_s", "itl_s")
+    },
     "runs": "how many cells there are; which of them one is, is in its `run`",
     "objective": "chooses among a cell's numbers",
     "dry_run": "how a sweep is run",

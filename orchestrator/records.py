@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,30 @@ class Request:
     prompt_sha256: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Open:
+    """Request i is sent at ``times_s[i]`` after the start, whatever became of the others. Ascending."""
+
+    times_s: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """At most ``concurrency`` requests in flight; the next is sent when one has ended."""
+
+    concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Groups of ``size``; the next group is sent when the last request of this one has ended."""
+
+    size: int
+
+
+Schedule: TypeAlias = Open | Closed | Batch
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """What happened to one request: the load client's output, the metrics' input.
@@ -68,7 +92,8 @@ class Record:
     ``sent_s`` is None when no byte was handed to the socket (the connection was refused, say).
     ``first_visible_s`` is the first chunk with non-blank text outside the reasoning. ``usage_mode`` says what
     the server's counts were (`load.stream.usage`), ``reasoning_from`` where its reasoning was: ``field``,
-    ``tags`` or ``none``; both are None in records of older versions. ``retries``: how often it was sent
+    ``tags`` or ``none``; both are None in records of older versions. ``cut_by_window``: the client cancelled
+    it, or never sent it, because the load's ``duration_s`` was over. ``retries``: how often it was sent
     again, at most once, because the server had closed the idle connection that it was sent on; ``sent_s`` is
     then the first time. None in what an older version stored.
     """
@@ -96,6 +121,7 @@ class Record:
     chunk_reasoning: NDArray[np.int32] | None
     reasoning_text: str
     response_text: str
+    cut_by_window: bool = False
     usage_mode: str | None = None
     reasoning_from: str | None = None
     retries: int | None = 0

@@ -207,6 +207,8 @@ class SloConfig:
     ttft_s: float | None = None
     ttfvt_s: float | None = None
     tpot_s: float | None = None
+    e2e_s: float | None = None
+    itl_s: float | None = None  # of each single token after the first chunk
 
 
 @dataclass

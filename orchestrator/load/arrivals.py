@@ -16,34 +16,13 @@ from numpy.typing import NDArray
 
 from orchestrator.config.schema import LoadConfig
 from orchestrator.errors import ConfigError
+from orchestrator.records import Batch, Closed, Open, Schedule
+
+__all__ = ["Batch", "Closed", "Open", "Schedule", "Trace", "draw", "gamma_gaps", "ramp_times", "read_trace"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Open:
-    """Request i is sent at ``times_s[i]`` after the start, whatever became of the others. Ascending."""
-
-    times_s: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """At most ``concurrency`` requests in flight; the next is sent when one has ended."""
-
-    concurrency: int
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Groups of ``size``; the next group is sent when the last request of this one has ended."""
-
-    size: int
-
-
 _KINDS = ("batch", "closed", "constant", "poisson", "gamma", "trace", "ramp")
-
-Schedule: TypeAlias = Open | Closed | Batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)

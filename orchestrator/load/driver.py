@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from orchestrator.errors import MeasurementError
 from orchestrator.load.arrivals import Batch, Closed, Open, Schedule
-from orchestrator.load.client.connection import Finished
+from orchestrator.load.client.connection import WINDOW_ENDED, Finished
 from orchestrator.load.client.linux import Tickets
 from orchestrator.load.client.payloads import payload_file
 from orchestrator.load.client.pool import ClientPool, ClientProcess, nameless_file
@@ -262,7 +262,7 @@ def _supervise(
     if on_progress is not None:
         on_progress(_progress(clients, perf_counter() - started))
     if reason is None and job.duration_s is not None:
-        reason = f"the window of {job.duration_s:g} s ended before it was sent"
+        reason = f"{WINDOW_ENDED.format(job.duration_s)} before it was sent"
     return started, reason
 
 

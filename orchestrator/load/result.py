@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.load.client.connection import Finished
+from orchestrator.load.client.connection import WINDOW_ENDED, Finished
 from orchestrator.load.stream.timeline import Stream, Timeline
 from orchestrator.records import Record, Request
 
 Counts = NDArray[np.int32]
+
+_CUT = WINDOW_ENDED.partition("{")[0]
 
 
 def record(request: Request, finished: Finished, zero: float) -> Record:
@@ -43,6 +45,7 @@ def record(request: Request, finished: Finished, zero: float) -> Record:
         chunk_reasoning=reasoning,
         reasoning_text=stream.reasoning_text,
         response_text=stream.response_text,
+        cut_by_window=finished.outcome == "cancelled" and (finished.error or "").startswith(_CUT),
         usage_mode=stream.usage_mode,
         reasoning_from=stream.reasoning_from,
     )

@@ -116,6 +116,7 @@ def _load(cell: Cell, context: MeasurementContext) -> tuple[_Run, Measurement]:
         asked_tokens=work.asked_tokens,
         receive_lag_s_p99=result.receive_lag_s_p99,
         receive_lag_s_max=result.receive_lag_s_max,
+        ends_s=None if config.load.duration_s is None else result.started_s + config.load.duration_s,
         expected=(*context.metrics, *(GPU_FIELDS if context.gpus else ())),
     )
     measurement = Measurement(result.records, tuple(sampler.samples), conditions)

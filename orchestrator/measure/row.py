@@ -75,6 +75,8 @@ def cell_row(
         "slo_ttft_s": config.slo.ttft_s,
         "slo_ttfvt_s": config.slo.ttfvt_s,
         "slo_tpot_s": config.slo.tpot_s,
+        "slo_e2e_s": config.slo.e2e_s,
+        "slo_itl_s": config.slo.itl_s,
         "engine_args": dict(facts.engine_args),
         "provenance": {
             **(provenance or {}),

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from orchestrator.metrics.measurement import Measurement
 from orchestrator.metrics.stats import ratio
+from orchestrator.metrics.throughput import window_tokens
 from orchestrator.metrics.window import Window
 from orchestrator.records import Sample
 
@@ -29,14 +31,13 @@ def energy_j(samples: Sequence[Sample], window: Window | None, gpus: int) -> flo
     return float(sum(np.diff(np.interp(edges, times, counter)).item() for counter in counters.T))
 
 
-def energy(
-    samples: Sequence[Sample],
-    window: Window | None,
-    output_tokens: int | None,
-    gpus: int,
-    gpu_shared: bool | None,
-) -> dict[str, float | None]:
-    """energy_j, and joule_per_output_token = energy_j / output tokens of the ok requests. None when another
+def energy(measurement: Measurement) -> dict[str, float | None]:
+    """energy_j, and joule_per_output_token = energy_j / output tokens of the window. None when another
     process used a GPU, since the counter is the whole board's."""
-    joules = None if gpu_shared else energy_j(samples, window, gpus)
-    return {"energy_j": joules, "joule_per_output_token": ratio(joules, output_tokens)}
+    conditions = measurement.conditions
+    shared = conditions.gpu_shared
+    joules = None if shared else energy_j(measurement.samples, measurement.window, conditions.gpus)
+    return {
+        "energy_j": joules,
+        "joule_per_output_token": ratio(joules, window_tokens(measurement).output),
+    }

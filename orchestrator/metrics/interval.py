@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.config.schema import SloConfig
-from orchestrator.metrics.goodput import meets
+from orchestrator.metrics.goodput import verdict
 from orchestrator.metrics.latency import PER_REQUEST
+from orchestrator.metrics.measurement import Measurement
 from orchestrator.metrics.runs import t_quantile
 from orchestrator.metrics.stats import mean, present
 from orchestrator.metrics.window import Window
@@ -32,17 +33,17 @@ _TAIL = 0.025
 
 
 def intervals(
-    records: Sequence[Record],
-    window: Window | None,
+    measurement: Measurement,
     slo: SloConfig,
     metrics: Mapping[str, float | int | None],
 ) -> dict[str, float | None]:
     """``NAME_low`` and ``NAME_high`` of `RATES` and of the percentiles 50 and 99 of each latency per request,
-    around the values that ``metrics`` has."""
-    result = rate_intervals(records, window, slo, metrics)
-    ok = sorted((one for one in records if one.outcome == "ok"), key=lambda one: one.sent_s or 0.0)
-    for name, of in PER_REQUEST.items():
-        values = np.array(present(of(record) for record in ok))
+    around the values that ``metrics`` has. Those of percentiles are None where the end of the window cut
+    requests, whose values are not known."""
+    result = rate_intervals(measurement, slo, metrics)
+    ok = sorted(measurement.ok, key=lambda one: one.sent_s or 0.0)
+    for name, quantity in PER_REQUEST.items():
+        values = np.array([] if measurement.cut else present(quantity.of(record) for record in ok))
         for percentile in PERCENTILES:
             column = f"{name}_p{percentile}"
             result |= _around(column, metrics.get(column), percentile_bounds(values, percentile / 100))
@@ -50,8 +51,7 @@ def intervals(
 
 
 def rate_intervals(
-    records: Sequence[Record],
-    window: Window | None,
+    measurement: Measurement,
     slo: SloConfig,
     metrics: Mapping[str, float | int | None],
 ) -> dict[str, float | None]:
@@ -60,16 +60,17 @@ def rate_intervals(
     rate's half-width is Student's for the mean of theirs. None where there are not `FEWEST_PARTS` parts. A
     ramp and a tail are part of the window and widen it.
     """
-    ok = [record for record in records if record.outcome == "ok"]
-    answer_s = mean([record.end_s - record.sent_s for record in ok if record.sent_s is not None])
+    window, ok = measurement.window, measurement.ok
+    answering = [*ok, *measurement.cut]
+    answer_s = mean([record.end_s - record.sent_s for record in answering if record.sent_s is not None])
     parts = 0
     if window is not None and answer_s:
         parts = min(MOST_PARTS, int(window.duration_s / answer_s))
     ends = np.array([record.end_s for record in ok])
-    met = np.array([bool(meets(record, slo)) for record in ok], np.float64)
+    met = np.array([verdict(record, slo) == "met" for record in ok], np.float64)
     events = {
         "request_per_s": (ends, np.ones(len(ends))),
-        "output_token_per_s": _tokens(ok),
+        "output_token_per_s": _tokens(answering),
         "goodput_per_s": (ends, met),
     }
     result: dict[str, float | None] = {}
@@ -115,11 +116,11 @@ def _autocorrelation(below: NDArray[np.bool_]) -> float:
     return min(0.99, max(0.0, float((centred[1:] * centred[:-1]).sum() / (centred**2).sum())))
 
 
-def _tokens(ok: Sequence[Record]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _tokens(records: Sequence[Record]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """When tokens arrived, and how many; of a request without counts per chunk all at its end."""
     times: list[NDArray[np.float64]] = [np.empty(0)]
     counts: list[NDArray[np.float64]] = [np.empty(0)]
-    for record in ok:
+    for record in records:
         known = record.chunk_tokens is not None and len(record.chunk_tokens) == len(record.chunk_s)
         times.append(record.chunk_s if known else np.array([record.end_s]))
         counts.append(np.asarray(record.chunk_tokens if known else [record.output_tokens or 0], np.float64))

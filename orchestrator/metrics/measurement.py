@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from orchestrator.load.arrivals import Closed, Schedule
 from orchestrator.metrics.engine import batch_limit
+from orchestrator.metrics.requests import cut
 from orchestrator.metrics.window import Steps, Window, in_flight, measured_window
-from orchestrator.records import Record, Sample
+from orchestrator.records import Closed, Record, Sample, Schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class RunConditions:
     nobody can tell, as on a CPU; ``gpu_watched`` is whether NVML was asked. ``asked_tokens`` is how long each
     request's answer was made to be, None where answers end by themselves. ``receive_lag_s_p99`` and
     ``receive_lag_s_max`` are of the client process that was latest to read, None where nobody measured.
+    ``ends_s`` is when a load with a duration was to end, None where it ends with its last request.
     """
 
     schedule: Schedule = field(default_factory=lambda: Closed(1))
@@ -36,6 +37,7 @@ class RunConditions:
     asked_tokens: Mapping[str, int] | None = None
     receive_lag_s_p99: float | None = None
     receive_lag_s_max: float | None = None
+    ends_s: float | None = None
     expected: Collection[str] = ("kv_usage", "running", "generation_tokens_total")
 
 
@@ -49,8 +51,18 @@ class Measurement:
 
     @cached_property
     def window(self) -> Window | None:
-        """From the first request sent to the last one ended; None when nothing was sent."""
-        return measured_window(self.records)
+        """From the first request sent to the last one ended, or to the end of a load's duration that cut
+        some off; None when nothing was sent."""
+        return measured_window(self.records, self.conditions.ends_s)
+
+    @cached_property
+    def ok(self) -> tuple[Record, ...]:
+        return tuple(record for record in self.records if record.outcome == "ok")
+
+    @cached_property
+    def cut(self) -> tuple[Record, ...]:
+        """Those that the end of the load's duration cut off."""
+        return tuple(record for record in self.records if cut(record))
 
     @cached_property
     def running(self) -> Steps:

@@ -109,6 +109,31 @@ def _common(values: Set[str | None]) -> str | None:
     return "mixed" if len(values) > 1 else next(iter(values), None)
 
 
+def cut(record: Record) -> bool:
+    """Whether it was still running when the load's duration was over. It has not failed: what it would have
+    come to is unknown."""
+    return record.cut_by_window and record.sent_s is not None
+
+
+def lasted_s(record: Record) -> float | None:
+    """End − sent."""
+    return _since_sent(record, record.end_s)
+
+
+def failed(record: Record) -> bool:
+    """Whether it ended without an answer and not by the client's own doing."""
+    return record.outcome in ("error", "timeout")
+
+
+def token_per_s(record: Record) -> float | None:
+    """Output tokens per second of the request, as its user sees them: output tokens / E2E, of a request that
+    was cut those that came / its time until then. None without a token or a count."""
+    if record.sent_s is None or record.last_token_s is None or not record.output_tokens:
+        return None
+    lasted = (record.end_s if cut(record) else record.last_token_s) - record.sent_s
+    return record.output_tokens / lasted if lasted > 0 else None
+
+
 def _since_sent(record: Record, time_s: float | None) -> float | None:
     return None if record.sent_s is None or time_s is None else time_s - record.sent_s
 

@@ -13,6 +13,7 @@ from orchestrator.metrics.energy import energy
 from orchestrator.metrics.engine import engine_metrics
 from orchestrator.metrics.goodput import goodput
 from orchestrator.metrics.interval import intervals
+from orchestrator.metrics.keeping_up import kept_up
 from orchestrator.metrics.latency import latencies
 from orchestrator.metrics.measurement import Measurement
 from orchestrator.metrics.requests import truncated
@@ -30,28 +31,24 @@ def summarize(
     ``grades`` are in the order of the records, or None when nothing is graded. GPUs that others used too void
     the energy.
     """
-    records, samples, window = measurement.records, measurement.samples, measurement.window
-    running, conditions = measurement.running, measurement.conditions
-    counted = counts(records)
-    tokens = counted["output_tokens"]
+    conditions = measurement.conditions
     result = {
-        **latencies(records),
+        **latencies(measurement),
         "receive_lag_s_p99": conditions.receive_lag_s_p99,
         "receive_lag_s_max": conditions.receive_lag_s_max,
-        **accuracies(records, grades),
-        **counted,
-        "retries": retries(records),
-        **rates(records, window, conditions.gpus),
-        **goodput(records, window, slo),
-        **steady_state(records, running),
-        **stragglers(records, window, running),
-        **engine_metrics(samples, window),
+        **accuracies(measurement.records, grades),
+        **counts(measurement),
+        "retries": retries(measurement.records),
+        **rates(measurement),
+        **kept_up(measurement),
+        **goodput(measurement, slo),
+        **steady_state(measurement),
+        **stragglers(measurement),
+        **engine_metrics(measurement.samples, measurement.window),
         "cache_warm_share": warm_share(measurement),
-        **energy(
-            samples, window, None if tokens is None else int(tokens), conditions.gpus, conditions.gpu_shared
-        ),
+        **energy(measurement),
     }
-    return result | intervals(records, window, slo, result)
+    return result | intervals(measurement, slo, result)
 
 
 def accuracies(records: Sequence[Record], grades: Sequence[Grade] | None) -> dict[str, float | None]:

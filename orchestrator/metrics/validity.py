@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.load.arrivals import Open, Schedule
 from orchestrator.metrics.cache import warm_share
 from orchestrator.metrics.engine import (
     counter_delta,
@@ -18,12 +17,14 @@ from orchestrator.metrics.engine import (
     series,
     times_s,
 )
+from orchestrator.metrics.keeping_up import MIN_OF_ASKED_RATE, behind, per_s
 from orchestrator.metrics.latency import send_lag_s_p99
 from orchestrator.metrics.measurement import Measurement, RunConditions
+from orchestrator.metrics.requests import cut
 from orchestrator.metrics.stats import ratio
 from orchestrator.metrics.throughput import error_rate, retries
 from orchestrator.metrics.window import Window
-from orchestrator.records import Record, Sample
+from orchestrator.records import Open, Record, Sample, Schedule
 
 Status = Literal["done", "invalid", "failed"]
 
@@ -32,7 +33,6 @@ MAX_RETRIED_SHARE = 0.01
 MAX_SEND_LAG_S = 0.005
 MAX_SEND_LAG_OF_GAP = 0.1
 MAX_RECEIVE_LAG_S, MAX_STANDSTILL_S = 0.005, 0.1
-MIN_OF_ASKED_RATE = 0.95
 MAX_TOKEN_MISMATCH = 0.001
 # What a simulated cell's times are worth does not depend on these: on a laptop at a multiple of the clock's
 # speed the client and the sampler are late, and nobody takes the times for a server's.
@@ -63,6 +63,8 @@ INVALIDATING_FLAGS = {
 }
 # What a reader of the numbers has to know, though they hold.
 NOTES = {
+    "behind": "more requests arrived than the server answered, and ever more were waiting: the latencies are "
+    "those of a queue that grew, and would be longer after a longer run",
     "counts_unsound": "the server's token counts contradict its text: times are the text's, without ITL",
     "gpu_starved": "the GPU idled while a process of the engine had a whole CPU: that process is the limit",
     "gpu_share_unknown": "NVML could not tell whether another process used the GPU",
@@ -90,6 +92,7 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
         "length_missed": _length_missed(records, conditions.asked_tokens or {}),
         "token_mismatch": tokens_mismatch(records, samples, window),
         "telemetry_missing": not complete and not external,
+        "behind": behind(measurement),
         "gpu_share_unknown": conditions.gpu_watched and conditions.gpu_shared is None,
         "cache_unknown": unknown,
         "retried": (ratio(retries(records), len(records)) or 0.0) > MAX_RETRIED_SHARE,
@@ -103,10 +106,10 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
 def status(
     raised: Sequence[str], records: Sequence[Record], simulated: bool = False
 ) -> tuple[Status, str | None]:
-    """The cell's status and the reason in words: failed when no request is ok, invalid when a flag of
-    `INVALIDATING_FLAGS` is raised, else done, without a reason. Flags about timing do not invalidate a
-    simulated cell."""
-    if not any(record.outcome == "ok" for record in records):
+    """The cell's status and the reason in words: failed when no request is ok and none was answering when the
+    window cut it, invalid when a flag of `INVALIDATING_FLAGS` is raised, else done, without a reason. Flags
+    about timing do not invalidate a simulated cell."""
+    if not any(r.outcome == "ok" or (cut(r) and r.first_token_s is not None) for r in records):
         return "failed", _nothing_ok(records)
     counting = INVALIDATING_FLAGS.keys() - (_TIMING if simulated else frozenset())
     reasons = [INVALIDATING_FLAGS[flag] for flag in raised if flag in counting]
@@ -145,7 +148,7 @@ def _client_lags(records: Sequence[Record], schedule: Schedule) -> bool:
     if lag_s is None:
         return False
     limit_s = MAX_SEND_LAG_S
-    if isinstance(schedule, Open) and (rate := _rate([r.scheduled_s for r in _sent(records)])):
+    if isinstance(schedule, Open) and (rate := per_s([r.scheduled_s for r in _sent(records)])):
         limit_s = min(limit_s, MAX_SEND_LAG_OF_GAP / rate)
     return lag_s > limit_s
 
@@ -166,8 +169,8 @@ def _under_rate(measurement: Measurement) -> bool:
     if not isinstance(measurement.conditions.schedule, Open):
         return False
     sent = _sent(measurement.records)
-    asked = _rate([record.scheduled_s for record in sent])
-    achieved = _rate([record.sent_s for record in sent if record.sent_s is not None])
+    asked = per_s([record.scheduled_s for record in sent])
+    achieved = per_s([record.sent_s for record in sent if record.sent_s is not None])
     if asked is None or achieved is None or achieved >= MIN_OF_ASKED_RATE * asked:
         return False
     _, waiting = series(measurement.samples, "waiting")
@@ -176,12 +179,6 @@ def _under_rate(measurement: Measurement) -> bool:
 
 def _sent(records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record.sent_s is not None]
-
-
-def _rate(times_s: Sequence[float]) -> float | None:
-    """Arrivals per second; None where they span no time."""
-    span_s = max(times_s) - min(times_s) if times_s else 0.0
-    return (len(times_s) - 1) / span_s if span_s > 0 else None
 
 
 def _telemetry_complete(measurement: Measurement) -> bool:

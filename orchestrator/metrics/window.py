@@ -38,10 +38,16 @@ class Steps:
         return float(np.dot(self.counts[:-1], spent)) / (end_s - start_s)
 
 
-def measured_window(records: Sequence[Record]) -> Window | None:
-    """From the first ``sent`` to the last ``end``, failures included; None when nothing was sent."""
+def measured_window(records: Sequence[Record], ends_s: float | None = None) -> Window | None:
+    """From the first ``sent`` to the last ``end``, failures included; None when nothing was sent.
+
+    ``ends_s`` is when a load with a duration was to end: the window ends then if requests were cut or left
+    unsent by it, and with the last ``end`` if all had ended before.
+    """
     sent = [record.sent_s for record in records if record.sent_s is not None]
     ends = [record.end_s for record in records if attempted(record)]
+    if ends_s is not None and any(record.cut_by_window for record in records):
+        ends = [ends_s]
     if not sent or max(ends) <= min(sent):
         return None
     return Window(min(sent), max(ends))

@@ -77,6 +77,8 @@ RULES: Mapping[str, Rule] = {
     "slo.ttft_s": _optional(POSITIVE),
     "slo.ttfvt_s": _optional(POSITIVE),
     "slo.tpot_s": _optional(POSITIVE),
+    "slo.e2e_s": _optional(POSITIVE),
+    "slo.itl_s": _optional(POSITIVE),
     "timeout.engine_start_s": POSITIVE,
     "timeout.weights_s": POSITIVE,
     "timeout.cell_s": POSITIVE,

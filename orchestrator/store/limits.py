@@ -3,7 +3,7 @@ nothing is measured again for them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from orchestrator.config.schema import SloConfig
 from orchestrator.metrics.goodput import goodput
 from orchestrator.metrics.interval import rate_intervals
-from orchestrator.metrics.window import measured_window
+from orchestrator.metrics.measurement import Measurement, RunConditions
 from orchestrator.records import Record
 from orchestrator.store.read import read_requests
 
@@ -30,9 +30,16 @@ def under(row: Mapping[str, Any], slo: SloConfig, study_dir: Path) -> dict[str, 
     if row["status"] == "failed" or all(row.get(name) == value for name, value in limits.items()):
         return dict(row)
     records = stored_records(study_dir, str(row["cell_id"]))
-    window = measured_window(records)
-    now = dict(row) | limits | goodput(records, window, slo)
-    return now | rate_intervals(records, window, slo, now)
+    measurement = Measurement(records, conditions=_conditions(row, records))
+    now = dict(row) | limits | goodput(measurement, slo)
+    return now | rate_intervals(measurement, slo, now)
+
+
+def _conditions(row: Mapping[str, Any], records: Sequence[Record]) -> RunConditions:
+    """What the window needs: a load's duration ended it where it was measured, and so it does here."""
+    sent = [record.sent_s for record in records if record.sent_s is not None]
+    window_s = row.get("window_s")
+    return RunConditions(ends_s=min(sent) + window_s if sent and window_s is not None else None)
 
 
 def stored_records(study_dir: Path, cell_id: str) -> list[Record]:
@@ -43,6 +50,7 @@ def stored_records(study_dir: Path, cell_id: str) -> list[Record]:
 
 def _record(row: Mapping[str, Any]) -> Record:
     values = {field.name: row[_COLUMNS.get(field.name, field.name)] for field in fields(Record)}
+    values["cut_by_window"] = bool(values["cut_by_window"])  # null in those of older versions
     values["chunk_s"] = np.asarray(values["chunk_s"], np.float64)
     for name in ("chunk_tokens", "chunk_reasoning"):
         if values[name] is not None:

@@ -54,6 +54,7 @@ REQUESTS = pa.schema(
         "reasoning_tokens": pa.int64(),
         "cached_tokens": pa.int64(),
         "outcome": pa.string(),
+        "cut_by_window": pa.bool_(),
         "finish_reason": pa.string(),
         "error": pa.string(),
         "http_status": pa.int64(),
@@ -83,7 +84,10 @@ _GPU_TYPES = {
 
 JSON_COLUMNS = frozenset({"engine_args", "provenance"})
 _COUNTS = frozenset(
-    {"requests_total", "requests_ok", "retries", "preemptions", "prompt_tokens", "output_tokens"}
+    {
+        *("requests_total", "requests_ok", "requests_failed", "requests_cut", "requests_cancelled"),
+        *("slo_undecided", "retries", "preemptions", "prompt_tokens", "output_tokens"),
+    }
 )
 METRIC_COLUMNS = tuple(summarize(Measurement(()), None, SloConfig()))
 
@@ -131,6 +135,8 @@ CELLS = pa.schema(
         "slo_ttft_s": pa.float64(),
         "slo_ttfvt_s": pa.float64(),
         "slo_tpot_s": pa.float64(),
+        "slo_e2e_s": pa.float64(),
+        "slo_itl_s": pa.float64(),
         "engine_args": pa.string(),
         "provenance": pa.string(),
         "status": pa.string(),
@@ -197,6 +203,7 @@ def request_rows(
             "reasoning_tokens": record.reasoning_tokens,
             "cached_tokens": record.cached_tokens,
             "outcome": record.outcome,
+            "cut_by_window": record.cut_by_window,
             "finish_reason": record.finish_reason,
             "error": _encodable(record.error),
             "http_status": record.http_status,

@@ -137,6 +137,7 @@ def test_the_end_of_the_window_cancels_what_runs_and_sends_no_more(port: int) ->
     assert all(10 < (record.output_tokens or 0) < 60 for record in records[:2])
     assert all(record.error == "the window of 0.5 s ended" for record in records[:2])
     assert all(record.sent_s is None and "before it was sent" in str(record.error) for record in records[2:])
+    assert all(record.cut_by_window for record in records)
 
 
 def test_a_stop_cancels_the_rest_at_once(port: int) -> None:
@@ -150,6 +151,7 @@ def test_a_stop_cancels_the_rest_at_once(port: int) -> None:
     timer.join()
     assert time.perf_counter() - began < 10
     assert [record.outcome for record in records] == ["cancelled"] * 4
+    assert not any(record.cut_by_window for record in records)
 
 
 @pytest.mark.parametrize("processes", [1, 2])

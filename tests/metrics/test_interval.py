@@ -9,7 +9,6 @@ from orchestrator.config.schema import SloConfig
 from orchestrator.metrics.interval import intervals, percentile_bounds, rate_intervals
 from orchestrator.metrics.measurement import Measurement
 from orchestrator.metrics.summary import summarize
-from orchestrator.metrics.window import Window
 from orchestrator.records import Record
 from tests.support.timelines import record
 
@@ -63,11 +62,11 @@ def steady(random: np.random.Generator, rate: float) -> list[Record]:
 
 def test_a_rates_interval_covers_the_true_one() -> None:
     random = np.random.default_rng(4)
-    covered, window = {"output_token_per_s": 0, "request_per_s": 0}, Window(0.0, 100.0)
+    covered = {"output_token_per_s": 0, "request_per_s": 0}
     for _ in range(100):
         records = steady(random, 5.0)
         rates = {"output_token_per_s": 5 * len(records) / 100, "request_per_s": len(records) / 100}
-        found = rate_intervals(records, window, SLO, rates)
+        found = rate_intervals(Measurement(records), SLO, rates)
         for name, truth in (("output_token_per_s", 24.75), ("request_per_s", 4.95)):
             low, high = found[f"{name}_low"], found[f"{name}_high"]
             assert low is not None
@@ -113,4 +112,4 @@ def test_the_columns_are_there_and_hold_the_value() -> None:
         assert value is not None
         assert high is not None
         assert low <= value <= high
-    assert set(intervals([], None, SLO, {}).values()) == {None}
+    assert set(intervals(Measurement([]), SLO, {}).values()) == {None}

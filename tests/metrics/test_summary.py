@@ -13,6 +13,7 @@ so in flight: 2 from 0 to 3, 2 to 4, 2 to 6, 1 to 10.
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -89,30 +90,37 @@ AFTER = Sample(
 )
 SAMPLES = [BEFORE, DURING, AFTER]
 
+
+def of(name: str, *values: float) -> dict[str, float | None]:
+    """What is told of so few values: a tail would need sixty-four."""
+    found = {
+        "mean": statistics.mean(values),
+        "sd": statistics.stdev(values),
+        "min": min(values),
+        "max": max(values),
+        "p50": statistics.median(values),
+        **dict.fromkeys(("p90", "p95", "p99", "p999")),
+    }
+    return {f"{name}_{statistic}": value for statistic, value in found.items()}
+
+
+def with_failures(name: str, p50: float) -> dict[str, float | None]:
+    return {f"{name}_p50_all": p50} | {f"{name}_{p}_all": None for p in ("p90", "p95", "p99", "p999")}
+
+
 EXPECTED: dict[str, float | int | None] = {
-    # of A, B, C: TTFT 1, 2, 1; TTFVT 3, 2 and (censored) 7; TPOT 2/3, 2, 6/3; E2E 3, 4, 7
-    "ttft_s_mean": 4 / 3, "ttft_s_p50": 1.0, "ttft_s_p90": 1.8, "ttft_s_p95": 1.9, "ttft_s_p99": 1.98,
-    "ttfvt_s_mean": 4.0, "ttfvt_s_p50": 3.0, "ttfvt_s_p90": 6.2, "ttfvt_s_p95": 6.6, "ttfvt_s_p99": 6.92,
-    "tpot_s_mean": 14 / 9, "tpot_s_p50": 2.0, "tpot_s_p90": 2.0, "tpot_s_p95": 2.0, "tpot_s_p99": 2.0,
-    "e2e_s_mean": 14 / 3, "e2e_s_p50": 4.0, "e2e_s_p90": 6.4, "e2e_s_p95": 6.7, "e2e_s_p99": 6.94,
-    # with D infinitely late the median lies between the second and the third of four
-    "ttft_s_p50_all": 1.5, "ttft_s_p90_all": None, "ttft_s_p95_all": None, "ttft_s_p99_all": None,
-    "ttfvt_s_p50_all": 5.0, "ttfvt_s_p90_all": None, "ttfvt_s_p95_all": None, "ttfvt_s_p99_all": None,
-    "tpot_s_p50_all": 2.0, "tpot_s_p90_all": None, "tpot_s_p95_all": None, "tpot_s_p99_all": None,
-    "e2e_s_p50_all": 5.5, "e2e_s_p90_all": None, "e2e_s_p95_all": None, "e2e_s_p99_all": None,
-    # TTFVT − TTFT: 2, 0, 6
-    "thinking_s_mean": 8 / 3, "thinking_s_p50": 2.0, "thinking_s_p90": 5.2, "thinking_s_p95": 5.6,
-    "thinking_s_p99": 5.92,
+    # of A, B, C; with D infinitely late the median lies between the second and the third of four
+    **of("ttft_s", 1, 2, 1), **with_failures("ttft_s", 1.5),
+    **of("ttfvt_s", 3, 2, 7), **with_failures("ttfvt_s", 5.0),  # C's is censored
+    **of("tpot_s", 2 / 3, 2, 6 / 3), **with_failures("tpot_s", 2.0),
+    **of("e2e_s", 3, 4, 7), **with_failures("e2e_s", 5.5),
+    **of("thinking_s", 2, 0, 6),
     # reasoning: A (2 − 1) / 1, C (10 − 4) / 3; visible: A has both in one chunk, B (4 − 2) / 1
-    "tpot_thinking_s_mean": 1.5, "tpot_thinking_s_p50": 1.5, "tpot_thinking_s_p90": 1.9,
-    "tpot_thinking_s_p95": 1.95, "tpot_thinking_s_p99": 1.99,
-    "tpot_visible_s_mean": 1.0, "tpot_visible_s_p50": 1.0, "tpot_visible_s_p90": 1.8,
-    "tpot_visible_s_p95": 1.9, "tpot_visible_s_p99": 1.98,
-    # per token: A 1, ½, ½; B 2; C 2, 2, 2
-    "itl_s_mean": 10 / 7, "itl_s_p50": 2.0, "itl_s_p90": 2.0, "itl_s_p95": 2.0, "itl_s_p99": 2.0,
-    # per chunk: A 1, 1; B 2; C 6
-    "chunk_gap_s_mean": 2.5, "chunk_gap_s_p50": 1.5, "chunk_gap_s_p90": 4.8, "chunk_gap_s_p95": 5.4,
-    "chunk_gap_s_p99": 5.88,
+    **of("tpot_thinking_s", 1, 2), **of("tpot_visible_s", 0, 2),
+    **of("itl_s", 1, 0.5, 0.5, 2, 2, 2, 2),  # a token of A, of B, of C
+    **of("chunk_gap_s", 1, 1, 2, 6),
+    **of("prompt_length", 10, 10, 10), **of("output_length", 4, 2, 4),
+    "token_per_s_per_user_mean": (4 / 3 + 2 / 4 + 4 / 7) / 3, "token_per_s_per_user_p50": 4 / 7,
     "ttfvt_censored_share": 1 / 3,
     # lags 0.004, 0, 0, 0: the 99th percentile is 97 % of the way from the third to the fourth
     "send_lag_s_p99": 0.00388,
@@ -120,19 +128,21 @@ EXPECTED: dict[str, float | int | None] = {
     # A right, B right but cut off, C wrong: 1 of 3; Wilson's interval with z = 1.959964
     "accuracy": 1 / 3, "accuracy_low": 0.061492, "accuracy_high": 0.792340,
     "pass_at_k": None, "maj_at_k": None,  # one answer each
-    "requests_total": 4, "requests_ok": 3, "error_rate": 0.25, "cancelled_rate": 0.0, "truncated_rate": 2 / 3,
+    "requests_total": 4, "requests_ok": 3, "requests_failed": 1, "requests_cut": 0, "requests_cancelled": 0,
+    "error_rate": 0.25, "cancelled_rate": 0.0, "truncated_rate": 2 / 3,
     "retries": 0,
     "prompt_tokens": 30, "output_tokens": 10, "thinking_token_share": 0.6, "cached_token_share": 5 / 30,
     "window_s": 10.0, "request_per_s": 0.3, "output_token_per_s": 1.0, "total_token_per_s": 4.0,
     "output_token_per_s_per_gpu": 0.5, "visible_token_per_s": 0.4,
+    "peak_output_token_per_s": 3.0,  # C's last chunk
     "in_flight_mean": 1.6,
+    "offered_request_per_s": None, "served_request_per_s": None, "drain_s": None,  # of open loads
     # A alone: B's TTFT is 2, C never showed anything
-    "goodput_per_s": 0.1, "slo_attainment": 0.25,
-    # median 2, so from 0 to 6: 4 tokens of A, 2 of B, 1 of C; A and B ended
-    "steady_start_s": 0.0, "steady_window_s": 6.0, "steady_output_token_per_s": 7 / 6,
-    "steady_request_per_s": 2 / 6,
-    # 95 % of four is all four: C is the last to end
-    "straggler_time_s": 0.0, "straggler_share": 0.0, "straggler_gpu_idle_share": None,
+    "goodput_per_s": 0.1, "slo_attainment": 0.25, "slo_undecided": 0,
+    # below twenty requests there is neither
+    "steady_start_s": None, "steady_window_s": None, "steady_output_token_per_s": None,
+    "steady_request_per_s": None,
+    "straggler_time_s": None, "straggler_share": None, "straggler_gpu_idle_share": None,
     # linear between samples: 0.1 at 0, 0.6 at 5, 0.1 at 10
     "kv_usage_mean": 0.35, "kv_usage_max": 0.6,
     # 1/3 at 0, 2 at 5, 1/3 at 10
@@ -163,8 +173,10 @@ def test_every_column_is_what_it_is_by_hand() -> None:
 def test_counts_are_integers() -> None:
     got = summarize(CELL, GRADES, SAMPLES, SLO, gpus=2)
     whole = {name for name, value in got.items() if isinstance(value, int)}
-    counts = {"requests_total", "requests_ok", "retries", "prompt_tokens", "output_tokens", "preemptions"}
-    assert whole == counts
+    assert whole == {
+        *("requests_total", "requests_ok", "requests_failed", "requests_cut", "requests_cancelled"),
+        *("slo_undecided", "retries", "prompt_tokens", "output_tokens", "preemptions"),
+    }
 
 
 def test_nothing_measured_gives_every_column_and_no_number() -> None:
@@ -174,6 +186,9 @@ def test_nothing_measured_gives_every_column_and_no_number() -> None:
         "requests_total": 0,
         "requests_ok": 0,
         "retries": 0,
+        "requests_failed": 0,
+        "requests_cut": 0,
+        "requests_cancelled": 0,
     }
 
 
@@ -182,7 +197,7 @@ def test_failures_alone_have_no_rate() -> None:
     assert got["error_rate"] == 1.0
     assert got["slo_attainment"] == 0.0
     rates = [name for name in got if name.endswith(("_per_s", "_per_gpu"))]
-    assert len(rates) == 8
+    assert len(rates) == 11
     assert {got[name] for name in [*rates, "ttft_s_mean", "ttft_s_p50_all", "joule_per_output_token"]} == {
         None
     }
@@ -257,7 +272,8 @@ def any_record(draw: st.DrawFn) -> Record:
         tokens = draw(st.integers(1, 4))
         chunks.append((time, tokens, draw(st.integers(0, tokens))))
     outcome: Outcome = draw(st.sampled_from(OUTCOMES)) if chunks else "error"
-    return record(sent, chunks, end_s=time + draw(gaps), outcome=outcome)
+    cut = outcome == "cancelled" and draw(st.booleans())
+    return record(sent, chunks, end_s=time + draw(gaps), outcome=outcome, cut_by_window=cut)
 
 
 cells = st.lists(any_record(), min_size=1, max_size=12)

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.load.arrivals import Closed, Open
 from orchestrator.metrics import validity
 from orchestrator.metrics.measurement import Measurement, RunConditions
 from orchestrator.metrics.validity import status
-from orchestrator.records import Record, Sample
+from orchestrator.records import Closed, Open, Record, Sample
 from tests.support.timelines import record
 
 

@@ -26,7 +26,7 @@ def damaged(path: Path, every: int) -> Iterator[int]:
 def test_a_damaged_row_at_any_byte_gives_a_status_and_a_new_attempt_takes_its_place(tmp_path: Path) -> None:
     path = store(tmp_path, status="invalid", attempt_id="old")
     refused = 0
-    for _ in damaged(path, every=7):
+    for _ in damaged(path, every=19):
         old = attempts.standing(tmp_path, "c1")
         assert old is not None
         refused += old.status is None

@@ -27,7 +27,7 @@ import uvloop
 
 from orchestrator.load.arrivals import Batch, Closed, Schedule
 from orchestrator.load.client.client import Client
-from orchestrator.load.client.connection import Finished
+from orchestrator.load.client.connection import WINDOW_ENDED, Finished
 from orchestrator.load.client.dial import Dial
 from orchestrator.load.client.linux import (
     Tickets,
@@ -172,7 +172,7 @@ class Worker:
         self.client.sockets.lag.start(at_s)
         self._report_periodically()
         if self._task.duration_s is not None:
-            why = f"the window of {self._task.duration_s:g} s ended"
+            why = WINDOW_ENDED.format(self._task.duration_s)
             self._loop.call_later(at_s - perf_counter() + self._task.duration_s, self._stop, why)
         self._check_over()
 
