@@ -100,6 +100,7 @@ LEFT_OUT: Mapping[str, str] = {
     "study_name": _ELSEWHERE,
     "results_dir": _ELSEWHERE,
     **{f"slo.{name}": "goodput follows from the stored requests" for name in ("ttft_s", "ttfvt_s", "tpot_s")},
+    "runs": "how many cells there are; which of them one is, is in its `run`",
     "objective": "chooses among a cell's numbers",
     "dry_run": "how a sweep is run",
     "rerun": "how a sweep is run",
@@ -150,13 +151,20 @@ class ResolvedJob:
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement. ``cell_id`` and ``deployment_id`` are 16 hex digits."""
+    """One measurement. ``cell_id`` and ``deployment_id`` are 16 hex digits. It is the ``run``-th of the
+    measurements of what ``run_of`` names, the cell_id of the first of them."""
 
     cell_id: str
     deployment_id: str
     overrides: tuple[str, ...]
     config: SweepConfig
     facts: ResolvedJob
+    run: int = 1
+    run_of: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.run_of:
+            object.__setattr__(self, "run_of", self.cell_id)
 
     @property
     def opts(self) -> tuple[str, ...]:
@@ -242,9 +250,11 @@ def deployment_identity(config: SweepConfig, facts: ResolvedJob) -> dict[str, An
     }
 
 
-def cell_identity(config: SweepConfig, facts: ResolvedJob) -> dict[str, Any]:
-    """Everything that can change the numbers of one cell."""
+def cell_identity(config: SweepConfig, facts: ResolvedJob, run: int = 1) -> dict[str, Any]:
+    """Everything that can change the numbers of one cell. The first run is the cell as it is without runs, so
+    that further ones can be added to what is measured."""
     return {
+        **({"run": run} if run > 1 else {}),
         "deployment": deployment_identity(config, facts),
         "config": {key: value for key, value in stated(config).items() if not key.startswith(_DEPLOYMENT)},
         "reasoning_inline": config.reasoning_inline,
@@ -256,10 +266,12 @@ def cell_identity(config: SweepConfig, facts: ResolvedJob) -> dict[str, Any]:
     }
 
 
-def make_cell(config: SweepConfig, facts: ResolvedJob, overrides: tuple[str, ...]) -> Cell:
-    """Names a job by content."""
+def make_cell(config: SweepConfig, facts: ResolvedJob, overrides: tuple[str, ...], run: int = 1) -> Cell:
+    """Names a job's ``run``-th measurement by content."""
     return Cell(
-        cell_id=digest(cell_identity(config, facts)),
+        run=run,
+        run_of=digest(cell_identity(config, facts)),
+        cell_id=digest(cell_identity(config, facts, run)),
         deployment_id=digest(deployment_identity(config, facts)),
         overrides=overrides,
         config=config,

@@ -16,6 +16,13 @@ from numpy.typing import NDArray
 
 Outcome = Literal["ok", "error", "timeout", "cancelled"]
 AnswerKind = Literal["math", "choice", "none"]
+TRUNCATED = frozenset(
+    {
+        *("length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_length", "model_length"),
+        *("model_context_window_exceeded", "context_length_exceeded"),
+    }
+)
+"""The finish_reasons, in lower case, of an answer that a budget of tokens or the model's context cut off."""
 Message = Mapping[str, str]
 """One chat message: ``{"role": ..., "content": ...}``."""
 
@@ -53,13 +60,15 @@ class Record:
 
     ``chunk_s``, ``chunk_tokens`` and ``chunk_reasoning`` have one entry per chunk that carried at least one
     new output token: its arrival, how many output tokens it added, and how many of those were reasoning.
-    They add up to ``output_tokens`` and ``reasoning_tokens``. Without per-chunk usage from the server
+    They add up to ``output_tokens`` and ``reasoning_tokens``. Without sound counts on each chunk
     ``chunk_tokens`` and ``chunk_reasoning`` are None and ``chunk_s`` holds every chunk with text. Without
     reasoning counts from the server ``chunk_reasoning`` and ``reasoning_tokens`` follow from which chunks
     carried reasoning text.
 
     ``sent_s`` is None when no byte was handed to the socket (the connection was refused, say).
-    ``first_visible_s`` is the first chunk with non-blank text outside the reasoning.
+    ``first_visible_s`` is the first chunk with non-blank text outside the reasoning. ``usage_mode`` says what
+    the server's counts were (`load.stream.usage`), ``reasoning_from`` where its reasoning was: ``field``,
+    ``tags`` or ``none``; both are None in records of older versions.
     """
 
     request_id: str
@@ -85,15 +94,19 @@ class Record:
     chunk_reasoning: NDArray[np.int32] | None
     reasoning_text: str
     response_text: str
+    usage_mode: str | None = None
+    reasoning_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Grade:
     """A graded answer. ``predicted`` is None when no answer could be read; ``correct`` is None when the
-    request cannot be graded at all (it failed, or the dataset has no references)."""
+    request cannot be graded at all (it failed, or the dataset has no references). ``vote`` is what it counts
+    as in a majority: the first answer to the same item that it equals; None where nobody compared them."""
 
     predicted: str | None
     correct: bool | None
+    vote: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,22 +7,18 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.cluster.virtual import virtual_cluster
 from orchestrator.config.schema import SloConfig
 from orchestrator.store.limits import under
 from tests.support import scripted_server
-from tests.support.cli import sweep
+from tests.support.external import Measured, measuring
 from tests.support.scripted_reply import Script
-
-Measured = Callable[..., tuple[int, str, list[dict[str, Any]]]]
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(120)]
 
@@ -35,22 +31,7 @@ def port() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def measured() -> Iterator[Measured]:
-    """Measures on the server at this port, into these results, with these overrides: exit code, output and
-    rows. All on one Ray, whose start takes longer than a measurement here."""
-    with virtual_cluster(nodes=1, gpus=0, cpus=8.0, gpu_type="none") as cluster:
-
-        def measure(results: Path, port: int, *overrides: str) -> tuple[int, str, list[dict[str, Any]]]:
-            done = sweep(
-                *("-m", "engine=external", f"engine.base_url=http://127.0.0.1:{port}", "hardware=cpu"),
-                *("tracker=none", "limit=16", "load.concurrency=4", f"results_dir={results}"),
-                f"ray.address={cluster.address}",
-                *overrides,
-            )
-            rows: list[dict[str, Any]] = []
-            for path in sorted((results / "default" / "cells").glob("*.parquet")):
-                rows += pq.ParquetFile(path).read().to_pylist()
-            return done.returncode, done.stdout + done.stderr, rows
-
+    with measuring() as measure:
         yield measure
 
 

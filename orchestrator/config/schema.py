@@ -76,6 +76,7 @@ class ModelConfig:
     context: int = 4096  # the longest prompt plus output, tokens
     reasoning_parser: dict[str, str | None] = field(default_factory=dict)  # engine -> its parser's name
     think_opened: bool = False  # its chat template puts <think> into the prompt, the answer only closes it
+    think_tags: list[str] | None = None  # around its reasoning, opening and closing; None: <think>, </think>
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     checkpoints: dict[str, str] = field(default_factory=dict)  # quantization -> hub id
@@ -261,6 +262,7 @@ class SweepConfig(DeploymentConfig):
     results_dir: str = "results"
     seed: int = 0  # of arrivals, drawn output lengths and, where sampling.seeded, the requests
     repeats: int = 1  # passes over the items inside one measurement
+    runs: int = 1  # measurements of the same cell, apart in time, each a cell of its own
     max_tokens: int = 256  # the budget of an answer, its reasoning included
     limit: int | None = None  # items of the dataset; None: all
     tensor_parallel_size: Any = "auto"  # auto, or a number
@@ -274,8 +276,9 @@ class SweepConfig(DeploymentConfig):
 
     @property
     def reasoning_inline(self) -> bool:
-        """Whether the answer's text begins with its reasoning, as no parser on the server splits it off. A
-        server that is not started here is taken to have one where the catalogue names one."""
+        """Whether the answer's text is known to begin with its reasoning, as no parser on the server splits
+        it off: what arrives decides (`load.stream`), and this where nothing that arrives tells. A server that
+        is not started here is taken to have one where the catalogue names one."""
         parsers, engine = self.model.reasoning_parser, self.engine.name
         splits = parsers.get(engine) if engine in ("vllm", "sglang") else any(parsers.values())
         return self.model.kind == "reasoning" and not splits

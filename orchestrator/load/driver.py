@@ -24,6 +24,7 @@ from orchestrator.load.client.linux import Tickets
 from orchestrator.load.client.pool import ClientPool, ClientProcess, nameless_file
 from orchestrator.load.client.process import Task
 from orchestrator.load.result import record, unsent
+from orchestrator.load.stream.think import TAGS
 from orchestrator.load.stream.timeline import Stream
 from orchestrator.records import Endpoint, Record, Request
 
@@ -50,8 +51,8 @@ class LoadJob:
 
     ``usage`` is ``continuous`` or ``final``, as the requests were rendered. After ``duration_s`` nothing more
     is sent and what is in flight is cancelled. ``processes`` None: chosen from ``expected_tokens_per_s``.
-    ``reasoning_inline``: the server has no reasoning parser, the content begins with ``<think>…</think>``;
-    ``think_opened``: the prompt's template has the opening tag already.
+    Reasoning is found by what arrives (`stream.timeline`); ``reasoning_inline``: the server is known to have
+    no parser for it; ``think_tags``: the model's; ``think_opened``: its prompt has the opening one already.
     """
 
     endpoint: Endpoint
@@ -66,6 +67,7 @@ class LoadJob:
     zero: float
     reasoning_inline: bool = False
     think_opened: bool = False
+    think_tags: tuple[str, str] = TAGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,7 @@ def _assign(job: LoadJob, clients: Sequence[ClientProcess], stack: contextlib.Ex
             counted=job.usage == "continuous",
             inline=job.reasoning_inline,
             opened=job.think_opened,
+            tags=job.think_tags,
             request_timeout_s=job.request_timeout_s,
             idle_timeout_s=job.idle_timeout_s,
             duration_s=job.duration_s,

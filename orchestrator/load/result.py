@@ -42,6 +42,8 @@ def record(request: Request, finished: Finished, zero: float) -> Record:
         chunk_reasoning=reasoning,
         reasoning_text=stream.reasoning_text,
         response_text=stream.response_text,
+        usage_mode=stream.usage_mode,
+        reasoning_from=stream.reasoning_from,
     )
 
 
@@ -79,11 +81,11 @@ def _reasoning_total(stream: Stream, per_chunk: Counts | None) -> int | None:
         return None
     if per_chunk is not None:
         return int(per_chunk.sum())
-    if stream.reasoning_tokens == 0 and stream.reasoning_text:
-        return None
-    if stream.reasoning_tokens is None and not stream.reasoning_text:
-        return 0
-    return stream.reasoning_tokens
+    total = stream.reasoning_tokens
+    if total is None:
+        return None if stream.reasoning_text else 0
+    impossible = total > stream.output_tokens or (total == 0 and stream.reasoning_text)
+    return None if impossible else total
 
 
 def _minus(value: float | None, zero: float) -> float | None:

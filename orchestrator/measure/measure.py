@@ -15,12 +15,13 @@ from orchestrator.grading.isolated import Grader
 from orchestrator.load import driver
 from orchestrator.load.arrivals import Closed, Schedule
 from orchestrator.load.driver import LoadJob, LoadResult
+from orchestrator.load.stream.think import TAGS
 from orchestrator.measure.context import Attempt, CellOutcome, LiveServer, MeasurementContext
 from orchestrator.measure.row import cell_row
 from orchestrator.measure.workload import WARMUP_TOKENS, Workload, workload
 from orchestrator.metrics.cache import START_WITH
 from orchestrator.metrics.measurement import Measurement, RunConditions
-from orchestrator.metrics.requests import tokens_seen, truncated
+from orchestrator.metrics.requests import reasoning_from, tokens_seen, truncated, usage_mode
 from orchestrator.metrics.summary import summarize
 from orchestrator.metrics.validity import flags, status
 from orchestrator.metrics.window import measured_window
@@ -170,6 +171,7 @@ def _send(
     expected_tokens_per_s: float | None,
 ) -> LoadResult:
     config, measured = cell.config, phase == "load"
+    tags = config.model.think_tags or TAGS
     context.report(phase, len(requests), None)
     job = LoadJob(
         endpoint=context.server.endpoint,
@@ -184,6 +186,7 @@ def _send(
         zero=zero,
         reasoning_inline=config.reasoning_inline,
         think_opened=config.model.think_opened,
+        think_tags=(tags[0], tags[1]),
     )
     return driver.run(
         job,
@@ -259,6 +262,8 @@ def _commit(
         gpus=context.gpu_count,
         nodes=context.nodes,
         items=len(run.workload.items),
+        usage_mode=usage_mode(records),
+        reasoning_from=reasoning_from(records),
         metrics=metrics,
         provenance=dict(context.provenance) | provenance,
     )

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from orchestrator import datasets
 from orchestrator.cell import Cell
 from orchestrator.config.schema import DatasetConfig, SweepConfig
@@ -37,8 +39,9 @@ class Workload:
 
 def workload(cell: Cell, model: str) -> Workload:
     """``model`` is the name that the server knows it by. Repeats follow one another as whole passes over the
-    items, so that they are spread over the run."""
-    config = cell.config
+    items, so that they are spread over the run. Another run of the cell has the same questions and forced
+    lengths, and draws its arrivals and its requests' seeds anew."""
+    config, seed = cell.config, seed_of(cell)
     items = datasets.load(config.dataset, config.limit).items
     count = config.repeats * len(items)
     extra: dict[str, Any] = {}
@@ -61,7 +64,7 @@ def workload(cell: Cell, model: str) -> Workload:
             model=model,
             sampling=cell.facts.sampling,
             max_tokens=max_tokens,
-            seed=config.seed,
+            seed=seed,
             usage=config.load.usage,
             extra=extra,
         )
@@ -82,10 +85,18 @@ def workload(cell: Cell, model: str) -> Workload:
         items={item.item_id: item for item in items},
         warmup=tuple(rendered(f"warmup-{index:05d}", item, 0, short) for index, item in enumerate(others)),
         requests=requests,
-        schedule=draw(config.load, len(requests), config.seed),
+        schedule=draw(config.load, len(requests), seed),
         asked_tokens=asked if forced else None,
         heads=tuple(rendered(f"head-{number}", _head(alike, number), 0, 1) for number in range(2)),
     )
+
+
+def seed_of(cell: Cell) -> int:
+    """What a run draws with: the first with the cell's seed itself, a further one with a number that no other
+    seed's runs share."""
+    if cell.run == 1:
+        return cell.config.seed
+    return int(np.random.SeedSequence((cell.config.seed, cell.run)).generate_state(1)[0])
 
 
 def _head(items: Sequence[Item], number: int) -> Item:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.records import Record
+from orchestrator.records import TRUNCATED, Record
 
 
 def ttft_s(record: Record) -> float | None:
@@ -83,13 +83,30 @@ def send_lag_s(record: Record) -> float | None:
 
 
 def truncated(record: Record) -> bool:
-    """Whether the token budget cut the answer off."""
-    return record.finish_reason == "length"
+    """Whether a budget of tokens, or the model's context, cut the answer off (`records.TRUNCATED`)."""
+    return record.finish_reason is not None and record.finish_reason.lower() in TRUNCATED
+
+
+def usage_mode(records: Sequence[Record]) -> str | None:
+    """What the server's token counts were in all ok requests (`load.stream.usage`), ``mixed`` where they
+    differ; None where no request is ok, or nobody looked."""
+    return _common({record.usage_mode for record in records if record.outcome == "ok"})
+
+
+def reasoning_from(records: Sequence[Record]) -> str | None:
+    """Where the reasoning was found in those ok requests that had any: ``field``, ``tags``, or ``mixed``;
+    ``none`` where none had."""
+    found = {record.reasoning_from for record in records if record.outcome == "ok"}
+    return _common(found - {"none"} or found)
 
 
 def attempted(record: Record) -> bool:
     """Whether the client tried to send it: all but what it cancelled before the first byte."""
     return record.sent_s is not None or record.outcome != "cancelled"
+
+
+def _common(values: Set[str | None]) -> str | None:
+    return "mixed" if len(values) > 1 else next(iter(values), None)
 
 
 def _since_sent(record: Record, time_s: float | None) -> float | None:

@@ -39,6 +39,7 @@ _TIMING = frozenset({"client_lag", "client_stalled", "under_rate", "telemetry_mi
 HOLE_S = 1.0
 MAX_HOLE_SHARE = 0.05
 MAX_STARVED_SHARE = 0.1
+UNSOUND_COUNTS = frozenset({"late", "per_chunk", "contradictory"})  # of `load.stream.usage`
 # What was seen beside an engine on two cores is in docs/metrics.md.
 MAX_HOST_TAKEN_SHARE = 0.05
 
@@ -60,6 +61,7 @@ INVALIDATING_FLAGS = {
 }
 # What a reader of the numbers has to know, though they hold.
 NOTES = {
+    "counts_unsound": "the server's token counts contradict its text: times are the text's, without ITL",
     "gpu_starved": "the GPU idled while a process of the engine had a whole CPU: that process is the limit",
     "gpu_share_unknown": "NVML could not tell whether another process used the GPU",
     "cache_unknown": "the external server's cache could not be reset",
@@ -88,6 +90,7 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
         "gpu_share_unknown": conditions.gpu_watched and conditions.gpu_shared is None,
         "cache_unknown": unknown,
         "telemetry_absent": not complete and external,
+        "counts_unsound": any(record.usage_mode in UNSOUND_COUNTS for record in records),
         "gpu_starved": (gpu_starved_share(samples, window) or 0.0) > MAX_STARVED_SHARE,
     }
     return tuple(name for name, holds in raised.items() if holds)

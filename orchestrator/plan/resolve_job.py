@@ -39,6 +39,7 @@ def resolve_job(
     hardware: HardwareConfig,
     known: Known = NOTHING,
     fitted: Fit | None = None,
+    run: int = 1,
 ) -> Identified:
     """``config`` is `settle.settled`, ``fitted`` what the study gives the job, None what it would take alone.
     Raises ConfigError where a file or an interpreter that the job names does not exist."""
@@ -69,7 +70,7 @@ def resolve_job(
         keys=_keys(config, known),
     )
     command = () if launch is None else tuple(ADAPTERS[launch.engine].command(launch))
-    return Identified(make_cell(config, facts, overrides), fitted, command, reason)
+    return Identified(make_cell(config, facts, overrides, run), fitted, command, reason)
 
 
 def _root(served: Mapping[str, Any] | None) -> str:

@@ -42,6 +42,15 @@ NAME = Rule(
     lambda v: isinstance(v, str) and bool(v) and not v.startswith(".") and not set(v) & set('/\\:*?"<>|\0'),
     "a name that can be a folder's",
 )
+TAGS = Rule(
+    lambda v: (
+        isinstance(v, list)
+        and len(v) == 2
+        and all(isinstance(tag, str) and tag == tag.strip() != "" for tag in v)
+        and v[0] != v[1]
+    ),
+    'two different tags, the opening and the closing one, such as ["<think>","</think>"]',
+)
 
 RULES: Mapping[str, Rule] = {
     "study_name": NAME,
@@ -51,6 +60,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "seed": NATURAL,
     "repeats": COUNT,
+    "runs": COUNT,
     "max_tokens": COUNT,
     "limit": _optional(COUNT),
     "weights": _one_of("auto", "dummy"),
@@ -74,6 +84,7 @@ RULES: Mapping[str, Rule] = {
     "timeout.resources_s": _optional(Rule(_number(lambda v: v >= 0), "a number from 0 up")),
     "model.kind": _one_of("reasoning", "standard"),
     "model.context": COUNT,
+    "model.think_tags": _optional(TAGS),
     "model.dtype": _one_of(*DTYPE_BYTES),
     "model.parameters_b": _optional(POSITIVE),
     "model.layers": _optional(COUNT),

@@ -78,14 +78,16 @@ def test_reasoning_and_three_tokens_a_chunk(port: int) -> None:
     assert record.first_visible_s == record.chunk_s[2]
 
 
+@pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(("field", "lost"), [("inline", 2), ("opened", 1)])
-def test_inline_reasoning(port: int, field: str, lost: int) -> None:
+def test_inline_reasoning(port: int, field: str, lost: int, known: bool) -> None:
     record, _ = measured(
         port,
         {"tokens": 12, "reasoning": 5, "field": field, "count_reasoning": False},
-        reasoning_inline=True,
-        think_opened=field == "opened",
+        reasoning_inline=known,
+        think_opened=known and field == "opened",
     )
+    assert (record.usage_mode, record.reasoning_from) == ("continuous", "tags")
     assert record.chunk_reasoning is not None
     assert record.chunk_reasoning.tolist() == [1] * 5 + [0] * 7
     assert record.reasoning_text == text(lost - 1, 4)
@@ -96,6 +98,18 @@ def test_inline_reasoning(port: int, field: str, lost: int) -> None:
 def test_the_finish_reason_alone_adds_no_time(port: int) -> None:
     record, _ = measured(port, {"tokens": 5, "separate_last": True})
     assert len(record.chunk_s) == 5
+
+
+@pytest.mark.parametrize("counts", ["end", "behind", "own", "falling", "corrected"])
+def test_counts_that_contradict_the_text(port: int, counts: str) -> None:
+    """Long enough for the runs of like events."""
+    record, _ = measured(port, {"tokens": 60, "reasoning": 30, "gap_s": 0.001, "counts": counts})
+    assert record.usage_mode != "continuous"
+    assert record.chunk_tokens is None
+    assert (record.output_tokens, len(record.chunk_s)) == (60, 60)
+    assert record.reasoning_text == text(0, 30)
+    assert record.response_text == text(30, 60)
+    assert record.first_visible_s == record.chunk_s[30]
 
 
 def test_final_usage(port: int) -> None:

@@ -142,6 +142,31 @@ def test_drawn_lengths_are_what_each_request_is_asked_for() -> None:
     }
 
 
+def test_a_further_run_has_the_same_questions_and_lengths_and_draws_anew() -> None:
+    drawn = (
+        "load=poisson",
+        "load.rate=5",
+        "sampling.seeded=true",
+        "weights=dummy",
+        "output_length=uniform:5:90",
+    )
+    config = config_of(*SUMS, *drawn)
+    facts = replace(FACTS, sampling=sampling(config))
+    works = [workload(make_cell(config, facts, (), run), "served-name") for run in (1, 2, 3, 2)]
+    schedules = [one.schedule for one in works]
+    assert all(isinstance(one, Open) for one in schedules)
+    times = [tuple(one.times_s) for one in schedules if isinstance(one, Open)]
+    seeds = [tuple(body(one)["seed"] for one in work.requests) for work in works]
+    assert len(set(times)) == len(set(seeds)) == 3
+    assert (times[1], seeds[1]) == (times[3], seeds[3])
+    assert len({tuple(one.prompt_sha256 for one in work.requests) for work in works}) == 1
+    assert len({tuple(asked(work.requests)) for work in works}) == 1
+    other = config_of(*SUMS, *drawn, "seed=1")
+    after = workload(make_cell(other, facts, ()), "served-name").schedule
+    assert isinstance(after, Open)
+    assert tuple(after.times_s) not in times, "another seed's first run is nobody's second"
+
+
 def test_the_schedule_has_a_place_for_every_request() -> None:
     assert work_of("repeats=2").schedule == Closed(4)
     schedule = work_of("repeats=2", "load=poisson", "load.rate=5").schedule

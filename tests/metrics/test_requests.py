@@ -79,3 +79,35 @@ def test_tokens_seen_are_known_where_every_request_ended_well_and_was_counted() 
     assert requests.tokens_seen([SOME, SOME]) == 18
     assert requests.tokens_seen([SOME, replace(SOME, outcome="timeout")]) is None
     assert requests.tokens_seen([SOME, replace(SOME, output_tokens=None)]) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "cut"),
+    [
+        *((reason, True) for reason in ("length", "MAX_TOKENS", "max_tokens", "model_length", "Length")),
+        *((reason, False) for reason in ("stop", "tool_calls", "", None, "content_filter")),
+    ],
+)
+def test_a_budget_that_cut_an_answer_off_is_told_by_any_servers_word(reason: str | None, cut: bool) -> None:
+    assert requests.truncated(replace(SOME, finish_reason=reason)) == cut
+
+
+@pytest.mark.parametrize(
+    ("modes", "origins", "told"),
+    [
+        (["late", "late"], ["tags", "none"], ("late", "tags")),
+        (["late", "continuous"], ["tags", "field"], ("mixed", "mixed")),
+        (["final", "final"], ["none", "none"], ("final", "none")),
+        ([None, None], [None, None], (None, None)),
+        ([], [], (None, None)),
+    ],
+)
+def test_a_cell_says_what_its_ok_requests_have_in_common(
+    modes: list[str | None], origins: list[str | None], told: tuple[str | None, str | None]
+) -> None:
+    failed = replace(SOME, outcome="error", usage_mode="none", reasoning_from="field")
+    found = [
+        replace(SOME, usage_mode=mode, reasoning_from=origin)
+        for mode, origin in zip(modes, origins, strict=True)
+    ]
+    assert (requests.usage_mode([failed, *found]), requests.reasoning_from([failed, *found])) == told

@@ -115,6 +115,13 @@ def test_a_gpu_that_waits_for_the_engine_is_told_and_counts(starved: int, raised
     assert status(raised, records) == ("done", None)
 
 
+@pytest.mark.parametrize("mode", ["late", "per_chunk", "contradictory", "continuous", "final", None])
+def test_counts_that_contradict_the_text_are_told_and_count(mode: str | None) -> None:
+    raised = flags([*RECORDS[:3], replace(RECORDS[3], usage_mode=mode)], GOOD)
+    assert raised == (("counts_unsound",) if mode in ("late", "per_chunk", "contradictory") else ())
+    assert status(raised, RECORDS) == ("done", None)
+
+
 def neighboured(others: float, waited: float, **values: float) -> list[Sample]:
     crowd: dict[str, Any] = {"engine_cpus": 1.0, "others_cpus": others, "engine_cpu_wait": waited}
     return [replace(one, **crowd | values) for one in sampled(1.3, 40.0)]

@@ -68,7 +68,9 @@ def test_eight_gpus_of_one_node_or_two_are_two_cells(tmp_path: Path) -> None:
     assert len(ids(*plans)) == 2
 
 
-@pytest.mark.parametrize("changed", ["model.think_opened=true", "model.kind=reasoning"])
+@pytest.mark.parametrize(
+    "changed", ["model.think_opened=true", "model.kind=reasoning", 'model.think_tags=["<t>","</t>"]']
+)
 def test_how_answers_are_read_is_part_of_the_cell(tmp_path: Path, changed: str) -> None:
     typed = ("engine=vllm", "hardware=h200")
     assert len(ids(planned(tmp_path, *typed), planned(tmp_path, *typed, changed))) == 2

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from time import perf_counter
 from typing import Any, Protocol
@@ -14,6 +15,11 @@ from typing import Any, Protocol
 import orjson
 
 MODEL = "scripted"
+# What keeps a connection open, and what an answer may well have between its chunks.
+NOISE = (
+    b'data:\n\nevent: ping\ndata: {"type":"ping"}\n\n: still here\n\ndata: {"id":"x","usage":null}\n\n'
+    b'data: {"choices":[{"index":0,"delta":null}],"usage":{}}\n\n'
+)
 WORDS = ("One", " fine", " day", ",", " Zoë", " said", " “", "日本", "”", ".\n")
 
 
@@ -23,8 +29,15 @@ class Script:
     in a chunk. The first chunk leaves ``ttft_s`` after the request, the next every ``gap_s``.
 
     ``field`` is where reasoning goes: a delta's field, or ``inline`` for ``<think>…</think>`` in the content,
-    or ``opened`` for the same without the opening tag. ``count_reasoning`` False: the server has no counts
-    of it. ``separate_last``: the finish_reason comes alone, after the last token.
+    or ``opened`` for the same without the opening tag (``tags``), or ``parts`` for content in parts.
+    ``count_reasoning`` False: the server has no counts of it. ``separate_last``: the finish_reason comes
+    alone, after the last token. ``finish``: what it is. ``noise``: a mark at the very start, then `NOISE`
+    before each chunk.
+
+    ``counts``: what usage on a chunk says, where it is asked for: ``all`` tokens so far, nothing until the
+    ``end`` or while ``thinking``, those before the chunk (``behind``), its ``own``, or more than there are,
+    ``corrected`` at the end; ``falling``: now and then two less than before. The report after the answer has
+    the total.
 
     ``fault`` happens when ``after`` tokens are out: ``error`` (an error object, then [DONE]), ``http``
     (``status`` and a body instead of a stream), ``stall``, ``reset``, ``close`` (before the stream's end),
@@ -40,7 +53,11 @@ class Script:
     gap_s: float = 0.005
     field: str = "reasoning"
     count_reasoning: bool = True
+    tags: Sequence[str] = ("<think>", "</think>")
+    counts: str = "all"
     separate_last: bool = False
+    finish: str = "stop"
+    noise: bool = False
     fault: str | None = None
     after: int = 0
     every: int = 1
@@ -155,9 +172,9 @@ class Reply:
             )
             if script.fault != "stall" or script.after:
                 head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n{kind}\r\n"
-                self._connection.write(
-                    head.encode() + self._frame(self._event({"role": "assistant", "content": ""}))
-                )
+                mark = codecs.BOM_UTF8 if script.noise else b""
+                role = mark + self._event({"role": "assistant", "content": ""})
+                self._connection.write(head.encode() + self._frame(role))
             self._at(script.ttft_s, self._step)
 
     def stop(self) -> None:
@@ -189,22 +206,34 @@ class Reply:
         new = min(script.per_chunk, self._total - self._out)
         first, self._out = self._out, self._out + new
         self._server.counters.generation_tokens_total += new
-        delta: dict[str, str] = {}
+        delta: dict[str, Any] = {}
         for i in range(first, self._out):
             word = WORDS[i % len(WORDS)]
             thought = i < script.reasoning
             name = "content"
+            if script.field == "parts":
+                kind = "thinking" if thought else "text"
+                delta.setdefault(name, []).append({"type": kind, kind: word})
+                continue
             if script.field not in ("inline", "opened"):
                 name = script.field if thought else "content"
             elif i == script.reasoning - 1:
-                word = "</think>"
+                word = script.tags[1]
             elif i == 0 and script.reasoning and script.field == "inline":
-                word = "<think>"
+                word = script.tags[0]
             delta[name] = delta.get(name, "") + word
         last = self._out == self._total and not script.separate_last
-        return self._event(delta, "stop" if last and script.fault is None else None)
+        noise = NOISE if script.noise else b""
+        return noise + self._event(delta, script.finish if last and script.fault is None else None, new)
 
-    def _event(self, delta: Mapping[str, str] | None, finish: str | None = None) -> bytes:
+    def _counted(self, new: int) -> int:
+        """What usage on a chunk with so many new tokens says."""
+        out, script = self._out, self._script
+        nothing = {"end": True, "thinking": out <= script.reasoning}
+        said = {"behind": out - new, "own": new, "falling": out - 2 * (out % 5 == 4), "corrected": out + 2}
+        return 0 if nothing.get(script.counts) else max(0, said.get(script.counts, out))
+
+    def _event(self, delta: Mapping[str, Any] | None, finish: str | None = None, new: int = 0) -> bytes:
         choices = (
             [] if delta is None else [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]
         )
@@ -218,10 +247,11 @@ class Reply:
         if self._continuous or delta is None:
             thought = min(self._out, self._script.reasoning)
             counts = {"reasoning_tokens": thought} if self._script.count_reasoning else None
+            out = self._out if delta is None else self._counted(new) if self._out else 0
             event["usage"] = {
                 "prompt_tokens": self._prompt,
-                "total_tokens": self._prompt + self._out,
-                "completion_tokens": self._out,
+                "total_tokens": self._prompt + out,
+                "completion_tokens": out,
                 "completion_tokens_details": counts,
             }
             if delta is None:
@@ -241,7 +271,7 @@ class Reply:
         if script.fault == "abort":
             tail += frame(self._event({}, "abort"))
         elif script.separate_last or script.fault is not None:
-            tail += frame(self._event({}, None if script.fault == "no_finish" else "stop"))
+            tail += frame(self._event({}, None if script.fault == "no_finish" else script.finish))
         if self._usage_at_end:
             tail += frame(self._event(None))
         tail += frame(self._data(b"[DONE]"))

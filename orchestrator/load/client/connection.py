@@ -8,12 +8,20 @@ from typing import NamedTuple, Protocol
 
 from orchestrator.load.receive.sockets import Sockets
 from orchestrator.load.stream.event_template import Split
+from orchestrator.load.stream.payload import error_message
 from orchestrator.load.stream.response import ProtocolError, ResponseReader
-from orchestrator.load.stream.timeline import Stream, Timeline, error_message
+from orchestrator.load.stream.timeline import Stream, Timeline
 from orchestrator.records import Outcome
 
 _RETRY_WITHIN_S = 1.0
-_FAILED_FINISH = ("abort", "error")  # what vLLM and SGLang call a request that they gave up
+# Why an answer is none, in lower case: vLLM's and SGLang's "abort" and "error"; OpenAI's, DeepSeek's,
+# Zhipu's and Google's words for what they withheld or could not go on with.
+_FAILED_FINISH = frozenset(
+    {
+        *("abort", "aborted", "error", "network_error", "insufficient_system_resource", "cancelled"),
+        *("content_filter", "sensitive", "safety", "recitation", "blocklist", "prohibited_content", "spii"),
+    }
+)
 
 
 class Finished(NamedTuple):
@@ -169,11 +177,12 @@ class Connection:
         self.idle_since_s = t
         reusable = outcome is None and reader.complete and reader.keep_alive
         outcome, message = _outcome(call.timeline, reader, outcome, error)
+        status = reader.status  # a call that waited for this connection begins with its release
         if reusable:
             self._owner.release(self)
         else:
             self.close()
-        self._owner.finished(call, t, outcome, message, reader.status)
+        self._owner.finished(call, t, outcome, message, status)
 
     def close(self) -> None:
         """At once, whatever is on its way."""
@@ -196,6 +205,6 @@ def _outcome(
         return "error", f"HTTP 200, but not an event stream: {error_message(reader.body)}"
     if timeline.finish_reason is None:
         return "error", "the stream ended without a finish_reason"
-    if timeline.finish_reason in _FAILED_FINISH or timeline.finish_reason.startswith("{"):
+    if timeline.finish_reason.lower() in _FAILED_FINISH or timeline.finish_reason.startswith("{"):
         return "error", f"the server gave the request up (finish_reason {timeline.finish_reason})"
     return "ok", None

@@ -67,6 +67,7 @@ class Task:
     counted: bool
     inline: bool
     opened: bool
+    tags: tuple[str, str]
     request_timeout_s: float
     idle_timeout_s: float
     duration_s: float | None
@@ -115,7 +116,9 @@ class Worker:
             loop,
             address,
             {index: request_bytes(task.endpoint, request) for index, request in task.requests.items()},
-            timeline=partial(Timeline, counted=task.counted, inline=task.inline, opened=task.opened),
+            timeline=partial(
+                Timeline, counted=task.counted, inline=task.inline, opened=task.opened, tags=task.tags
+            ),
             request_timeout_s=task.request_timeout_s,
             idle_timeout_s=task.idle_timeout_s,
             spare=min(_SPARE_CONNECTIONS, self.connections) if open_loop else 0,

@@ -19,7 +19,7 @@ SOURCE = Path(__file__).with_name("event_template.c")
 
 _COUNTS = re.compile(rb'(?:(?<="total_tokens":)|(?<="completion_tokens":))(\d+)')
 _COUNTS_THINKING = re.compile(_COUNTS.pattern.replace(b"(?:", b'(?:(?<="reasoning_tokens":)|', 1))
-_TEXTS = ("content", "reasoning", "reasoning_content")
+_TEXTS = ("content", "reasoning", "reasoning_content", "thinking")
 _TOKENS_AT_MOST = 1 << 30
 _PROBE = "\u2020 another text"
 
@@ -71,17 +71,20 @@ class EventTemplate:
             document = orjson.loads(event)
             (choice,), usage = document["choices"], document["usage"]
             delta = choice["delta"]
-            ((name, text),) = [(name, delta[name]) for name in _TEXTS if delta.get(name)]
+            ((name, text),) = [(name, text) for name, text in delta.items() if text and name != "role"]
             tokens = usage["completion_tokens"]
             details = usage.get("completion_tokens_details") or usage
             reasoning = details.get("reasoning_tokens")
             thought = 0 if reasoning is None else reasoning
-            if choice.get("finish_reason") is not None or not (type(tokens) is type(thought) is int):
+            total = usage.get("total_tokens", 0)
+            if name not in _TEXTS or type(text) is not str or choice.get("finish_reason"):
+                return None
+            if not (type(tokens) is type(thought) is type(total) is int):
                 return None
             said = b'"%b":%b' % (name.encode(), orjson.dumps(text))
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
-        if not 0 <= thought <= tokens < _TOKENS_AT_MOST:
+        if not (0 <= thought <= tokens < _TOKENS_AT_MOST and 0 <= total < _TOKENS_AT_MOST):
             return None
         thinking = name != "content"
         before, _, after = event.strip().partition(said)

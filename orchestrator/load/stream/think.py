@@ -1,53 +1,39 @@
-"""Inline reasoning: ``<think>…</think>`` at the start of the content, cut over chunks anywhere."""
+"""Reasoning in the text: ``<think>…</think>`` at the start of the content."""
 
 from __future__ import annotations
 
-OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
+from typing import NamedTuple
+
+TAGS = ("<think>", "</think>")
+"""Of a model that names no others."""
 
 
-class ThinkSplitter:
-    """Splits content into reasoning and visible text.
+class Tagged(NamedTuple):
+    """Places in a content: its reasoning is ``[start:end]``, its visible text ``[visible:]``."""
 
-    ``thinking`` is None while the content so far may still be the beginning of ``<think>``, then whether the
-    text is inside it. A tag later than the content's start is text: an answer may well speak about tags.
+    start: int
+    end: int
+    visible: int
+
+
+def find(content: str, tags: tuple[str, str], *, opened: bool, unclosed: bool) -> Tagged | None:
+    """The reasoning in a whole content; None where there is none.
+
+    It begins at the content's start, with the opening tag or without: a closing tag alone ends what the
+    prompt has opened. An opening tag later than the content's start is text, and so is a closing tag after
+    one: an answer may well speak about tags. ``opened``: the prompt is known to end inside the reasoning.
+    ``unclosed``: then all of it is reasoning when no closing tag comes.
     """
-
-    __slots__ = ("_held", "thinking")
-
-    def __init__(self, *, opened: bool) -> None:
-        """``opened``: the prompt's template ends inside ``<think>``, so only ``</think>`` will be seen."""
-        self.thinking: bool | None = True if opened else None
-        self._held = ""
-
-    def feed(self, text: str) -> tuple[str, str]:
-        """(reasoning, visible) that ``text`` settles; what may be part of a tag is held back."""
-        if self._held:
-            text = self._held + text
-            self._held = ""
-        if self.thinking is None:
-            start = text.lstrip()
-            if OPEN_TAG.startswith(start):
-                if start != OPEN_TAG:
-                    self._held = text
-                    return "", ""
-            elif not start.startswith(OPEN_TAG):
-                self.thinking = False
-                return "", text
-            self.thinking = True
-            text = start[len(OPEN_TAG) :]
-        if not self.thinking:
-            return "", text
-        reasoning, tag, visible = text.partition(CLOSE_TAG)
-        if tag:
-            self.thinking = False
-            return reasoning, visible
-        cut = text.rfind("<")
-        if cut >= 0 and CLOSE_TAG.startswith(text[cut:]):
-            self._held = text[cut:]
-            return text[:cut], ""
-        return text, ""
-
-    def flush(self) -> tuple[str, str]:
-        """(reasoning, visible) of what is still held back when the stream ends: it was no tag."""
-        held, self._held = self._held, ""
-        return (held, "") if self.thinking else ("", held)
+    open_tag, close_tag = tags
+    start = len(content) - len(content.lstrip()) if content[:1].isspace() else 0
+    begins = content.startswith(open_tag, start)
+    start = start + len(open_tag) if begins else 0
+    end = content.find(close_tag, start)
+    if end >= 0:
+        bare = not begins and not opened
+        if bare and content.find(open_tag, 0, end) >= 0:
+            return None
+        return Tagged(start, end, end + len(close_tag))
+    if content and (begins or (opened and unclosed)):
+        return Tagged(start, len(content), len(content))
+    return None

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import repeat
-from typing import Any, NamedTuple
+from itertools import accumulate, compress, repeat
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import orjson
 
+from orchestrator.load.stream.delta import said
 from orchestrator.load.stream.event_template import EventTemplate
-from orchestrator.load.stream.think import ThinkSplitter
+from orchestrator.load.stream.payload import error_message, excerpt, mended
+from orchestrator.load.stream.think import TAGS, Tagged, find
+from orchestrator.load.stream.usage import COUNT_MAX, Counts, UsageMode, count_of
+from orchestrator.records import TRUNCATED
+
+N = TypeVar("N", int, float)
+
+ReasoningFrom = Literal["field", "tags", "none"]
+"""Where a stream's reasoning was found: in a field of its own, between tags in the text, or nowhere."""
+
+_THINKING, _WITHOUT_TEXT = 1, 2  # bits of a chunk's kind
+_NO_CHUNK = (KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 class Stream(NamedTuple):
@@ -18,8 +31,8 @@ class Stream(NamedTuple):
 
     One entry per chunk in ``chunk_s``, ``chunk_tokens`` (new output tokens), ``chunk_thinking`` (1 while the
     text was reasoning) and ``chunk_reasoning`` (the server's cumulative reasoning tokens, -1 where absent).
-    With ``counted`` the entries are the chunks with new tokens; without, the chunks with text, and
-    ``chunk_tokens`` means nothing.
+    With ``counted`` the entries are the chunks with new tokens; without, the chunks with text or a tool call,
+    and ``chunk_tokens`` means nothing.
     """
 
     chunk_s: array[float]
@@ -35,52 +48,77 @@ class Stream(NamedTuple):
     reasoning_tokens: int | None
     reasoning_text: str
     response_text: str
+    usage_mode: UsageMode
+    reasoning_from: ReasoningFrom
 
 
 class Timeline:
     """Takes the data of each event with its arrival time, at a few µs each.
 
-    The first error stays in ``error``, and what comes after it is not read. ``done`` is set by ``[DONE]``.
+    What the counts are worth, and whether the text begins with reasoning, is decided in `stream`, from all
+    that came. The first error stays in ``error``, and what comes after it is not read. ``done`` is set by
+    ``[DONE]``.
     """
 
     __slots__ = (
-        "_counted",
+        "_asked",
+        "_content",
+        "_counts",
+        "_inline",
+        "_kinds",
+        "_opened",
         "_reasoning",
-        "_response",
-        "_splitter",
+        "_tags",
         "_thinking",
         "_usage",
+        "_without_text",
+        "_without_tokens",
         "chunk_reasoning",
         "chunk_s",
-        "chunk_thinking",
         "chunk_tokens",
         "done",
         "error",
         "finish_reason",
         "first_visible_s",
         "last",
-        "tokens",
     )
 
-    def __init__(self, *, counted: bool = True, inline: bool = False, opened: bool = False) -> None:
-        """``counted``: usage was asked for on every chunk. ``inline``: the content may begin with
-        ``<think>…</think>``; ``opened``: the prompt has the opening tag already."""
-        self.tokens = 0
+    def __init__(
+        self,
+        *,
+        counted: bool = True,
+        inline: bool = False,
+        opened: bool = False,
+        tags: tuple[str, str] = TAGS,
+    ) -> None:
+        """``counted``: usage was asked for on every chunk. ``opened``: the model's prompt has the opening one
+        of ``tags`` already. ``inline``: and the server is known to leave reasoning in the text, so that an
+        answer without any tag is all reasoning; of another server only where it was cut off."""
         self.done = False
         self.error: str | None = None
         self.finish_reason: str | None = None
-        self.first_visible_s: float | None = None
+        self.first_visible_s: float | None = None  # if there are no tags
         self.last = b""  # the data of the event added last
         self.chunk_s = array("d")
         self.chunk_tokens = array("i")
-        self.chunk_thinking = array("b")
         self.chunk_reasoning = array("i")
-        self._counted = counted
-        self._splitter = ThinkSplitter(opened=opened) if inline else None
-        self._thinking = inline and opened
-        self._usage: Any = None
+        self._kinds = array("b")
+        self._asked = counted
+        self._inline = inline
+        self._opened = opened
+        self._tags = tags
+        self._counts = Counts()
+        self._thinking = False
+        self._usage: dict[str, Any] = {}
         self._reasoning: list[str] = []
-        self._response: list[str] = []
+        # One piece for each entry, until reasoning comes in a field of its own.
+        self._content: list[str] = []
+        self._without_text = self._without_tokens = False  # there are such entries
+
+    @property
+    def tokens(self) -> int:
+        """The highest count of output tokens so far."""
+        return self._counts.tokens
 
     def add(self, t: float, data: bytes) -> None:
         """One event that arrived at ``t``."""
@@ -89,154 +127,184 @@ class Timeline:
         self.last = data
         try:
             event = orjson.loads(data)
-            choices = event["choices"]
-            text = False
+            choices, usage = event.get("choices"), event.get("usage")
+            if event.get("error"):
+                raise KeyError("error")
+            text, content, reason = False, "", None
             if choices:
                 choice = choices[0]
                 reason = choice.get("finish_reason")
-                if reason is not None:
+                if reason:
                     self.finish_reason = str(reason)
-                delta = choice["delta"]
-                thought = delta.get("reasoning") or delta.get("reasoning_content")
-                if thought:
-                    text = self._thinking = True
-                    self._reasoning.append(thought + "")  # what is no text raises
-                content = delta.get("content")
-                if content:
-                    text = True
-                    content += ""
-                    if self._splitter is None:
-                        self._show(t, content)
+                delta = choice.get("delta")
+                if delta:
+                    content = delta.get("content")
+                    if len(delta) == 1 and type(content) is str:
+                        thought, acted = "", False
                     else:
-                        self._split(t, content)
-            elif event.get("error"):
-                raise KeyError("error")
-            usage = event.get("usage")
-            if usage is None:
+                        thought, content, acted = said(delta)
+                    if thought:
+                        text = self._thinking = True
+                        self._reasoning.append(thought)
+                    if content or acted:
+                        text = True
+                        if self._thinking or self.first_visible_s is None:
+                            self._show(t, content, acted)
+                elif not reason and "delta" not in choice:
+                    raise KeyError("delta")
+            elif not usage and (event.get("object") == "error" or "message" in event or "detail" in event):
+                raise KeyError("choices")
+
+            counts, total = self._counts, None
+            if isinstance(usage, dict):
+                total = usage.get("completion_tokens")
+                if type(total) is not int or not 0 <= total <= COUNT_MAX:
+                    total = count_of(total)
+            if total is None:
                 if text:
-                    self._counted = False
-                    self._enter(t, 0, -1)
+                    counts.uncounted = True
+                    self._enter(t, 0, -1, content, text)
                 return
-            # Cumulative, so each chunk's share is exact however many tokens share it, and a trailing chunk
-            # that repeats the count adds nothing.
-            total = usage["completion_tokens"]
-            new = total - self.tokens
-            reasoning = (usage.get("completion_tokens_details") or usage).get("reasoning_tokens")
-            if not isinstance(reasoning, int) or not 0 <= reasoning <= total:
-                reasoning = -1
-            if new > 0 if self._counted else text:
-                self._enter(t, new, reasoning)
-            if new > 0:
-                self.tokens = total
-            self._usage = usage
-        except orjson.JSONDecodeError:
-            if data.strip() == b"[DONE]":
-                self.done = True
+            new = total - counts.tokens
+            if text and new > 0 and not reason:
+                counts.grow(total)
+                self._usage = usage
             else:
+                if total or not counts.tokens:
+                    self._usage = usage
+                new = counts.add(total, text=text, ends=bool(reason), apart=not choices)
+                if not (text or (new and self._asked and not counts.uncounted)):
+                    return
+            details = usage.get("completion_tokens_details") or usage
+            reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
+            if type(reasoning) is not int or not 0 <= reasoning <= total:
+                reasoning = -1
+            self._enter(t, new, reasoning, content, text)
+        except orjson.JSONDecodeError:
+            self._take_odd(t, data.strip())
+        except _NO_CHUNK as error:
+            what = str(error) if isinstance(error, OverflowError) else error_message(data)
+            self.error = f"in the stream: {what}"
+
+    def _take_odd(self, t: float, data: bytes) -> None:
+        """What is no JSON as it stands. An event without any data keeps the connection open."""
+        if data == b"[DONE]":
+            self.done = True
+        elif data:
+            try:
+                self.add(t, mended(data))
+            except (ValueError, TypeError, RecursionError):
                 self.error = f"not JSON in the stream: {excerpt(data)}"
-        except (KeyError, IndexError, TypeError, AttributeError, OverflowError):
-            self.error = f"in the stream: {error_message(data)}"
+
+    def _show(self, t: float, content: str, acted: bool) -> None:
+        if content and not content.isspace():
+            self._thinking = False
+            if self.first_visible_s is None:
+                self.first_visible_s = t
+        elif acted:
+            self._thinking = False
+
+    def _enter(self, t: float, tokens: int, reasoning: int, content: str, text: bool) -> None:
+        kind = _THINKING if self._thinking else 0
+        if not text:
+            kind |= _WITHOUT_TEXT
+            self._without_text = True
+        if not tokens:
+            self._without_tokens = True
+        self.chunk_s.append(t)
+        self.chunk_tokens.append(tokens)
+        self.chunk_reasoning.append(reasoning)
+        self._kinds.append(kind)
+        self._content.append(content)
 
     def add_run(self, template: EventTemplate, times: Sequence[float], texts: Sequence[str]) -> bool:
         """Events of one token each with those texts, at those times. False, and nothing is added, where the
         phase that they belong to has not begun."""
         thinking = template.thinking
         begun = self._thinking if thinking else not self._thinking and self.first_visible_s is not None
-        if not thinking and self._splitter is not None:
-            begun = begun and self._splitter.thinking is False
-        if not (begun and self._counted and self.error is None):
+        counts = self._counts
+        if not (begun and self._asked and not counts.uncounted and self.error is None):
             return False
         count = len(times)
         if template.reasoning is None:
             reasoning: Iterable[int] = repeat(-1, count)
         elif thinking:
-            first = template.reasoning - template.tokens + self.tokens + 1
+            first = template.reasoning - template.tokens + counts.tokens + 1
             reasoning = range(first, first + count)
         else:
             reasoning = repeat(template.reasoning, count)
         self.chunk_reasoning.extend(reasoning)
         self.chunk_tokens.extend(repeat(1, count))
-        self.chunk_thinking.extend(repeat(thinking, count))
         self.chunk_s.extend(times)
-        self.tokens += count
-        (self._reasoning if thinking else self._response).extend(texts)
+        spoken = count
+        if all(texts):
+            self._kinds.extend(repeat(thinking, count))
+        else:
+            spoken -= texts.count("")
+            self._without_text = True
+            self._kinds.extend(thinking | (0 if text else _WITHOUT_TEXT) for text in texts)
+        counts.add_run(count, spoken, bool(texts[-1]))
+        (self._reasoning if thinking else self._content).extend(texts)
         return True
 
     def stream(self) -> Stream:
         """All of it, once the stream has ended."""
-        if self._splitter is not None:
-            reasoning, visible = self._splitter.flush()
-            self._reasoning.append(reasoning)
-            self._response.append(visible)
-        usage = self._usage or {}
+        mode, output = self._counts.verdict(asked=self._asked)
+        counted = mode == "continuous"
+        reasoning, content = "".join(self._reasoning), "".join(self._content)
+        origin: ReasoningFrom = "field" if reasoning else "none"
+        kinds, first_visible_s = self._kinds, self.first_visible_s
+        if not reasoning and (tagged := self._tagged(content)) is not None:
+            origin = "tags"
+            kinds, first_visible_s = self._split(content, tagged.visible)
+            reasoning, content = content[tagged.start : tagged.end], content[tagged.visible :]
+        chunk_s, tokens, cumulative = self.chunk_s, self.chunk_tokens, self.chunk_reasoning
+        if self._without_tokens if counted else self._without_text:
+            keep = [bool(n) for n in tokens] if counted else [not kind & _WITHOUT_TEXT for kind in kinds]
+            chunk_s, tokens = _kept(chunk_s, keep), _kept(tokens, keep)
+            cumulative, kinds = _kept(cumulative, keep), _kept(kinds, keep)
+        if self._without_text:
+            kinds = array("b", (kind & _THINKING for kind in kinds))
+        usage = self._usage
         return Stream(
-            chunk_s=self.chunk_s,
-            chunk_tokens=self.chunk_tokens,
-            chunk_thinking=self.chunk_thinking,
-            chunk_reasoning=self.chunk_reasoning,
-            counted=self._counted,
-            first_visible_s=self.first_visible_s,
+            chunk_s=chunk_s,
+            chunk_tokens=tokens,
+            chunk_thinking=kinds,
+            chunk_reasoning=cumulative,
+            counted=counted,
+            first_visible_s=first_visible_s,
             finish_reason=self.finish_reason,
             prompt_tokens=_count(usage, "prompt_tokens"),
-            output_tokens=self.tokens if self._usage else None,
+            output_tokens=output,
             cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
             reasoning_tokens=_count(usage.get("completion_tokens_details") or usage, "reasoning_tokens"),
-            reasoning_text="".join(self._reasoning),
-            response_text="".join(self._response),
+            reasoning_text=reasoning,
+            response_text=content,
+            usage_mode=mode,
+            reasoning_from=origin,
         )
 
-    def _enter(self, t: float, tokens: int, reasoning: int) -> None:
-        self.chunk_tokens.append(tokens)  # first, as the only one that can fail
-        self.chunk_s.append(t)
-        self.chunk_thinking.append(self._thinking)
-        self.chunk_reasoning.append(reasoning)
+    def _tagged(self, content: str) -> Tagged | None:
+        cut_off = self.finish_reason is None or self.finish_reason.lower() in TRUNCATED
+        return find(content, self._tags, opened=self._opened, unclosed=self._inline or cut_off)
 
-    def _show(self, t: float, content: str) -> None:
-        self._response.append(content)
-        if self._thinking or self.first_visible_s is None:
-            if content.isspace():
-                return
-            self._thinking = False
-            if self.first_visible_s is None:
-                self.first_visible_s = t
+    def _split(self, content: str, visible: int) -> tuple[array[int], float | None]:
+        """The entries' kinds and the first visible one's time, where the content is visible from there on."""
+        shown = content[visible:].lstrip()
+        first = len(self._kinds)
+        if shown:
+            ends = list(accumulate(map(len, self._content)))
+            first = bisect_right(ends, len(content) - len(shown))
+        kinds = array("b", (kind | _THINKING for kind in self._kinds[:first])) + self._kinds[first:]
+        return kinds, self.chunk_s[first] if shown else None
 
-    def _split(self, t: float, content: str) -> None:
-        assert self._splitter is not None
-        before = self._splitter.thinking
-        thought, visible = self._splitter.feed(content)
-        if before is None and self._splitter.thinking is not False:
-            # What may become the tag counts as visible until it is one: then nothing was visible yet.
-            if self._splitter.thinking is None:
-                if self.first_visible_s is None and not content.isspace():
-                    self.first_visible_s = t
-                return
-            self.first_visible_s = None
-            self._thinking = True
-            self.chunk_thinking = array("b", b"\1" * len(self.chunk_thinking))
-        if thought:
-            self._reasoning.append(thought)
-        if visible:
-            self._show(t, visible)
+
+def _kept(values: array[N], keep: Sequence[bool]) -> array[N]:
+    return array(values.typecode, compress(values, keep))
 
 
 def _count(counts: object, name: str) -> int | None:
-    value = counts.get(name) if isinstance(counts, dict) else None
-    return value if isinstance(value, int) else None
-
-
-def excerpt(data: bytes, limit: int = 300) -> str:
-    text = data.decode(errors="replace").strip()
-    return text if len(text) <= limit else text[:limit] + "…"
-
-
-def error_message(body: bytes) -> str:
-    """The message of an OpenAI-style error object, or the beginning of whatever came instead."""
     try:
-        document = orjson.loads(body)
-        error = document.get("error") or document
-        if isinstance(error, str):
-            return error
-        kind = error.get("type")
-        return f"{kind}: {error['message']}" if kind else str(error["message"])
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return excerpt(body)
+        return count_of(counts.get(name)) if isinstance(counts, dict) else None
+    except OverflowError:
+        return None

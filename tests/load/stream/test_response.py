@@ -3,6 +3,7 @@ timeline, which is the one that the stream was made from."""
 
 from __future__ import annotations
 
+import json
 import re
 import select
 import socket
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from orchestrator.load.client.loops import InnerLoops
 from orchestrator.load.receive.receiver import HELD_FULL, READ
+from orchestrator.load.stream.event_template import EventTemplate
 from orchestrator.load.stream.response import ProtocolError, ResponseReader
 from orchestrator.load.stream.sse import EventStream
 from orchestrator.load.stream.timeline import Stream, Timeline
@@ -38,7 +40,7 @@ class Wire:
 
 
 TEXT = st.text(st.sampled_from('ab \n\r\t\\"{}:,<>/é日🙂\u2028'), min_size=1, max_size=6)
-CHUNK = st.tuples(st.integers(0, 4), st.booleans(), TEXT)  # new tokens, reasoning?, text
+CHUNK = st.tuples(st.integers(0, 4), st.booleans(), TEXT)  # new tokens at least, reasoning?, text
 # Lines that mean nothing, even where one looks like an event.
 NOISE = st.lists(
     st.sampled_from([b": c", b"event: x", b"id", b': see data: {"choices":[{"delta":{"content":"X"}}]}']),
@@ -71,7 +73,9 @@ def wires(draw: st.DrawFn) -> Wire:
 
     events = [body([{"delta": {"role": "assistant", "content": ""}}], 0, 0)]
     out = thought = 0
-    for new, reasons, text in chunks:
+    for number, (least, reasons, text) in enumerate(chunks):
+        new = max(least, number + 1 - out)  # each text has a token, of this chunk or of one before
+        chunks[number] = new, reasons, text
         out += new
         thought += new * reasons
         delta = {"reasoning" if reasons else "content": text}
@@ -276,31 +280,34 @@ def test_no_bytes_raise_anything_but_a_protocol_error(data: bytes, head: bytes) 
 
 
 NAMES = ["choices", "usage", "delta", "error", "content", "reasoning", "finish_reason", "completion_tokens"]
-NAMES += ["prompt_tokens_details", "completion_tokens_details", "reasoning_tokens"]
+NAMES += ["prompt_tokens_details", "completion_tokens_details", "reasoning_tokens", "prompt_tokens"]
+NAMES += ["thinking", "reasoning_details", "tool_calls", "type", "text", "message"]
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats() | st.text(max_size=3),
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=3),
     lambda inner: (
         st.lists(inner, max_size=3) | st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, inner))
     ),
     max_leaves=20,
 )
 EVENT = st.fixed_dictionaries({"choices": st.lists(JSON, max_size=2), "usage": JSON}) | JSON
+PAYLOAD = st.binary(max_size=40) | EVENT.map(lambda event: json.dumps(event).encode())
 
 
 @settings(max_examples=500)
 @example([b'{"choices":[],"usage":{"reasoning_tokens":0.0,"completion_tokens":1}}'], False)
-@given(payloads=st.lists(st.binary(max_size=40) | EVENT.map(orjson.dumps), max_size=3), inline=st.booleans())
+@given(payloads=st.lists(PAYLOAD, max_size=3), inline=st.booleans())
 def test_an_event_that_makes_no_sense_is_an_error_and_never_an_exception(
     payloads: list[bytes], inline: bool
 ) -> None:
     timeline = Timeline(inline=inline)
     for payload in payloads:
         timeline.add(0.0, payload)
+        EventTemplate.of(payload)
     stream = timeline.stream()
     assert len(stream.chunk_s) == len(stream.chunk_tokens) == len(stream.chunk_thinking)
     assert all(n > 0 for n in stream.chunk_tokens) or not stream.counted
     assert sum(stream.chunk_tokens) == (stream.output_tokens or 0) or not stream.counted
-    assert isinstance(stream.response_text + stream.reasoning_text, str)
+    (stream.response_text + stream.reasoning_text).encode()  # it can be stored
 
 
 @pytest.mark.parametrize("extension", [b";x=y", b" ", b""])

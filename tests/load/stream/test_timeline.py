@@ -1,69 +1,13 @@
-"""`timeline`, `think` and `result`: from the events of a stream to its record."""
+"""`timeline` and `result`: from the events of a stream to its record."""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
-from typing import Any
 
-import numpy as np
-import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from orchestrator.load.client.connection import Finished
-from orchestrator.load.result import record
-from orchestrator.load.stream.think import ThinkSplitter
 from orchestrator.load.stream.timeline import Timeline
-from orchestrator.records import Record, Request
-
-
-def event(
-    content: str | None = None,
-    *,
-    reasoning: str | None = None,
-    field: str = "reasoning",
-    total: int | None = None,
-    thought: int | None = None,
-    finish: str | None = None,
-    **usage: Any,
-) -> bytes:
-    """A chunk; ``total`` and ``thought`` are its cumulative counts, None: no usage, or none of reasoning."""
-    delta = {"content": content, field: reasoning}
-    document: dict[str, Any] = {
-        "choices": [
-            {"index": 0, "delta": {k: v for k, v in delta.items() if v is not None}, "finish_reason": finish}
-        ]
-    }
-    if total is not None:
-        details = None if thought is None else {"reasoning_tokens": thought}
-        document["usage"] = {
-            "prompt_tokens": 9,
-            "completion_tokens": total,
-            "completion_tokens_details": details,
-        }
-        document["usage"] |= usage
-    return orjson.dumps(document)
-
-
-def usage_only(total: int, **usage: Any) -> bytes:
-    counts = {"prompt_tokens": 9, "completion_tokens": total, **usage}
-    return orjson.dumps({"choices": [], "usage": counts})
-
-
-def recorded(events: Iterable[bytes], **options: Any) -> Record:
-    """Events at 1, 2, 3, … s on a clock whose zero is 0."""
-    timeline = Timeline(**options)
-    for number, data in enumerate(events, start=1):
-        timeline.add(float(number), data)
-    finished = Finished(0, 0.0, 0.5, 99.0, "ok", timeline.error, 200, timeline.stream())
-    return record(Request("r", "i", 0, b"", ""), finished, zero=0.0)
-
-
-def counts(values: object) -> list[int]:
-    assert isinstance(values, np.ndarray)
-    return [int(value) for value in values]
+from tests.load.stream.events import counts, event, recorded, usage_only
 
 
 def test_a_chunk_of_several_tokens_is_one_entry_with_its_share() -> None:
@@ -201,77 +145,6 @@ def test_what_is_no_chunk_is_an_error_and_ends_the_reading(data: bytes, says: st
     assert says in str(found.error)
     assert found.response_text == "a"
     assert found.output_tokens == 1
-
-
-def split(pieces: list[str], *, opened: bool = False) -> tuple[str, str]:
-    splitter = ThinkSplitter(opened=opened)
-    parts = [splitter.feed(piece) for piece in pieces] + [splitter.flush()]
-    return "".join(thought for thought, _ in parts), "".join(shown for _, shown in parts)
-
-
-TAGGED = st.text(
-    st.sampled_from(["<", ">", "/", "t", "think", "<think>", "</think>", " ", "\n", "é"]), max_size=12
-)
-
-
-@given(pieces=st.lists(st.text(st.sampled_from("<>/think \n"), max_size=9)), opened=st.booleans())
-def test_inline_reasoning_is_the_same_however_it_is_cut(pieces: list[str], opened: bool) -> None:
-    assert split(pieces, opened=opened) == split(["".join(pieces)], opened=opened)
-
-
-@given(
-    before=st.sampled_from(["", "\n", "  "]),
-    thought=st.text("ab<\n"),
-    answer=st.text("ab<>\n"),
-    data=st.data(),
-)
-def test_inline_reasoning_is_what_stands_between_the_tags(
-    before: str, thought: str, answer: str, data: st.DataObject
-) -> None:
-    whole = f"{before}<think>{thought}</think>{answer}"
-    cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)), max_size=6)))
-    pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
-    assert split(pieces) == (thought, answer)
-
-
-@pytest.mark.parametrize(
-    ("pieces", "opened", "expected"),
-    [
-        (["hm</th", "ink>4"], True, ("hm", "4")),
-        (["hm</th"], True, ("hm</th", "")),
-        (["<thi", "s is <think>"], False, ("", "<this is <think>")),
-        (["  <th"], False, ("", "  <th")),
-        (["<think>", "a < b"], False, ("a < b", "")),
-    ],
-)
-def test_what_only_looks_like_a_tag_is_text(
-    pieces: list[str], opened: bool, expected: tuple[str, str]
-) -> None:
-    assert split(pieces, opened=opened) == expected
-
-
-def test_inline_reasoning_has_the_timeline_of_reasoning_in_its_own_field() -> None:
-    pieces = ["<th", "ink>", "hm", "</think>", "\n\n", "4"]
-    found = recorded([event(piece, total=i) for i, piece in enumerate(pieces, start=1)], inline=True)
-    assert found.reasoning_text == "hm"
-    assert found.response_text == "\n\n4"
-    assert found.first_visible_s == 6.0
-    assert counts(found.chunk_reasoning) == [1, 1, 1, 1, 1, 0]
-
-
-def test_the_first_visible_time_is_of_the_first_piece_of_what_turned_out_to_be_no_tag() -> None:
-    found = recorded(
-        [event(piece, total=i) for i, piece in enumerate([" ", "<", "b>"], start=1)], inline=True
-    )
-    assert (found.first_visible_s, found.response_text) == (2.0, " <b>")
-    assert counts(found.chunk_reasoning) == [0, 0, 0]
-
-
-def test_a_template_that_opened_the_tag_makes_reasoning_from_the_start() -> None:
-    events = [event("hm", total=1), event("</think>", total=2), event("4", total=3)]
-    found = recorded(events, inline=True, opened=True)
-    assert (found.reasoning_text, found.response_text, found.first_visible_s) == ("hm", "4", 3.0)
-    assert counts(found.chunk_reasoning) == [1, 1, 0]
 
 
 def test_the_streams_arrays_hold_no_objects() -> None:
