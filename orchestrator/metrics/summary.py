@@ -19,7 +19,7 @@ from orchestrator.metrics.measurement import Measurement
 from orchestrator.metrics.requests import truncated
 from orchestrator.metrics.steady_state import steady_state
 from orchestrator.metrics.stragglers import stragglers
-from orchestrator.metrics.throughput import counts, rates
+from orchestrator.metrics.throughput import counts, rates, retries
 from orchestrator.records import Grade, Record
 
 
@@ -38,6 +38,7 @@ def summarize(
         "receive_lag_s_max": conditions.receive_lag_s_max,
         **accuracies(measurement.records, grades),
         **counts(measurement),
+        "retries": retries(measurement.records),
         **rates(measurement),
         **kept_up(measurement),
         **goodput(measurement, slo),
