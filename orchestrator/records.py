@@ -92,10 +92,10 @@ class Record:
     ``sent_s`` is None when no byte was handed to the socket (the connection was refused, say).
     ``first_visible_s`` is the first chunk with non-blank text outside the reasoning. ``usage_mode`` says what
     the server's counts were (`load.stream.usage`), ``reasoning_from`` where its reasoning was: ``field``,
-    ``tags`` or ``none``; both are None in records of older versions. ``cut_by_window``: the client cancelled
-    it, or never sent it, because the load's ``duration_s`` was over. ``retries``: how often it was sent
+    ``tags`` or ``none``; both are None in records of older versions. ``retries``: how often it was sent
     again, at most once, because the server had closed the idle connection that it was sent on; ``sent_s`` is
     then the first time. None in what an older version stored.
+    ``cut_by_window``: the client cancelled it, or never sent it, because the load's ``duration_s`` was over.
     """
 
     request_id: str

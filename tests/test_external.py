@@ -145,6 +145,23 @@ def test_goodput_under_other_limits_is_computed_again(tmp_path: Path, port: int,
     assert under(again, SloConfig(ttft_s=0.001), tmp_path / "default")["goodput_per_s"] == 0
 
 
+def test_a_window_shorter_than_every_answer_has_the_servers_rate_and_no_failure(
+    tmp_path: Path, measured: Measured
+) -> None:
+    """Four at a time, a token each 10 ms: 400 a second. An answer takes 10 s, the window 3."""
+    with scripted_server.serve(Script(tokens=1000, ttft_s=0.01, gap_s=0.01)) as port:
+        code, output, (row,) = measured(tmp_path, port, "load.concurrency=4", "load.duration_s=3")
+    assert code == 0, output
+    assert row["status"] == "done"
+    assert (row["requests_ok"], row["requests_cut"], row["requests_failed"]) == (0, 4, 0)
+    assert row["output_token_per_s"] == pytest.approx(400, rel=0.05)
+    assert row["ttft_s_p50"] == pytest.approx(0.01, abs=0.01)
+    assert row["e2e_s_p50"] is None
+    assert row["slo_undecided"] == 4
+    stored = under(row, SloConfig(e2e_s=2.0), tmp_path / "default")
+    assert (stored["slo_attainment"], stored["slo_undecided"]) == (0.0, 0)
+
+
 def test_failing_requests_make_the_cell_invalid_and_are_in_no_rate(
     tmp_path: Path, measured: Measured
 ) -> None:

@@ -109,7 +109,9 @@ def test_a_window_that_cuts_requests_has_no_tail() -> None:
 def test_a_load_that_sends_all_at_once_is_rid_of_its_tail() -> None:
     """Sixty-four at once: most answers have 300 tokens, four of them 400."""
     got = steady_state(Measurement(closed(64, np.array([300] * 60 + [400] * 4))))
-    assert got["steady_window_s"] == pytest.approx(300 * GAP_S, rel=0.01)
+    window_s = got["steady_window_s"]
+    assert window_s is not None
+    assert 300 * GAP_S / 2 < window_s < 1.02 * 300 * GAP_S  # of 20 s
     assert got["steady_output_token_per_s"] == pytest.approx(64 / GAP_S, rel=0.01)
 
 

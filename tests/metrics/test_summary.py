@@ -175,7 +175,7 @@ def test_counts_are_integers() -> None:
     whole = {name for name, value in got.items() if isinstance(value, int)}
     assert whole == {
         *("requests_total", "requests_ok", "requests_failed", "requests_cut", "requests_cancelled"),
-        *("slo_undecided", "retries", "prompt_tokens", "output_tokens", "preemptions"),
+        *("retries", "slo_undecided", "prompt_tokens", "output_tokens", "preemptions"),
     }
 
 
@@ -185,10 +185,10 @@ def test_nothing_measured_gives_every_column_and_no_number() -> None:
     assert {name: value for name, value in got.items() if value is not None} == {
         "requests_total": 0,
         "requests_ok": 0,
-        "retries": 0,
         "requests_failed": 0,
         "requests_cut": 0,
         "requests_cancelled": 0,
+        "retries": 0,
     }
 
 

@@ -19,6 +19,7 @@ WINDOW_ENDED = "the window of {:g} s ended"  # why a request was cancelled once 
 RETRY_WITHIN_S = 0.25
 """A server that closes an idle connection has done so before the request comes, so that its word is here at
 most a round trip after the request was sent. One that closes later has had the request."""
+
 # Why an answer is none, in lower case: vLLM's and SGLang's "abort" and "error"; OpenAI's, DeepSeek's,
 # Zhipu's and Google's words for what they withheld or could not go on with.
 _FAILED_FINISH = frozenset(
