@@ -100,6 +100,7 @@ LEFT_OUT: Mapping[str, str] = {
     "study_name": _ELSEWHERE,
     "results_dir": _ELSEWHERE,
     **{f"slo.{name}": "goodput follows from the stored requests" for name in ("ttft_s", "ttfvt_s", "tpot_s")},
+    "runs": "how many cells there are; which of them one is, is in its `run`",
     "objective": "chooses among a cell's numbers",
     "dry_run": "how a sweep is run",
     "rerun": "how a sweep is run",
@@ -111,6 +112,8 @@ LEFT_OUT: Mapping[str, str] = {
         for name in ("engine_start_s", "weights_s", "cell_s", "engine_stop_s", "resources_s")
     },
 }
+# Values of newer keys that mean what was measured before there were such keys: they count as absent too.
+AS_BEFORE: Mapping[str, Any] = {"load.cache": "cold"}
 # Of the keys that are in it as they stand, those that an engine's process depends on.
 _DEPLOYMENT = ("model.name", "model.dtype", "model.context", "weights", "engine.")
 
@@ -148,13 +151,20 @@ class ResolvedJob:
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement. ``cell_id`` and ``deployment_id`` are 16 hex digits."""
+    """One measurement. ``cell_id`` and ``deployment_id`` are 16 hex digits. It is the ``run``-th of the
+    measurements of what ``run_of`` names, the cell_id of the first of them."""
 
     cell_id: str
     deployment_id: str
     overrides: tuple[str, ...]
     config: SweepConfig
     facts: ResolvedJob
+    run: int = 1
+    run_of: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.run_of:
+            object.__setattr__(self, "run_of", self.cell_id)
 
     @property
     def opts(self) -> tuple[str, ...]:
@@ -207,11 +217,16 @@ def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def stated(config: SweepConfig) -> dict[str, Any]:
-    """The keys that are in a cell's identity as they stand, without `RESOLVED`, `LEFT_OUT` and nulls."""
+    """The keys that are in a cell's identity as they stand, without `RESOLVED`, `LEFT_OUT`, nulls and
+    `AS_BEFORE`."""
     return {
         key: value
         for key, value in leaves(config).items()
-        if value is not None and key != "opt" and key not in RESOLVED and key not in LEFT_OUT
+        if value is not None
+        and key != "opt"
+        and key not in RESOLVED
+        and key not in LEFT_OUT
+        and not (key in AS_BEFORE and value == AS_BEFORE[key])
     }
 
 
@@ -235,9 +250,11 @@ def deployment_identity(config: SweepConfig, facts: ResolvedJob) -> dict[str, An
     }
 
 
-def cell_identity(config: SweepConfig, facts: ResolvedJob) -> dict[str, Any]:
-    """Everything that can change the numbers of one cell."""
+def cell_identity(config: SweepConfig, facts: ResolvedJob, run: int = 1) -> dict[str, Any]:
+    """Everything that can change the numbers of one cell. The first run is the cell as it is without runs, so
+    that further ones can be added to what is measured."""
     return {
+        **({"run": run} if run > 1 else {}),
         "deployment": deployment_identity(config, facts),
         "config": {key: value for key, value in stated(config).items() if not key.startswith(_DEPLOYMENT)},
         "reasoning_inline": config.reasoning_inline,
@@ -249,10 +266,12 @@ def cell_identity(config: SweepConfig, facts: ResolvedJob) -> dict[str, Any]:
     }
 
 
-def make_cell(config: SweepConfig, facts: ResolvedJob, overrides: tuple[str, ...]) -> Cell:
-    """Names a job by content."""
+def make_cell(config: SweepConfig, facts: ResolvedJob, overrides: tuple[str, ...], run: int = 1) -> Cell:
+    """Names a job's ``run``-th measurement by content."""
     return Cell(
-        cell_id=digest(cell_identity(config, facts)),
+        run=run,
+        run_of=digest(cell_identity(config, facts)),
+        cell_id=digest(cell_identity(config, facts, run)),
         deployment_id=digest(deployment_identity(config, facts)),
         overrides=overrides,
         config=config,

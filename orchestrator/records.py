@@ -101,10 +101,12 @@ class Record:
 @dataclass(frozen=True, slots=True)
 class Grade:
     """A graded answer. ``predicted`` is None when no answer could be read; ``correct`` is None when the
-    request cannot be graded at all (it failed, or the dataset has no references)."""
+    request cannot be graded at all (it failed, or the dataset has no references). ``vote`` is what it counts
+    as in a majority: the first answer to the same item that it equals; None where nobody compared them."""
 
     predicted: str | None
     correct: bool | None
+    vote: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,11 @@ class Sample:
 
     Gauges in [0, 1]: ``kv_usage``. Counters are cumulative since the engine's start. ``engine_cpus`` are
     the CPUs that the engine's processes used since the sample before, ``engine_cpu_busiest`` those of the one
-    that used most. GPU tuples have one
-    entry per GPU of the deployment: utilisation in [0, 1], memory in bytes, power in W, energy in J since
-    the driver was loaded.
+    that used most; ``engine_cpu_wait`` the number of their threads that waited for a CPU, on average. Of the
+    CPUs that the engine may use, ``others_cpus`` are those that neighbours used and ``steal_cpus`` those that
+    the hypervisor kept. ``cpu_pressure`` is the share of the time in which any task of the machine waited for
+    a CPU. GPU tuples have one entry per GPU of the deployment: utilisation in [0, 1], memory in bytes, power
+    in W, energy in J since the driver was loaded.
     """
 
     t_s: float
@@ -132,6 +136,10 @@ class Sample:
     generation_tokens_total: float | None = None
     engine_cpus: float | None = None
     engine_cpu_busiest: float | None = None
+    engine_cpu_wait: float | None = None
+    others_cpus: float | None = None
+    steal_cpus: float | None = None
+    cpu_pressure: float | None = None
     gpu_util: tuple[float, ...] | None = None
     gpu_memory_bytes: tuple[int, ...] | None = None
     gpu_power_w: tuple[float, ...] | None = None

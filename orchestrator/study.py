@@ -18,6 +18,7 @@ from orchestrator.cluster.kept import Kept
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.version import interpreter
 from orchestrator.errors import ConfigError
+from orchestrator.metrics.stats import mean, present
 from orchestrator.plan.known import Known, as_stored
 from orchestrator.plan.plan import Job, Plan, make_plan
 from orchestrator.progress.plan_table import show
@@ -33,7 +34,7 @@ WIDE = 160
 
 @dataclass(frozen=True)
 class StudyResult:
-    """``objectives`` has one value per job, None where its cell has none."""
+    """``objectives`` has one value per job, the mean of its runs; None where none of its cells has one."""
 
     exit_code: int
     objectives: tuple[float | None, ...]
@@ -125,7 +126,7 @@ def _check_can_run(plan: Plan) -> None:
 
 def _nothing_run(plan: Plan) -> StudyResult:
     possible = any(planned.status != "skipped" for planned in plan.cells)
-    return StudyResult(DONE if possible else NOTHING_CAN_RUN, tuple(None for _ in plan.cells))
+    return StudyResult(DONE if possible else NOTHING_CAN_RUN, tuple(None for _ in plan.by_job()))
 
 
 def _exit_code(plan: Plan, rows: Mapping[str, Mapping[str, Any]]) -> int:
@@ -151,4 +152,5 @@ def _objectives(
             return None
         return None if row["simulated"] and any_real else float(row[objective])
 
-    return tuple(value(planned.cell) for planned in plan.cells)
+    runs = ([value(planned.cell) for planned in job] for job in plan.by_job())
+    return tuple(mean(present(values)) for values in runs)

@@ -72,6 +72,16 @@ def test_the_order_of_keys_does_not_change_a_digest(value: dict[str, object]) ->
     assert digest(value) == digest(dict(reversed(value.items())))
 
 
+def test_a_run_is_a_cell_of_its_own_and_the_first_is_the_one_that_there_was() -> None:
+    one, two, three = (make_cell(config(), facts(), (), run) for run in (1, 2, 3))
+    assert one == cell(config(), facts())
+    assert cell(replace(config(), runs=3), facts()).cell_id == one.cell_id
+    assert len({one.cell_id, two.cell_id, three.cell_id}) == 3
+    assert {made.run_of for made in (one, two, three)} == {one.cell_id}
+    assert {made.deployment_id for made in (one, two, three)} == {one.deployment_id}
+    assert [made.run for made in (one, two, three)] == [1, 2, 3]
+
+
 def test_nan_has_no_digest() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical_json({"x": math.nan})

@@ -66,6 +66,17 @@ def test_a_search_goes_on_with_its_ray_its_engine_and_without_a_value(
     ]
 
 
+def test_a_search_is_given_the_mean_of_a_jobs_runs(tmp_path: Path, files: tuple[Path, Path]) -> None:
+    done = search(tmp_path, "model=r1-7b", "max_tokens=16,32", "runs=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rates: dict[int, list[float]] = {}
+    for row in read_cells(tmp_path / "default").to_pylist():
+        rates.setdefault(row["max_tokens"], []).append(row["output_token_per_s"])
+    assert {len(own) for own in rates.values()} == {2}
+    found = json.loads(files[0].read_text())
+    assert found == pytest.approx([sum(rates[tokens]) / 2 for tokens in (16, 32)])
+
+
 def test_another_deployment_takes_the_place_of_an_engine_that_was_kept(
     tmp_path: Path, files: tuple[Path, Path]
 ) -> None:

@@ -171,6 +171,9 @@ def test_what_has_to_be_told_of_a_cell_that_counts_is_told_at_the_end(tmp_path: 
     said = io.StringIO()
     print_summary(plan, {row["cell_id"]: row | {"flags": ["gpu_starved"]}}, Console(file=said, width=200))
     assert "the GPU idled while a process of the engine had a whole CPU" in said.getvalue()
+    told: dict[str, Any] = {"flags": ["cache_unknown"], "prefix_hit_rate": 0.41}
+    print_summary(plan, {row["cell_id"]: row | told}, Console(file=said, width=200))
+    assert "could not be reset (41 % of the prompt tokens were in it)" in said.getvalue()
 
 
 @pytest.mark.parametrize(("engine", "says"), [("simulated", False), ("vllm", True)])

@@ -1,8 +1,8 @@
 """The hand-written cases of tests/grading, graded and counted by their kind.
 
 `CASES` names two files of JSON lines with the fields kind, response, reference, options (multiple choice
-only) and expected: one that was written before the grader's last change, and one that was written after it,
-to see whether it mended kinds or only those cases.
+only) and expected. The second has other answers of the same kinds, so that a rule made for single wordings
+shows.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from orchestrator.grading import grade_many
 from orchestrator.records import Grade, Item
 
 _FOLDER = Path(__file__).parents[2] / "tests/grading"
-CASES = {"seen": _FOLDER / "cases.jsonl", "unseen": _FOLDER / "cases_unseen.jsonl"}
+CASES = {"cases": _FOLDER / "cases.jsonl", "others": _FOLDER / "cases_others.jsonl"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ SIZES: Mapping[str, Sequence[int]] = {
     "1 to 16 GPUs": (1, 1, 2, 2, 4, 4, 8, 16),
     "mostly small": (1, 1, 1, 1, 1, 2, 4, 16),
     "mostly large": (1, 4, 8, 8, 8, 16, 16, 16),
+    "up to 8 GPUs": (1, 2, 4, 8),
 }
 
 
@@ -57,6 +58,12 @@ SHAPES = (
     Shape("no estimates", error=None),
     Shape("two GPU types", types=("H200", "H100")),
     Shape("GPUs taken by others", taken=4),
+)
+
+ON_ONE_HOST = (
+    Shape("uniform", sizes="up to 8 GPUs"),
+    Shape("lognormal", cells="lognormal", sizes="up to 8 GPUs"),
+    Shape("estimates off by 1.3x", sizes="up to 8 GPUs", error=0.3),
 )
 
 

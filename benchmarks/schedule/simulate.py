@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from orchestrator.cluster.order import ordered
 from orchestrator.cluster.packing import (
     Need,
     Node,
@@ -23,9 +24,10 @@ from orchestrator.cluster.packing import (
 )
 from orchestrator.plan.pace import Pace
 
-Policy = Literal["in order", "first fit", "longest first", "shared"]
+Policy = Literal["in order", "first fit", "longest first", "best order", "shared"]
 """``in order``: the user's order, the next when it fits. ``first fit``: the user's order, whatever fits may
-pass. ``longest first``: with promises. ``shared``: that, and idle GPUs help where many cells are left."""
+pass. ``longest first``: with promises. ``best order``: with promises, on few nodes in whichever order ends
+first. ``shared``: that, and idle GPUs help where many cells are left."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,10 @@ class Simulation:
         if self.policy == "first fit":
             return decide(waiting, [], nodes, self.now_s)[0]  # nothing runs, as far as it can see: no promise
         running = [self._as_running(live, at) for live in self.live.values() for at in live.engines.values()]
-        starts, self.promise = decide(longest_first(waiting), running, nodes, self.now_s, self.promise)
+        order = longest_first(waiting)
+        if self.policy != "longest first":
+            order = ordered(waiting, running, nodes, self.now_s, self.promise)
+        starts, self.promise = decide(order, running, nodes, self.now_s, self.promise)
         if self.policy == "shared" and not starts and not self.waiting:
             starts = widen([self._as_serving(live) for live in self.live.values() if live.queue], nodes)
         return starts

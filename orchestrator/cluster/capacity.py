@@ -10,7 +10,7 @@ from dataclasses import replace
 from orchestrator.cluster.admission import asked, impossible
 from orchestrator.cluster.demand import Demand, may_ever_come, unplaced
 from orchestrator.cluster.nodes import GpuMemory, alive_nodes
-from orchestrator.cluster.packing import Need, Node, Waiting
+from orchestrator.cluster.packing import Need, Node, Waiting, longest_first
 
 GROWS_S = 600.0  # how long an autoscaler may take to bring nodes
 RETURNS_S = 300.0  # how long a node may take to come back, when no other could do its work
@@ -69,7 +69,7 @@ class Capacity:
         """Asks an autoscaler, where there is one, for what ``waiting`` needs beyond the ``free`` nodes, and
         for nothing else. Never for more than all of them at once, which is the plan's peak."""
         if self.grows:
-            self._demand.ask(unplaced(waiting, self.sized(free), self._demand.groups))
+            self._demand.ask(unplaced(longest_first(waiting), self.sized(free), self._demand.groups))
 
     def groups(self) -> set[str]:
         """The ids of the placement groups that ask."""

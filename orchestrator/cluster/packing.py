@@ -123,6 +123,10 @@ class Promise:
     starts_s: float | None
 
 
+Decision = tuple[list[Start], Promise | None]
+"""What starts now, and the promise to the first that must wait."""
+
+
 def without(nodes: Iterable[Node], need: Need, taken: Sequence[str]) -> list[Node]:
     """What is left of the nodes once ``need`` is on those that are ``taken``."""
     return [node.plus(need, -1) if node.node_id in taken else node for node in nodes]
@@ -139,7 +143,7 @@ def decide(
     nodes: Sequence[Node],
     now_s: float,
     promise: Promise | None = None,
-) -> tuple[list[Start], Promise | None]:
+) -> Decision:
     """What starts now, of ``waiting`` in its order, and the promise to the first that must wait. ``promise``
     is the one made before."""
     free = {node.node_id: node for node in nodes}

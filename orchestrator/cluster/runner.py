@@ -105,9 +105,9 @@ class RunContext:
             stored = read_status(self.plan.study_dir, cell.cell_id)
             self.board.settled_elsewhere(work.deployment, cell, stored.status if stored else "failed")
 
-    def next(self, work: DeploymentQueue) -> Cell | None:
-        """The next cell to measure. Raises StorageError."""
-        cell = work.source.next()
+    def next(self, work: DeploymentQueue, engine: object = None) -> Cell | None:
+        """The next cell to measure, for one ``engine``. Raises StorageError."""
+        cell = work.source.next(engine)
         self.settle(work)
         return cell
 
@@ -279,8 +279,8 @@ def _start_failed(work: DeploymentQueue, context: RunContext, reason: str, cause
 
 async def _measure(work: DeploymentQueue, slot: Slot, context: RunContext, taken: Callable[[], None]) -> None:
     """On one engine, as long as it lives."""
-    deployment, study_dir = work.deployment, context.plan.study_dir
-    while (cell := context.next(work)) is not None:
+    deployment, study_dir, engine = work.deployment, context.plan.study_dir, object()
+    while (cell := context.next(work, engine)) is not None:
         expected_s, began_s = context.durations.cell_s(cell), time.monotonic()
         slot.until_s = None if expected_s is None else began_s + expected_s
         work.attempts[cell.cell_id] += 1

@@ -17,7 +17,9 @@ from orchestrator.cluster.admission import impossible, needs, server_of
 from orchestrator.cluster.capacity import Capacity
 from orchestrator.cluster.kept import Kept
 from orchestrator.cluster.nodes import alive_nodes
+from orchestrator.cluster.order import ordered
 from orchestrator.cluster.packing import (
+    Decision,
     Node,
     Promise,
     Running,
@@ -25,7 +27,6 @@ from orchestrator.cluster.packing import (
     Start,
     Waiting,
     decide,
-    longest_first,
     widen,
     without,
 )
@@ -131,11 +132,7 @@ class Scheduler:
                 nodes = without(nodes, slot.need, slot.nodes)
                 self._begin(key, slot)
         if self.waiting:
-            # What another driver serves has an engine already: this one begins with the others.
-            first = sorted(
-                longest_first(self._waiting()), key=lambda one: bool(self.works[one.key].source.elsewhere)
-            )
-            starts, self.promise = decide(first, self._running(), nodes, time.monotonic(), self.promise)
+            starts, self.promise = self._decide(self._waiting(), self._running(), nodes)
         else:
             starts = widen(self._serving(), nodes)
         for start in starts:
@@ -147,6 +144,13 @@ class Scheduler:
         for slot in [slot for slot in self.parked if not (may_stay and slot.serving)]:
             self.parked.remove(slot)
             self._close(slot)
+
+    def _decide(self, waiting: list[Waiting], running: list[Running], nodes: list[Node]) -> Decision:
+        now_s = time.monotonic()
+        order = ordered(waiting, running, nodes, now_s, self.promise)
+        # What another driver serves has an engine already: this one begins with the others.
+        order.sort(key=lambda one: bool(self.works[one.key].source.elsewhere))
+        return decide(order, running, nodes, now_s, self.promise)
 
     def _collect(self) -> None:
         """Takes note of what has ended."""
@@ -271,9 +275,7 @@ class Scheduler:
             return None
         elsewhere = {other.prepared for _, other in self.leases.values()}
         waiting = [one for one in self._waiting() if one.key not in elsewhere]
-        starts, _ = decide(
-            longest_first(waiting), self._running(slot), self._free([slot]), time.monotonic(), self.promise
-        )
+        starts, _ = self._decide(waiting, self._running(slot), self._free([slot]))
         fitting = (one.key for one in starts if one.nodes == slot.nodes and self.needs[one.key] == slot.need)
         return next(fitting, None)
 
@@ -304,7 +306,7 @@ class Scheduler:
     def _ask_for_nodes(self) -> None:
         """Asks for those that the waiting deployments lack, and shows what they wait for."""
         if self.capacity.grows:
-            self.capacity.ask(longest_first(self._waiting()), self._all_free(self.parked))
+            self.capacity.ask(self._waiting(), self._all_free(self.parked))
         slots = [*(slot for _, slot in self.leases.values()), *self.parked, *self.closing]
         self._nodes.show(slots, self.capacity.groups(), waits=bool(self.waiting))
         self.context.board.waits([*self.capacity.waits(self.waiting), *self._nodes.held_by_others])

@@ -169,6 +169,8 @@ class LoadConfig:
     request_timeout_s: float = 1800.0
     idle_timeout_s: float = 300.0  # no byte for this long on an open stream
     usage: str = "continuous"  # continuous: counts on every chunk | final: at the end only
+    # What of the prefix cache is there at the start: cold: nothing | warm: what the prompts share
+    cache: str = "cold"
     warmup: int | None = None  # distinct warm-up prompts; None: one full wave
     telemetry_hz: float = 5.0
 
@@ -260,6 +262,7 @@ class SweepConfig(DeploymentConfig):
     results_dir: str = "results"
     seed: int = 0  # of arrivals, drawn output lengths and, where sampling.seeded, the requests
     repeats: int = 1  # passes over the items inside one measurement
+    runs: int = 1  # measurements of the same cell, apart in time, each a cell of its own
     max_tokens: int = 256  # the budget of an answer, its reasoning included
     limit: int | None = None  # items of the dataset; None: all
     tensor_parallel_size: Any = "auto"  # auto, or a number

@@ -15,6 +15,7 @@ from orchestrator.engines.adapter import Adapter
 from orchestrator.engines.http import ask
 from orchestrator.errors import ConfigError, EngineError
 from orchestrator.records import Endpoint
+from orchestrator.telemetry.prometheus import metric_names
 
 _TOLD = ("id", "root", "parent", "max_model_len", "owned_by")
 
@@ -49,8 +50,7 @@ def connect(config: DeploymentConfig) -> tuple[External, dict[str, str]]:
     endpoint, entry = _find_model(parse_base_url(config.engine), config.engine)
     told = _identity(endpoint, entry)
     status, body = ask(endpoint, "GET", "/metrics")
-    lines = body.decode(errors="replace").splitlines() if status == 200 else []
-    exposed = {line.split("{")[0].split(" ")[0] for line in lines if not line.startswith("#")}
+    exposed = metric_names(body) if status == 200 else frozenset()
     for adapter in ADAPTERS.values():
         if found := {field: name for field, name in adapter.metrics.items() if name in exposed}:
             return External(endpoint, adapter, told), found

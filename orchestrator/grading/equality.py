@@ -14,7 +14,15 @@ from itertools import product
 from orchestrator.grading import quantity, symbolic, units
 from orchestrator.grading.notation import is_prose
 from orchestrator.grading.quantity import Quantity
-from orchestrator.grading.spelling import compact, has_relation, is_text, normalized, split, unlabelled
+from orchestrator.grading.spelling import (
+    SYMBOL,
+    compact,
+    has_relation,
+    is_text,
+    normalized,
+    split,
+    unlabelled,
+)
 
 _LONGEST = 10_000  # characters; no reference comes near
 
@@ -27,7 +35,18 @@ _SEPARATOR = re.compile(rf"[,;]\s*(?:(?:and|or)\b)?{_ENTRY}|\b(?:and|or)\b{_ENTR
 _WORD_SEPARATOR = re.compile(r"[,;]\s*(?:(?:and|or)\b)?|\b(?:and|or)\b")
 _EQUALS = re.compile(r"(?<![<>!\\=:])=(?!=)|\\approx(?![A-Za-z])")
 _BRACKETS = re.compile(r"(\\\{|[(\[])(.*)(\\\}|[)\]])", re.DOTALL)
+_NAMED_TUPLE = re.compile(rf"\s*\(\s*({SYMBOL}(?:\s*,\s*{SYMBOL})+)\s*\)\s*=(?!=)\s*")
 _MATRIX = re.compile(r"\\begin\{([pbvBV]?)matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
+_NUMBERS_ONLY = re.compile(r"(?:[\d\s.,+*/(){}^-]|\\(?:frac|sqrt|pi|cdot|times)(?![A-Za-z]))*")
+# Words that make another number of what stands beside them.
+_JOINED = re.compile(
+    r"(?<![\\A-Za-z])(?:times|over|less|more|than|out|of|to|by|divided|multiplied|twice|thrice|half|double|triple"
+    r"|squared|cubed|except|and|or|per|each|every|not|is|from)(?![A-Za-z])",
+    re.IGNORECASE,
+)
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+# In which letters are named in a tuple without labels.
+_ORDERS = ("abcdefgh", "hk", "ijk", "mn", "pqrstuvwxyz")
 _NAMED_UNIT = re.compile(r"\s+(?=[A-Za-z])|\s*(?=\^\s*\{?\s*\\circ)")
 _CLOSE = Fraction(1, 2 * 10**6)
 _RELATIVELY = Fraction(5, 10**6)
@@ -65,7 +84,7 @@ def _same(expected: str, given: str) -> bool:
     if (entries := _same_entries(expected, given)) is not None:
         return entries
     if len(chain := _parts(given, _EQUALS)) > 1 and not has_relation(expected):
-        return _same_chain(expected, chain)
+        return _same_chain(expected, chain, labelled=bool(theirs[0][0]), rounded="\\approx" in given)
     return _same_single(expected, given)
 
 
@@ -86,6 +105,8 @@ def _same_single(expected: str, given: str) -> bool:
         return same_number(expected_number, given_number)
     if is_text(expected) or is_text(given) or is_prose(given) or is_prose(expected):
         return False  # equal texts were found above, and a formula is no text
+    if (_JOINED.search(given) and not _JOINED.search(expected)) or re.search(r"\d\s+\d", given):
+        return False
     expected, expected_unit = _without_unit(expected)
     given, given_unit = _without_unit(given)
     if expected_unit and given_unit and not _same_unit(expected_unit, given_unit):
@@ -100,26 +121,39 @@ def _same_single(expected: str, given: str) -> bool:
     return symbolic.same(expected.replace("$", ""), given, given_decimal)
 
 
-def _same_chain(expected: str, chain: list[str]) -> bool:
+def _same_chain(expected: str, chain: list[str], *, labelled: bool, rounded: bool) -> bool:
     """ "9 * 2 = 18", "P = 3/36 = 1/12", "1/3 ≈ 0.33": right when its end (or what it approximates) is, and
-    its parts are equal, so that "2x = 5" and "3 = 5" are not 5."""
+    its parts are equal, so that "2x = 5" and "3 = 5" are not 5. After a label ("A = lw = 12") a number may
+    have formulas before it."""
     *before, last = chain
     if not last or not all(before):
         return False
+    if labelled and not _has_variables(last):
+        before = [part for part in before if not _has_variables(part)]
     if _same(expected, last) and all(_same_parts(last, part) for part in before):
         return True
-    return len(chain) == 2 and _same(expected, before[0]) and _rounds(before[0], last)
+    return len(chain) == 2 and _same(expected, chain[0]) and _rounds(chain[0], last, rounded)
+
+
+def _has_variables(text: str) -> bool:
+    return re.search(r"[A-Za-df-hj-z]", _COMMAND.sub(" ", _without_unit(text)[0])) is not None
 
 
 def _same_parts(last: str, part: str) -> bool:
     if _same(last, part):
         return True
-    return symbolic.same(_without_unit(last)[0].strip("$"), part.replace("$", ""), None)
+    number = quantity.read(last)
+    value = _without_unit(last)[0].strip("$") if number is None or number.percent else str(number.value)
+    return symbolic.same(value, part.replace("$", ""), None)
 
 
-def _rounds(exact: str, rounded: str) -> bool:
+def _rounds(exact: str, rounded: str, said: bool) -> bool:
+    """Whether the second is the first rounded. Unless that is ``said`` ("≈"), it needs two decimals, and a
+    first that has no short decimal form: "5/3 = 2" and "1/8 = 0.12" are wrong."""
     value, number = symbolic.value(exact), quantity.read(rounded)
     if value is None or number is None or number.decimals is None:
+        return False
+    if not said and (number.decimals < 2 or (value * 10**12).denominator == 1):
         return False
     return abs(value - number.value) <= Fraction(1, 2 * 10**number.decimals)
 
@@ -127,6 +161,10 @@ def _rounds(exact: str, rounded: str) -> bool:
 def _assignments(text: str) -> list[tuple[str, str]]:
     """The label ("" where it has none) and the value of each entry of a list, a plus-minus being two."""
     entries = []
+    if (named := _NAMED_TUPLE.match(text)) and (values := _inside(text[named.end() :])):
+        labels = [label.strip() for label in named[1].split(",")]
+        if len(labels) == len(values[1]):
+            return list(zip(labels, values[1], strict=True))
     inner = re.fullmatch(r"\\\{(.*)\\\}", text, re.DOTALL)
     separator = _WORD_SEPARATOR if re.fullmatch(r"[A-Za-z ,;]+", text) else _SEPARATOR
     for part in _parts(inner[1] if inner and _is_one_bracket(text) else text, separator):
@@ -152,7 +190,7 @@ def _same_lists(ours: list[tuple[str, str]], theirs: list[tuple[str, str]]) -> b
         inner = _inside(ours[0][1])
         if inner is None or len(set(their_labels)) != len(theirs):
             return False
-        return _in_order([("", part) for part in inner[1]], sorted(theirs))
+        return _in_order([("", part) for part in inner[1]], _by_convention(theirs))
     if len(ours) != len(theirs):
         return False
     distinct = len(set(their_labels)) == len(theirs) and all(their_labels)
@@ -164,12 +202,21 @@ def _same_lists(ours: list[tuple[str, str]], theirs: list[tuple[str, str]]) -> b
             return _in_order(sorted(ours, key=key), sorted(theirs, key=key))
         return not any(their_labels) and _in_order(ours, theirs)
     if distinct:
-        return _in_order(ours, sorted(theirs, key=_by_label))
+        return _in_order(ours, _by_convention(theirs))
     return _in_any_order([value for _, value in ours], [value for _, value in theirs])
 
 
 def _by_label(entry: tuple[str, str]) -> str:
     return compact(entry[0])
+
+
+def _by_convention(theirs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Assignments in the order in which a tuple has them: x before y, a_1 before a_2. None of them where the
+    letters have no usual order: (m, b) or (b, m)."""
+    entries = sorted(theirs, key=_by_label)
+    letters = "".join(compact(label)[:1] for label, _ in entries)
+    usual = len(set(letters)) == 1 or any(letters in order for order in _ORDERS)
+    return entries if letters and usual else []
 
 
 def _in_order(ours: list[tuple[str, str]], theirs: list[tuple[str, str]]) -> bool:
@@ -238,6 +285,9 @@ def _parts(text: str, separator: re.Pattern[str]) -> list[str]:
 def _without_unit(text: str) -> tuple[str, str]:
     for gap in _NAMED_UNIT.finditer(text):
         if gap.start() and (found := units.unit(text, gap.start())) and not text[found[1] :].strip():
+            one_letter = all(len(word) == 1 for word in re.findall(r"[A-Za-z]+", text[gap.start() :]))
+            if one_letter and not _NUMBERS_ONLY.fullmatch(text[: gap.start()]):
+                continue
             return text[: gap.start()], found[0]
     return text, ""
 

@@ -10,18 +10,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from orchestrator.grading import before
 from orchestrator.grading.notation import (
     BOLD,
     CLOSE,
     OPEN,
     UNBOLD,
+    closing_brace,
     is_prose,
     told_apart,
     visible,
     without_bold,
 )
-from orchestrator.grading.quantity import and_tail, read
-from orchestrator.grading.spelling import normalized
+from orchestrator.grading.quantity import DENIED, and_tail, read
+from orchestrator.grading.spelling import has_relation, normalized, unlabelled
 from orchestrator.grading.statements import EMPTY_BOX, Statement, statements
 
 _BOXES = 50  # at most are looked at: the answer is near the end
@@ -48,17 +50,24 @@ _HEDGE = re.compile(
       |up\s+to|over|under|above|below|no\s+(?:more|less|fewer)\s+than|not|almost|nearly|anything|any)\b""",
     re.IGNORECASE | re.VERBOSE,
 )
-_DENIED = re.compile(
-    r"""(?:\b(?:not|never|neither|nor|cannot|rather\s+than|instead\s+of|unlike)\b|n['’]t\b|\\ne(?:q)?\b|≠|!=)
-      \s*(?:be\b|equal(?:\s+to)?\b|just\b|simply\b)?\s*$""",
-    re.IGNORECASE | re.VERBOSE,
-)
 _SENTENCES = re.compile(r"(?<=[.!?;])(?=\s)|(?=\n)")
 _DENIAL = re.compile(
     r"\b(?:if|suppose|supposing|assum\w+|whether|pretend)\b.*\banswers?\b|"
-    r"\banswers?\b.*(?:\bnot\b|\bcannot\b|n['’]t\b)|(?:\bnot|n['’]t\s+be)\s+the\s+(?:\w+\s+)?answer\b",
+    r"\banswers?\b.*(?:\bnot\b|\bcannot\b|n['’]t\b)|\banswer\b.*\b(?:is|was|be|seems)\s+(?:\w+ly\s+)?"
+    r"(?:wrong|incorrect|false|impossible|invalid)\b|(?:\bnot|n['’]t\s+be)\s+the\s+(?:\w+\s+)?answer\b",
     re.IGNORECASE,
 )
+_SO = re.compile(r"(?:So|Thus|Hence|Therefore|Then)\b,?\s+")
+_NOT_ANOTHER = re.compile(
+    r",\s*(?:and\s+)?not\s+(?:[A-Za-z]\s*=\s*)?[-\d].*", re.DOTALL
+)  # "x = 5, not x = 7"
+_TAKEN_BACK = re.compile(
+    r"\s*(?:but\s+)?(?:that|this|it|which)\s+(?:is|was|seems|must\s+be)\s+(?:\w+ly\s+)?"
+    r"(?:wrong|incorrect|false|impossible|not\s+(?:right|correct|possible|true)|n['’]t)\b",
+    re.IGNORECASE,
+)
+_FIRST_WORD = re.compile(r"^\S+")
+_ARITHMETIC = re.compile(r"[\d\s.+*/×÷()-]+=")
 _SUM = re.compile(r"\d\s*[-+*/×÷x]\s*\$?\s*\d[^=]{0,60}=")
 _END = 4000  # characters at the end in which an unmarked answer is looked for
 NUMBER = re.compile(  # the minus of "7 - 2" is not a sign; a fraction, a ratio or a time is one thing
@@ -110,11 +119,12 @@ def boxed(text: str) -> Boxes:
             break
         if not content.strip(" $"):
             continue
-        between = text[end:after] if after >= 0 else ""
         if after >= 0:
-            label = _BOX_LABEL.search(between)
-            glue = between[: label.start("label")] if label else between
-            if len(between) > 60 or _GLUE.fullmatch(glue) is None:
+            if after - end > 60:
+                break
+            label = _BOX_LABEL.search(text[end:after])
+            glue = text[end : end + label.start("label")] if label else text[end:after]
+            if _GLUE.fullmatch(glue) is None:
                 break
             if label:
                 parts[-1] = f"{label['label']} = {parts[-1]}"
@@ -130,13 +140,8 @@ def _braced(text: str, start: int) -> tuple[str, int]:
     if text[start] != "{":
         token = _BARE.match(text, start)
         return (token.group(), token.end()) if token else ("", start)
-    depth = 0
-    for position in range(start, min(len(text), start + _LONGEST_BOX)):
-        if text[position] in "{}" and text[position - 1] != "\\":
-            depth += 1 if text[position] == "{" else -1
-            if depth == 0:
-                return text[start + 1 : position], position + 1
-    return "", -1
+    end = closing_brace(text, start, start + _LONGEST_BOX)
+    return (text[start + 1 : end], end + 1) if end >= 0 else ("", -1)
 
 
 def _stated(statement: Statement) -> str | None:
@@ -153,8 +158,8 @@ def expression(content: str) -> str | None:
     if _HEDGE.match(sentence):
         return sentence.strip()
     while (verb := _COPULA.search(sentence)) is not None:
-        before, after = sentence[: verb.start()], sentence[verb.end() :]
-        if not re.search(rf"[\d{OPEN}]", after) or not _only_names(before):
+        names, after = sentence[: verb.start()], sentence[verb.end() :]
+        if not re.search(rf"[\d{OPEN}]", after) or not _only_names(names):
             break
         sentence = after
         if _HEDGE.match(sentence):
@@ -162,6 +167,8 @@ def expression(content: str) -> str | None:
     first = _FORMULA.search(sentence)
     number = NUMBER.search(sentence)
     if first is not None and (number is None or first.start() <= number.start()):
+        if before.is_changed(sentence, first.start()):
+            return _FORMULA.sub(r"\1", sentence).strip()
         return _with_its_list(sentence, first)
     sentence = sentence.strip(" _`\n\"'")
     if number is None:
@@ -169,10 +176,11 @@ def expression(content: str) -> str | None:
     if is_prose(sentence) and not _begins_with_number(sentence):
         if "=" in sentence:
             return _right_of_equals(sentence)
-        return _last_number(sentence)
+        last = list(NUMBER.finditer(sentence))[-1]
+        return sentence if before.is_changed(sentence, last.start()) else _last_number(sentence)
     if (right := _computed(sentence)) is not None:
         return right
-    return sentence or None
+    return _NOT_ANOTHER.sub("", sentence) or None
 
 
 def _sentence(content: str) -> str:
@@ -182,13 +190,13 @@ def _sentence(content: str) -> str:
     return content[: end.start()] if end else content
 
 
-def _only_names(before: str) -> bool:
+def _only_names(text: str) -> bool:
     """Whether these words, with formulas that are names, only lead up to a value."""
-    names = _FORMULA.findall(before)
-    words = _FORMULA.sub(" ", before)
+    names = _FORMULA.findall(text)
+    words = _FORMULA.sub(" ", text)
     if re.search(r"\d", words) or "," in words:
         return False
-    if before.lstrip().startswith(OPEN) and not re.fullmatch(
+    if text.lstrip().startswith(OPEN) and not re.fullmatch(
         r"[A-Za-z]\w?(?:_\{?\w\}?)?|[A-Za-z]\([a-z]\)", names[0]
     ):
         return False
@@ -206,8 +214,8 @@ def _computed(sentence: str) -> str | None:
         r"[-+$\d.,\s]+(?:[-+*/×÷x(]|\b(?:times|plus|minus|divided|multiplied|of)\b)[^=\n]{0,80}?(?:=|\b(?:is|equals|makes|gives)\b)",
         sentence,
     )
-    if match is None or _ALGEBRA.search(match.group()):
-        return None
+    if match is None or _ALGEBRA.search(match.group()) or _ARITHMETIC.fullmatch(match.group()):
+        return None  # whether an equation of numbers holds is seen when it is compared
     right = sentence[match.end() :].strip()
     return right if not is_prose(right) or NUMBER.match(right) else None
 
@@ -228,16 +236,25 @@ def closing(marked: str) -> str | None:
     """The answer of a response that marks none: of the last line that has any of these, the last formula,
     what stands right of the last equals sign or verb such as "is", the last bold text with a number, or the
     last number. What is asked or denied is no answer."""
-    sentences = _SENTENCES.split(marked[-_END:])
-    text = "".join(one for one in sentences if not one.rstrip().endswith("?") and not _denies(one))
+    end = marked if len(marked) <= _END else _FIRST_WORD.sub("", marked[-_END:])
+    sentences = _SENTENCES.split(end)
+    taken_back = [_TAKEN_BACK.match(one) is not None for one in [*sentences[1:], ""]]
+    text = "".join(
+        one
+        for one, back in zip(sentences, taken_back, strict=True)
+        if not (back or one.rstrip().endswith("?") or _denies(one))
+    )
     lines = [line for line in text.splitlines() if line.strip() and not EMPTY_BOX.match(line)]
     if len(lines) == 1 and len(lines[0]) <= 120 and not is_prose(_FORMULA.sub(" ", lines[0])):
-        line = without_bold(lines[0]).strip()
+        line = _SO.sub("", without_bold(lines[0]).strip())
         if not _COPULA.search(line) and not _SUM.search(line):
             return expression(line)
+    denied: set[str] = set()
     for line in reversed(lines):
-        if (found := _in_line(line)) is not None:
+        found = _in_line(line)
+        if found is not None and found.strip() not in denied:
             return found
+        denied |= _denied_in(line)
     return None
 
 
@@ -252,13 +269,13 @@ def _in_line(line: str) -> str | None:
     if len(plain) <= 80 and not NUMBER.search(plain) and read(normalized(plain)) is not None:
         return plain.strip()
     if formulas and not NUMBER.search(line[formulas[-1].end() :]):
-        last = formulas[-1]
-        if _DENIED.search(line[: last.start()]):
-            return None
-        return last[1] + and_tail(line[last.end() :])
+        denied = _denied_in(line)
+        while formulas and formulas[-1][1].strip() in denied:
+            formulas.pop()
+        return _with_those_before(line, formulas) if formulas else None
     if "=" in plain and (right := _right_of_equals(plain)) is not None:
         return right
-    if (verb := list(_COPULA.finditer(plain))) and not _DENIED.search(plain[: verb[-1].start()]):
+    if (verb := list(_COPULA.finditer(plain))) and not before.is_denied(plain, verb[-1].start()):
         right = plain[verb[-1].end() :].strip(" .*_")
         if (
             right
@@ -268,8 +285,31 @@ def _in_line(line: str) -> str | None:
             return right
     for bold in reversed(re.findall(f"{BOLD}([^{UNBOLD}]*){UNBOLD}", line)):
         if (number := NUMBER.search(bold)) and number.group().strip():
-            return bold if not is_prose(bold) else number.group()
+            return bold if not is_prose(bold) else _with_tail(bold, number)
     return _last_number(plain)
+
+
+def _is_denied(line: str, found: re.Match[str]) -> bool:
+    """Whether a line says that a number or formula in it is not the answer: "not 5", "5 is not possible"."""
+    return before.is_denied(line, found.start()) or DENIED.match(line, found.end()) is not None
+
+
+def _denied_in(line: str) -> set[str]:
+    """The numbers and formulas that a line says are not the answer, wherever else they stand."""
+    numbers = {one.group().strip() for one in NUMBER.finditer(line) if _is_denied(line, one)}
+    return numbers | {one[1].strip() for one in _FORMULA.finditer(line) if _is_denied(line, one)}
+
+
+def _with_those_before(line: str, formulas: list[re.Match[str]]) -> str:
+    """The last formula, with those before it that "or", "and" or a comma makes one list of: values, or bare
+    assignments, but no steps of a computation."""
+    last = formulas.pop()
+    answer, start = last[1], last.start()
+    while formulas and _LIST_GLUE.fullmatch(line[formulas[-1].end() : start]):
+        if has_relation(unlabelled(formulas[-1][1])[1]) or has_relation(unlabelled(last[1])[1]):
+            break
+        answer, start = f"{formulas[-1][1]}, {answer}", formulas.pop().start()
+    return f"{before.factor(line, start)}{answer}{and_tail(line[last.end() :])}"
 
 
 def _right_of_equals(line: str) -> str | None:
@@ -289,14 +329,15 @@ def _right_of_equals(line: str) -> str | None:
 
 def _last_number(line: str) -> str | None:
     """The last number of a line with the words after it that may change it, unless it is denied."""
+    denied = _denied_in(line)
     for number in reversed(list(NUMBER.finditer(line))):
-        if _DENIED.search(line[: number.start()]):
-            continue
-        return _with_tail(line, number)
+        if number.group().strip() not in denied:
+            return _with_tail(line, number)
     return None
 
 
 def _with_tail(line: str, number: re.Match[str]) -> str:
     lead = re.search(r"\b(negative|minus)\s+$", line[: number.start()], re.IGNORECASE)
     sign = "-" if lead and not re.search(r"\d\s*\w*\s*$", line[: lead.start()]) else ""
-    return f"{sign}{number.group().strip()}{and_tail(line[number.end() :])}"
+    lead_in = before.factor(line, number.start()) or sign
+    return f"{lead_in}{number.group().strip()}{and_tail(line[number.end() :])}"

@@ -15,6 +15,8 @@ from typing import Self
 import orchestrator
 from orchestrator.records import Grade, Item
 
+SAME = "same"  # in place of an item's kind: two answers are compared, none is graded
+
 
 class Grader:
     """A context manager around the process, which starts with the first answer, or before it by `prepare`,
@@ -44,22 +46,32 @@ class Grader:
         if self._process is None:
             self._process = self._start()
 
-    def grade(self, item: Item, text: str) -> Grade | None:
-        """None when the process ended before it had an answer. Only its alarm is the answer's own doing for
-        sure: after any other end of a process that had graded others before, a fresh one tries once more."""
-        document = json.dumps([item.kind, item.reference, item.options, text]) + "\n"
+    def grade(self, item: Item, text: str) -> Grade:
+        """Wrong, with what was read from it by then, when the process ended before it had compared the
+        answer."""
+        predicted, correct = self._answered([item.kind, item.reference, item.options, text])
+        return Grade(predicted, bool(correct))
+
+    def same(self, one: str, other: str) -> bool | None:
+        """Whether two answers to a problem are equal; None when the process ended before it could tell."""
+        return self._answered([SAME, one, (), other])[1]
+
+    def _answered(self, asked: list[object]) -> tuple[str | None, bool | None]:
+        """Only its alarm is the answer's own doing for sure: after any other end of a process that had
+        answered before, a fresh one tries once more."""
+        document = json.dumps(asked) + "\n"
         while True:
             self.prepare()
-            if line := self._ask(document):
+            predicted, correct = self._ask(document)
+            if correct is not None:
                 self._used = True
-                predicted, correct = json.loads(line)
-                return Grade(predicted, correct)
+                return predicted, correct
             was_used = self._used
             if self._stop() == -signal.SIGALRM or not was_used:
-                return None
+                return predicted, None
 
-    def _ask(self, document: str) -> str:
-        """The answering line, empty where there is none."""
+    def _ask(self, document: str) -> tuple[str | None, bool | None]:
+        """What was read, and whether that is right: None for what did not come."""
         process = self._process
         assert process is not None
         assert process.stdin is not None
@@ -70,9 +82,14 @@ class Grader:
         try:
             process.stdin.write(document)
             process.stdin.flush()
-            return process.stdout.readline()
+            read, compared = process.stdout.readline(), process.stdout.readline()
         except BrokenPipeError:
-            return ""
+            return None, None
+        # A line that its writer's end cut short has no newline.
+        return (
+            json.loads(read) if read.endswith("\n") else None,
+            json.loads(compared) if compared.endswith("\n") else None,
+        )
 
     def _start(self) -> subprocess.Popen[str]:
         package = str(Path(orchestrator.__file__).parents[1])

@@ -37,9 +37,10 @@ _END = re.compile(
     re.VERBOSE,
 )
 _ANSWER_TAG = re.compile(r"<(/?)\s*(?:final[_ ]?)?(?:answer|ans)\s*>", re.IGNORECASE)
-_TAG = re.compile(
-    r"""</?\s*(?:b|i|u|em|strong|p|br|span|div|code|center|font|li|ul|ol|h[1-6]|pre|response|output|solution
-      |final|result|assistant|reasoning|conclusion)\b[^<>]{0,80}>|<\|[a-zA-Z_]{1,30}\|>|<｜[^｜<>]{1,40}｜>""",
+_TAG = re.compile(  # only with what can be an attribute, since "a<b" and "c>0" make no tag
+    r"""</?(?:b|i|u|em|strong|p|br|span|div|code|center|font|li|ul|ol|h[1-6]|pre|response|output|solution
+      |final|result|assistant|reasoning|conclusion)
+      (?:\s{1,3}[A-Za-z-]{1,20}=(?:"[^"<>]{0,80}"|'[^'<>]{0,80}'|[\w\#%.-]{1,40})){0,6}\s{0,3}/?>|<\|[a-zA-Z_]{1,30}\|>|<｜[^｜<>]{1,40}｜>""",
     re.IGNORECASE | re.VERBOSE,
 )
 _RAISED = re.compile(r"<sup>\s*([\w+-]{1,20})\s*</sup>", re.IGNORECASE)
@@ -47,7 +48,7 @@ _RAISED = re.compile(r"<sup>\s*([\w+-]{1,20})\s*</sup>", re.IGNORECASE)
 # Two dollar signs are a formula's unless what they enclose is prose, or they stand as amounts do: a digit
 # after the second, or a space inside at one end only ("$520 - $480").
 _FORMULA = re.compile(
-    r"\$\$(?P<dd>.{1,1000}?)\$\$|\\\[(?P<db>.{1,1000}?)\\\]|\\\((?P<ip>.{1,1000}?)\\\)"
+    r"\$\$(?P<dd>.{1,1000}?)\$\$|\\\[(?P<db>(?:(?!\\\[).){1,1000}?)\\\]|\\\((?P<ip>(?:(?!\\\().){1,1000}?)\\\)"
     r"|(?<![\\$])\$(?P<id>(?:\\.|[^$\n\\]){1,400}?)\$(?![ ]?\d)",
     re.DOTALL,
 )
@@ -85,8 +86,10 @@ def _untagged(text: str) -> str:
     if "</think>" in text:
         text = text.rpartition("</think>")[2]
     text = text.partition("<think>")[0]
-    while start := _START.match(text):
-        text = text[start.end() :]
+    position = 0
+    while start := _START.match(text, position):
+        position = start.end()
+    text = text[position:]
     for end in _END.finditer(text):
         if text[: end.start()].strip():
             text = text[: end.start()]
@@ -133,6 +136,17 @@ def _is_formula(content: str) -> bool:
     if is_prose(content) or not content.strip():
         return False
     return content[0].isspace() == content[-1].isspace() and content[-1] not in "+*/=-("
+
+
+def closing_brace(text: str, start: int, stop: int | None = None) -> int:
+    """Where the group ends whose brace is at ``start``; -1 where it does not before ``stop``."""
+    depth = 0
+    for i in range(start, len(text) if stop is None else min(len(text), stop)):
+        if text[i] in "{}" and text[i - 1 : i] != "\\":
+            depth += 1 if text[i] == "{" else -1
+            if depth == 0:
+                return i
+    return -1
 
 
 def is_prose(text: str) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from orchestrator.grading import units, words
+from orchestrator.grading.notation import BOLD, CLOSE, OPEN, UNBOLD
 
 _DECIMAL = r"(?:\d+(?:\.\d*)?|\.\d+)"
 _NUMBER = re.compile(
@@ -35,12 +36,17 @@ _SHORT_SCALE = re.compile(
 _CJK_SCALE = {"百": 100, "千": 1000, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 # What leaves the number before it: the end, a bracket or a comma with words, or words.
 _NEXT_NUMBER = (
-    r"(?:\(?[-+$€£]{0,2}\s?\.?\d|\\frac|\\sqrt|(?:one|two|three|four|five|six|seven|eight|nine|ten)\b)"
+    r"(?:\(?[-+$€£]{0,2}\s?\.?\d|\\frac|\\sqrt|(?:one|two|three|four|five|six|seven|eight|nine|ten"
+    r"|hundred|thousand|million|dozen)\b)"
 )
+_POWER = (
+    rf"(?:raised\s+)?to\s+(?:(?:the|an?|its)\s+)?(?:(?:[-\w]+\s+){{0,2}}power\b|{words.ORDINAL}\b|[b-z]\b|\\)"
+)
+_OUT_OF = rf"(?:in|out\s+of|for|per|of|to|against)\s+(?:the\s+)?(?:every|each)\s+{_NEXT_NUMBER}"
 _ANOTHER = re.compile(
-    rf"""\s*(?:[,;&]|\b(?:and|or|to|through|plus|minus|over|out\s+of|versus|vs)\b|[-+±*/×÷:=<>≤≥^!|])
+    rf"""\s*(?:[,;&]|\b(?:and|or|to|through|plus|minus|over|out\s+of|by|versus|vs)\b|[-+±*/×÷:=<>≤≥^!|])
        (?:\s*(?:and|or|then|also|possibly|maybe|perhaps|even)\b)*\s*{_NEXT_NUMBER}
-    | \s*\(\s*or\b | \s+(?:raised\s+)?to\s+the\s+(?:power|\w+th)\b
+    | \s*\(\s*or\b | \s+{_POWER} | \s+{_OUT_OF}
     | [\s,]*\(?\b(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|below|up|over|under|beyond
         |so|counting|smaller|larger|bigger|older|younger|an?\s+(?:half|quarter|third|fraction|bit))\b
     | \s+\(?or\b(?!\s+(?:not|never)\b)
@@ -48,9 +54,13 @@ _ANOTHER = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _WORD = re.compile(r"[\s-]*([A-Za-z][A-Za-z'’-]*)")
-_PER_WORD = re.compile(r"\s*(?:/|per\b)\s*[A-Za-z]{2,}")
-_CLAUSE = re.compile(
-    r"\s*(?:and\b|not|rather|instead|because|since|as|which|so|for|when|where|after|before)\b"
+_PER_WORD = re.compile(rf"\s*(?:/|per\b)\s*(?!{_NEXT_NUMBER})[A-Za-z]{{2,}}")
+_CLAUSE = re.compile(rf"\s*(?:and\b|not|rather|instead|{words.CLAUSE}|after|before)\b")
+_TIMES = re.compile(  # "5 times a week" is 5, "5 times x" is not
+    r"""\s+(?!(?:as|more|less|fewer|\w+er|per|each|every|daily|weekly|in|on|at|during|before|after|today|total
+      |together|altogether|faster|and|or|is|was|a(?:n)?\s+(?:second|minute|hour|day|night|week|month|year)
+      |[A-Za-z]{2,}ed)\b)[\w\\]""",
+    re.VERBOSE,
 )
 _THAN = re.compile(  # "5 more than x", but not "$5 more than on Monday"
     r"""\s*(?:more|less|fewer|greater|smaller|higher|lower)\s+than\s+
@@ -61,10 +71,26 @@ _EACH = re.compile(
     r"\s+(?:an?|each|every|per)\s+(?!half|quarter|third|dozen|hundred|thousand|million)[A-Za-z]{3,}"
 )
 _TAIL_OPEN = re.compile(
-    r"""^[^.;\n]{0,60}?\b(?:or\s+(?:more|less|fewer|greater|higher|lower|above|below|over|under)
+    rf"""^[^.;\n]{{0,60}}?\b(?:{_POWER}|{_OUT_OF}
+      |or\s+(?:more|less|fewer|greater|higher|lower|above|below|over|under)
       |at\s+(?:least|most)|and\s+(?:above|up|over|below|a\s+half|a\s+quarter|a\s+third)|(?:or|and)\s+[-$]?\d)""",
     re.IGNORECASE | re.VERBOSE,
 )
+
+# What refuses the number before it: "is not possible", "doesn't work", "is extraneous"; but "5 are not red"
+# and "5 students do not play" count what is not.
+DENIED = re.compile(
+    r"""(?:\s+\w+){0,2}?\s+(?:(?:is|was|seems?|must\s+be|would\s+be)\s+(?:\w+ly\s+|also\s+)?
+        (?:wrong|incorrect|impossible|invalid|false|extraneous|inadmissible|unacceptable|rejected|discarded|excluded
+          |ruled\s+out|no\s+(?:solution|answer)|too\s+(?:large|small|big|high|low|many|few|much|little)
+          |not\s+(?:\w+ly\s+)?(?:an?\b|the\b|possible|correct|right|valid|allowed|acceptable|true|enough)))\b
+      | \s*(?:is|was)(?:n['’]t|\s+not)\b | \s+fails\b
+      | \s*(?:does(?:n['’]t|\s+not)|fails?)\s+(?:to\s+)?
+        (?:work|satisfy|fit|solve|count|hold|make\s+sense|check)\b
+      | \s*can(?:not|\s+not|['’]t)\s+(?:be\s+(?:the|an?|right|correct|true|valid|it)\b|work\b)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_MOST_DIGITS = 2000  # before and after the point, and of a power of ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +146,10 @@ def read(text: str, *, letters: bool = True) -> Quantity | None:
     if not currency and (money := _CURRENCY.match(text, end)):
         currency, end = _MONEY.get(money[1], money[1]), money.end()
     unit = currency
-    if (named := units.unit(text, end)) is not None and not percent:
+    named = None if percent or re.match(r"\s*in\s+[A-Za-z\d]", text[end:]) else units.unit(text, end)
+    if named is not None:
+        if named[0] == "time" and _TIMES.match(text, named[1]):
+            return None
         unit, end = currency or named[0], named[1]
         if (added := words.and_part(text, end)) is not None:
             return None  # "5 hours and a half" is left to a reader
@@ -133,8 +162,11 @@ def read(text: str, *, letters: bool = True) -> Quantity | None:
     return Quantity(sign * value, percent is not None, decimals, unit)
 
 
+_MARKS = re.compile(f"[{BOLD}{UNBOLD}]")
+_INNER = re.compile(f"{OPEN}([^{CLOSE}]*){CLOSE}")
+_NEW_CLAUSE = re.compile(rf"\b(?:and\s+not|not|rather|instead|{words.CLAUSE})\b", re.IGNORECASE)
 _TAIL = re.compile(
-    r"""[\s-]*(?:[A-Za-z%°²³¢€£¥/]|\\%|\(?or\b|[-+±*×÷^=<>≤≥!]\s*[\d$(\ue000])
+    r"""[\s-]*(?:[A-Za-zπ√%°²³¢€£¥/]|\\%|\(?or\b|[-+±*×÷^=<>≤≥!]\s*[\d$(\ue000])
     | ,?\s+(?:and|or)\b | \s*[,&]\s*[-$]?\d""",
     re.VERBOSE,
 )
@@ -142,9 +174,15 @@ _TAIL = re.compile(
 
 def and_tail(rest: str) -> str:
     """Of the text after a number or formula, its sentence where that may change it or name its unit, else
-    nothing."""
-    end = re.search(r"[.;!?](?:\s|$)|\n|[\ue000-\ue003]", rest)
+    nothing. Formulas in it count as their text, up to a new clause; relations ("at $x = 2$") are left out."""
+    rest = _MARKS.sub("", rest)
+    end = re.search(r"[.;!?](?:\s|$)|\n", rest)
     tail = (rest[: end.start()] if end else rest)[:100]
+    if OPEN in tail:
+        clause = _NEW_CLAUSE.search(tail)
+        tail = tail[: clause.start()] if clause else tail
+        tail = _INNER.sub(lambda inner: "" if re.search(r"[=<>]|\\[lgn]e", inner[1]) else inner[1], tail)
+        tail = tail.partition(OPEN)[0]
     if not _TAIL.match(tail):
         return ""
     return tail.rstrip() if tail[:1].isspace() or not tail[:1].isalpha() else f" {tail.rstrip()}"
@@ -155,6 +193,8 @@ def _numeral(text: str, start: int) -> tuple[Fraction, int | None, int] | None:
     if match is None:
         return None
     part = match.groupdict()
+    if match.end() - start > _MOST_DIGITS or abs(int(part["power"] or part["exp"] or 0)) > _MOST_DIGITS:
+        return None
     sign = -1 if part["sign"] == "-" else 1
     decimals: int | None = None
     try:
@@ -200,14 +240,17 @@ def _counted(text: str, start: int) -> bool:
         return False
     if name == "more" and re.match(r"\s+or\b", text[word.end() :]):
         return False
-    if name in ("in", "out", "of", "by", "on", "per"):
-        return re.match(r"\s+(?:of\s+)?(?:every\s+)?[-$\\]?\d", text[word.end() :]) is None
+    if name in ("in", "out", "of", "by", "on", "per", "from", "over"):
+        next_value = rf"\s+(?:of\s+)?(?:every\s+|each\s+)?(?:{_NEXT_NUMBER}|[b-z]\b|\\)"
+        return re.match(next_value, text[word.end() :]) is None
     return re.match(rf"\s*{_NEXT_NUMBER}|\s*[=^_]|\s*\(?\d", text[word.end() :]) is None
 
 
 def _changed(text: str, end: int) -> bool:
     """Whether what follows makes it another number, one of several, or a bound."""
     rest = text[end:]
+    if DENIED.match(rest):
+        return True
     if _PER_WORD.match(rest):
         return False
     return bool(_ANOTHER.match(rest) or _TAIL_OPEN.match(rest) or re.match(r"[A-Za-z_\\{(\[]", rest))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from orchestrator.grading.notation import BOLD, CLOSE, OPEN, UNBOLD
+from orchestrator.grading.notation import BOLD, CLOSE, OPEN, UNBOLD, closing_brace
 
 _UNICODE = {
     "π": r"\pi ", "∞": r"\infty ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": r"\div ",
@@ -44,15 +44,18 @@ _SPACED = re.compile(r"(?<![\d.,])\d{1,3}(?: \d{3})+(?![\d,])")
 _CURLY = re.compile(r"(?<![\\_^A-Za-z}])\{(-?[\d.,]+%?)\}")
 
 _GREEK = r"\\(?:theta|alpha|beta|gamma|delta|phi|varphi|lambda|mu|omega|sigma|rho|tau|Delta|epsilon|pi_\d)"
-_SYMBOL = rf"(?:[A-Za-z]|{_GREEK})'?(?:_\s*(?:\{{\s*\w+\s*\}}|\w)|\d)?"
+SYMBOL = rf"(?:[A-Za-z]|{_GREEK})'?(?:_\s*(?:\{{\s*\w+\s*\}}|\w)|\d)?"
 _WORD = r"(?:[A-Za-z][a-z]{3,}|the|The|sum|Sum|age|num|ans|Ans|of|for|in)"
 _LABEL = re.compile(
-    rf"""\s*(?:{_SYMBOL}(?:\s*\(\s*(?:{_SYMBOL}|-?\d+)(?:\s*,\s*(?:{_SYMBOL}|-?\d+))*\s*\))?
+    rf"""\s*(?:{SYMBOL}(?:\s*\(\s*(?:{SYMBOL}|-?\d+)(?:\s*,\s*(?:{SYMBOL}|-?\d+))*\s*\))?
        | \|?[A-Z]{{2,3}}\|? | m?\s*\\(?:angle|overline|triangle)\s*(?:\{{[A-Z]{{1,3}}\}}|[A-Z]{{1,3}})
        | \[[A-Z]{{3,4}}\] | {_WORD}(?:\s{_WORD}){{0,5}}(?:(?<=of)\s[A-Za-z])? )\s*
        (?: =(?!=) | \\in(?![A-Za-z]) | :(?=\s) )\s*(?=\S)""",
     re.VERBOSE,
 )
+_LAST_LABEL = re.compile(rf"\s*(?<![<>!:\\])=\s*({SYMBOL})\s*$")
+_MOST_BRACES = 10  # one inside the other
+_MOST_DRESSES = 50
 _RELATION = re.compile(
     r"[=<>≡]|\\(?:le|ge|ne|lt|gt|leq|geq|neq|leqslant|geqslant|equiv|approx|sim|in)(?![A-Za-z])"
 )
@@ -79,16 +82,28 @@ def normalized(text: str) -> str:
     text = text.replace("**", "^")
     text = re.sub(r"(?<=[\w)}])\s*\*\s*(?=[\w(\\])", r" \\cdot ", text)
     text = _CURLY.sub(r"\1", _SLASH.sub(r"\1/\2", text))
-    if not re.search(r"[(\[{]", re.sub(r"\\frac\{[^{}]*\}\{[^{}]*\}", "", text)):
-        text = _THOUSANDS.sub(lambda m: m.group().replace(",", ""), text)
-        text = _SPACED.sub(lambda m: m.group().replace(" ", ""), text)
+    text = _outside_brackets(_THOUSANDS, ",", text)
+    text = _outside_brackets(_SPACED, " ", text)
     return _outer_braces(text.strip())
 
 
+def _outside_brackets(number: re.Pattern[str], mark: str, text: str) -> str:
+    """Takes a mark out of the numbers that stand in no brackets, where it may separate entries."""
+    pieces, depth, end = [], 0, 0
+    for match in number.finditer(text):
+        between = text[end : match.start()]
+        depth += sum(map(between.count, ("(", "[", "\\{"))) - sum(map(between.count, (")", "]", "\\}")))
+        pieces += [between, match.group() if depth > 0 else match.group().replace(mark, "")]
+        end = match.end()
+    return "".join([*pieces, text[end:]])
+
+
 def unlabelled(text: str) -> tuple[str, str]:
-    """The bare label that the text begins with ("x =", "f(x) =", "the total cost ="), or "", and the rest.
-    What is before "=" in "2x = 5", "x + y = 5" or "y^2 = 5" is no label."""
+    """The bare label that the text begins with ("x =", "f(x) =", "the total cost =") or ends with ("= x"), or
+    "", and the rest. What is before "=" in "2x = 5", "x + y = 5" or "y^2 = 5" is no label."""
     label = _LABEL.match(text)
+    if label is None and (last := _LAST_LABEL.search(text)) and not _RELATION.search(text[: last.start()]):
+        return last[1], text[: last.start()]
     if label is None or re.match(r"\s*(?:sinh?|cosh?|tanh?|arc\w+|sqrt|logs?)\b", text):
         return "", text
     return re.sub(r"[\s=:]+$", "", label.group()).strip(), text[label.end() :]
@@ -99,9 +114,10 @@ def has_relation(text: str) -> bool:
 
 
 def compact(text: str) -> str:
-    """For comparing spellings: no spaces, no braces around one token, a lone choice without parentheses,
-    words without case."""
-    text = re.sub(r"\s+", "", text) if not is_text(text) else " ".join(text.split())
+    """For comparing spellings: no spaces but between digits, no braces around one token, a lone choice
+    without parentheses, words without case."""
+    text = " ".join(text.split())
+    text = re.sub(r"(?<![\d.]) | (?![\d.])", "", text) if not is_text(text) else text
     text = re.sub(r"([_^])\{(\w)\}", r"\1\2", text)
     text = re.sub(r"^\((\w)\)$", r"\1", text)
     return text.lower() if is_text(text) else text
@@ -138,23 +154,20 @@ def _unwrapped(text: str) -> str:
         text, count = _WORDS_IN.subn(lambda m: f" {m[1]} ", text)
         if not count:
             break
-    while dress := _DRESS.search(text):
-        end = _closing(text, dress.end())
+    for _ in range(_MOST_DRESSES):
+        dress = _DRESS.search(text)
+        if dress is None:
+            break
+        end = closing_brace(text, dress.end())
+        end = end if end >= 0 else len(text)
         text = text[: dress.start()] + text[dress.end() + 1 : end] + text[end + 1 :]
     return text
 
 
-def _closing(text: str, start: int) -> int:
-    depth = 0
-    for i in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[i], 0)
-        if depth == 0:
-            return i
-    return len(text)
-
-
 def _outer_braces(text: str) -> str:
-    while text.startswith("{") and _closing(text, 0) == len(text) - 1:
+    for _ in range(_MOST_BRACES):
+        if not text.startswith("{") or closing_brace(text, 0) != len(text) - 1:
+            break
         text = text[1:-1].strip()
     return text
 

@@ -42,7 +42,7 @@ _GAP_BREAK = re.compile(
     r"\b(?:and|but|so|because|since|which|not|isn|cannot|depends)\b|n['’]t\b", re.IGNORECASE
 )
 EMPTY_BOX = re.compile(r"[^\d\n]{0,80}\\boxed\s*\{\s*\}")  # "within \\boxed{}", the prompt given back
-_MARKUP = re.compile(r"[\s*_`>~:]*")
+MARKUP = re.compile(r"[\s*_`>~:]*")
 _DENIAL = re.compile(
     r"""(?:(?:definitely|certainly|clearly|probably|obviously|simply|surely|also|actually)\s+)?
       (?:not|never|wrong|incorrect|neither|unclear|unknown)\b""",
@@ -58,6 +58,7 @@ _RETRACTION = re.compile(
     r"[^\n]{0,60}?[.!?,;-]\s+(?:no\b[,.!]|wait\b|hmm\b|oops\b|scratch\s+that|actually,?\s+(?:no|wait|that))",
     re.IGNORECASE,
 )
+_LAST_WORD = re.compile(r"[\w.,]+$")
 _QUESTION = re.compile(r"[^.!\n]{0,120}\?(?:\s|$)")
 
 
@@ -95,8 +96,8 @@ def statements(text: str) -> Iterator[Statement]:
             continue
         if match["gap"] and _GAP_BREAK.search(match["gap"]):
             continue
-        marked = _MARKUP.match(text, stop)
-        content = text[marked.end() if marked else stop : min(end, stop + _LONGEST)]
+        marked = MARKUP.match(text, stop)
+        content = _uncut(text, marked.end() if marked else stop, min(end, stop + _LONGEST))
         end = start
         if not content.strip() or EMPTY_BOX.match(content):
             continue
@@ -109,6 +110,12 @@ def statements(text: str) -> Iterator[Statement]:
         yield Statement(
             content, denied, _retracted(content, 0), reversed=False, end=line_end if line_end > 0 else stop
         )
+
+
+def _uncut(text: str, start: int, stop: int) -> str:
+    """The text between, without a word or number at its end that goes on after ``stop``."""
+    content = text[start:stop]
+    return _LAST_WORD.sub("", content) if text[stop : stop + 1].isalnum() else content
 
 
 def _retracted(text: str, start: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -20,6 +21,7 @@ _HUGE = re.compile(
     re.VERBOSE,
 )
 _UNFINISHED = re.compile(r"\\(?:sum|prod|int|lim|bigcup|bigcap|limits)(?![a-z])")
+_TIMES_PI = re.compile(r"\\pi\s*(?=\()")  # no function
 _DEGREE = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|°|\\degree\b")
 
 
@@ -96,6 +98,9 @@ def _parsed(text: str) -> list[Any]:
 
     # Its own time limits need signals, which only work in a main thread, and it warns that they are off.
     logging.getLogger("math_verify").setLevel(logging.ERROR)
-    text = _DEGREE.sub("", text)
-    parsed: list[Any] = parse(f"${text}$", [LatexExtractionConfig()], parsing_timeout=None)
+    text = _TIMES_PI.sub(r"\\pi \\cdot ", _DEGREE.sub("", text))
+    # Units were taken off where they are one; its own rule takes the height off "\\pi r^2 h".
+    config = LatexExtractionConfig()
+    config = replace(config, normalization_config=replace(config.normalization_config, units=False))
+    parsed: list[Any] = parse(f"${text}$", [config], parsing_timeout=None)
     return parsed

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.grading import words
+
 _PREFIXED = {
     "m": "meter metre", "g": "gram gramme", "s": "sec second", "L": "l liter litre", "N": "newton",
     "J": "joule", "W": "watt", "V": "volt", "A": "amp ampere", "Hz": "hertz", "Pa": "pascal", "C": "coulomb",
@@ -33,14 +35,14 @@ _CJK = (
 
 def _names() -> dict[str, str]:
     names: dict[str, str] = {}
-    for unit, words in _PREFIXED.items():
+    for unit, spellings in _PREFIXED.items():
         names |= {prefix + unit: prefix + unit for prefix in _SHORT_PREFIXES}
-        for word in words.split():
+        for word in spellings.split():
             for long, short in _LONG_PREFIXES.items():
                 names |= {long + word: short + unit, f"{long}{word}s": short + unit}
     names |= {"l": "L", "ml": "mL", "cl": "cL", "dl": "dL", "cc": "mL"}
-    for unit, words in _PLAIN.items():
-        for word in [unit, *words.split()]:
+    for unit, spellings in _PLAIN.items():
+        for word in [unit, *spellings.split()]:
             names |= {word: unit} | ({f"{word}s": unit} if len(word) > 2 else {})
     names |= {"mph": "mi/h", "kph": "km/h", "kmh": "km/h", "fps": "ft/s"}
     for name, unit in list(names.items()):
@@ -52,112 +54,13 @@ def _names() -> dict[str, str]:
 
 _UNITS = _names()
 # Words after a number that make it another number, and such that leave it open.
-CHANGING = frozenset(
-    [
-        "and",
-        "base",
-        "below",
-        "billion",
-        "billions",
-        "bn",
-        "choose",
-        "cos",
-        "crore",
-        "crores",
-        "cubed",
-        "divided",
-        "dozen",
-        "dozens",
-        "eight",
-        "eighth",
-        "eighths",
-        "equals",
-        "exp",
-        "factorial",
-        "fifth",
-        "fifths",
-        "five",
-        "fold",
-        "four",
-        "fourth",
-        "fourths",
-        "googol",
-        "grand",
-        "gross",
-        "half",
-        "halves",
-        "hundred",
-        "hundreds",
-        "hundredth",
-        "hundredths",
-        "infinity",
-        "k",
-        "lakh",
-        "lakhs",
-        "least",
-        "ln",
-        "log",
-        "million",
-        "millions",
-        "minus",
-        "mn",
-        "mod",
-        "modulo",
-        "most",
-        "multiplied",
-        "negative",
-        "nine",
-        "ninth",
-        "ninths",
-        "nor",
-        "not",
-        "one",
-        "ones",
-        "or",
-        "pct",
-        "percent",
-        "percentage",
-        "pi",
-        "plus",
-        "point",
-        "power",
-        "powers",
-        "quadrillion",
-        "quarter",
-        "quarters",
-        "raised",
-        "remainder",
-        "root",
-        "roots",
-        "score",
-        "seven",
-        "seventh",
-        "sevenths",
-        "short",
-        "sin",
-        "six",
-        "sixth",
-        "sixths",
-        "sqrt",
-        "squared",
-        "tan",
-        "tau",
-        "ten",
-        "tens",
-        "tenth",
-        "tenths",
-        "third",
-        "thirds",
-        "thousand",
-        "thousands",
-        "thousandth",
-        "thousandths",
-        "three",
-        "trillion",
-        "trillions",
-        "two",
-    ]
+_CHANGING_WORDS = (
+    "and base below bn choose cos cubed divided equals exp factorial fold googol grand gross infinity k "
+    "least ln log minus mn mod modulo most multiplied negative nor not ones or pct percent percentage pi "
+    "plus point power powers quadrillion raised remainder root roots score short sin sqrt squared tan tau "
+    "tens"
 )
+CHANGING = words.NUMBER_WORDS | frozenset(_CHANGING_WORDS.split())
 _SIGN_WORD = re.compile(r"[A-Za-zΩμµ]+")
 _POWER = re.compile(r"\s*(?:\^\s*\{?\s*(-?[1-4])\s*\}?|\*\*\s*([23])|([²³]))")
 _SQUARE = re.compile(r"\s*(square|sq\.?|cubic|cu\.?)\s+", re.IGNORECASE)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+# These begin a clause that leaves the number or option before it alone.
+CLAUSE = r"because|since|as|for|which|when|where|so"
+
 _SMALL_WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
     "seventeen eighteen nineteen"
@@ -25,6 +28,15 @@ SCALES = {
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8}
 _PARTS |= {"ninth": 9, "tenth": 10, "hundredth": 100, "thousandth": 1000}
 _PLURAL = {"halves": 2} | {f"{word}s": value for word, value in _PARTS.items() if word != "half"}
+NUMBER_WORDS = frozenset(
+    [*list(_SMALL)[1:11], *SCALES, *(f"{word}s" for word in SCALES), *_PARTS, *_PLURAL]
+)  # up to ten, scales and fractions, as whole words
+ORDINAL = (
+    r"(?:\d+\s?(?:st|nd|rd|th)|first|second|third"
+    r"|(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|\w{3,9}teen|n|k)th)"
+)
+_MOST_SCALES = 4  # "hundred thousand million": more is no number that anybody writes
+_NEXT_WORD = re.compile(r"[\s-]*([A-Za-z]+)")
 _TOKEN = re.compile(r"([A-Za-z]+)(?:[ -](?=[A-Za-z])|)")
 
 
@@ -63,7 +75,10 @@ def scaled(text: str, start: int) -> tuple[Fraction, int] | None:
     """The factor that scale and fraction words right after a number make, and where they end: "hundred
     thousand", "thirds"."""
     factor, end = Fraction(1), start
-    while (word := re.compile(r"[\s-]*([A-Za-z]+)").match(text, end)) is not None:
+    for _ in range(_MOST_SCALES):
+        word = _NEXT_WORD.match(text, end)
+        if word is None:
+            break
         name = word[1].lower()
         singular = name.removesuffix("s")
         if singular in SCALES:

@@ -19,6 +19,7 @@ from orchestrator.load.stream.think import TAGS
 from orchestrator.measure.context import Attempt, CellOutcome, LiveServer, MeasurementContext
 from orchestrator.measure.row import cell_row
 from orchestrator.measure.workload import WARMUP_TOKENS, Workload, workload
+from orchestrator.metrics.cache import START_WITH
 from orchestrator.metrics.measurement import Measurement, RunConditions
 from orchestrator.metrics.requests import reasoning_from, tokens_seen, truncated, usage_mode
 from orchestrator.metrics.summary import summarize
@@ -27,10 +28,12 @@ from orchestrator.metrics.window import measured_window
 from orchestrator.records import Grade, Item, Record, Request
 from orchestrator.store.claims import stands
 from orchestrator.store.write import commit
-from orchestrator.telemetry.engine import Sampler, assert_present
+from orchestrator.telemetry.engine import Sampler, assert_present, read_once
 from orchestrator.telemetry.gpu import is_shared
+from orchestrator.telemetry.neighbours import cpu_limit
 
 NOTICED_S = 3.0
+PREFIX_HITS = "prefix_hits_tokens_total"
 GPU_FIELDS = ("gpu_util", "gpu_memory_bytes", "gpu_power_w")
 
 
@@ -90,6 +93,7 @@ def _load(cell: Cell, context: MeasurementContext) -> tuple[_Run, Measurement]:
     warm = _send(cell, context, "warm-up", work.warmup, Closed(max(len(work.warmup), 1)), zero, None)
     alive = server.failure() is None
     cache_reset = server.reset_cache() if alive else None
+    shared_tokens = _share_heads(cell, context, work, zero, cache_reset) if alive else None
     if context.metrics and alive:
         assert_present(server.endpoint, context.metrics, context.lazy)
     metrics = context.metrics if alive else {}
@@ -99,14 +103,16 @@ def _load(cell: Cell, context: MeasurementContext) -> tuple[_Run, Measurement]:
         result = _send(cell, context, "load", work.requests, work.schedule, zero, expected)
         sampler.expected_tokens = tokens_seen(result.records)
     dead = _died(server) if any(r.outcome == "error" for r in result.records) else server.failure()
-    shared = is_shared(*context.gpu_use, context.gpus.use()) if context.gpus and context.gpu_use else None
+    shared = is_shared(*context.gpu_use, sampler.gpu_uses) if context.gpu_use else None
     conditions = RunConditions(
         schedule=work.schedule,
         cache_reset=cache_reset,
+        shared_tokens=shared_tokens,
         external=context.external,
         engine_restarted=dead is not None,
         gpus=context.gpu_count,
         gpu_shared=shared,
+        gpu_watched=context.gpu_use is not None,
         asked_tokens=work.asked_tokens,
         receive_lag_s_p99=result.receive_lag_s_p99,
         receive_lag_s_max=result.receive_lag_s_max,
@@ -114,6 +120,37 @@ def _load(cell: Cell, context: MeasurementContext) -> tuple[_Run, Measurement]:
     )
     measurement = Measurement(result.records, tuple(sampler.samples), conditions)
     return _Run(zero, started_at, work, warm.records, result, dead, sampler.cpu_seconds), measurement
+
+
+def _share_heads(
+    cell: Cell, context: MeasurementContext, work: Workload, zero: float, cache_reset: bool | None
+) -> float | None:
+    """Sends what the prompts share: once where the cell asks for a warm cache, twice where nobody could empty
+    the cache. How many tokens of the second are found cached, None unless the server tells: so many of every
+    prompt may be."""
+    unknown = cache_reset is None and context.external
+    if cell.config.load.cache == "warm" or unknown:
+        _send(cell, context, "warm-up", work.heads[:1], Closed(1), zero, None)
+    if not unknown:
+        return None
+    before = _prefix_hits(context, zero)
+    result = _send(cell, context, "warm-up", work.heads[1:], Closed(1), zero, None)
+    after = _prefix_hits(context, zero)
+    (head,) = result.records
+    if head.outcome != "ok":
+        return None
+    if head.cached_tokens is not None:
+        return float(head.cached_tokens)
+    return None if before is None or after is None else max(0.0, after - before)
+
+
+def _prefix_hits(context: MeasurementContext, zero: float) -> float | None:
+    names = {field: name for field, name in context.metrics.items() if field == PREFIX_HITS}
+    try:
+        sample = read_once(context.server.endpoint, names, zero) if names else None
+    except MeasurementError:
+        return None
+    return None if sample is None else sample.prefix_hits_tokens_total
 
 
 def _died(server: LiveServer) -> EngineError | None:
@@ -193,6 +230,8 @@ def _commit(
     records, window, dead = measurement.records, measurement.window, run.dead
     raised = flags(measurement)
     verdict, reason = status(raised, records, cell.simulated) if dead is None else ("failed", str(dead))
+    if reason and "cache_warm" in raised and context.external:
+        reason += f"; {START_WITH}"
     warmed = measured_window(run.warmup)
     metrics = summarize(measurement, grades, cell.config.slo)
     if grades is None:
@@ -203,6 +242,7 @@ def _commit(
         "client_native": run.result.native,
         "stamp_source": run.result.stamp_source,
         "engine_cpu_s": dict(run.cpu_seconds),
+        "engine_cpu_limit": None if context.engine_pid is None else cpu_limit(context.engine_pid),
         "warmup_requests": len(run.warmup),
         "warmup_window_s": None if warmed is None else [warmed.start_s, warmed.end_s],
         "warmup_max_tokens": min(cell.config.max_tokens, WARMUP_TOKENS),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from orchestrator import datasets
 from orchestrator.cell import Cell
@@ -13,7 +17,7 @@ from orchestrator.config.schema import DatasetConfig, SweepConfig
 from orchestrator.load import lengths
 from orchestrator.load.arrivals import Schedule, draw
 from orchestrator.load.render import render
-from orchestrator.records import Item, Request
+from orchestrator.records import Item, Message, Request
 
 WARMUP_TOKENS = 64  # long enough that every shape of the batch has been seen
 WARMUP_MAX = 256
@@ -22,19 +26,22 @@ WARMUP_MAX = 256
 @dataclass(frozen=True)
 class Workload:
     """``asked_tokens`` is how long each measured request's answer is made to be, by request; None where
-    answers end by themselves."""
+    answers end by themselves. ``heads`` are two requests for one token, whose prompts begin with what the
+    measured ones have in common and go on with words that nobody has sent."""
 
     items: Mapping[str, Item]
     warmup: tuple[Request, ...]
     requests: tuple[Request, ...]
     schedule: Schedule
     asked_tokens: Mapping[str, int] | None
+    heads: tuple[Request, ...] = ()
 
 
 def workload(cell: Cell, model: str) -> Workload:
     """``model`` is the name that the server knows it by. Repeats follow one another as whole passes over the
-    items, so that they are spread over the run."""
-    config = cell.config
+    items, so that they are spread over the run. Another run of the cell has the same questions and forced
+    lengths, and draws its arrivals and its requests' seeds anew."""
+    config, seed = cell.config, seed_of(cell)
     items = datasets.load(config.dataset, config.limit).items
     count = config.repeats * len(items)
     extra: dict[str, Any] = {}
@@ -57,7 +64,7 @@ def workload(cell: Cell, model: str) -> Workload:
             model=model,
             sampling=cell.facts.sampling,
             max_tokens=max_tokens,
-            seed=config.seed,
+            seed=seed,
             usage=config.load.usage,
             extra=extra,
         )
@@ -72,14 +79,43 @@ def workload(cell: Cell, model: str) -> Workload:
         wave = min(WARMUP_MAX, len(requests), config.load.concurrency or config.load.batch_size or 64)
     short = min(max(length), WARMUP_TOKENS)
     others = _unmeasured(config, items, wave)
+    alike = items if len(items) > 1 else [*items, *others]  # a single one would share all of itself
     asked = dict(zip((request.request_id for request in requests), length, strict=True))
     return Workload(
         items={item.item_id: item for item in items},
         warmup=tuple(rendered(f"warmup-{index:05d}", item, 0, short) for index, item in enumerate(others)),
         requests=requests,
-        schedule=draw(config.load, len(requests), config.seed),
+        schedule=draw(config.load, len(requests), seed),
         asked_tokens=asked if forced else None,
+        heads=tuple(rendered(f"head-{number}", _head(alike, number), 0, 1) for number in range(2)),
     )
+
+
+def seed_of(cell: Cell) -> int:
+    """What a run draws with: the first with the cell's seed itself, a further one with a number that no other
+    seed's runs share."""
+    if cell.run == 1:
+        return cell.config.seed
+    return int(np.random.SeedSequence((cell.config.seed, cell.run)).generate_state(1)[0])
+
+
+def _head(items: Sequence[Item], number: int) -> Item:
+    """An item whose messages begin as those of all ``items`` do."""
+    shared: list[Message] = []
+    for messages in zip(*(item.messages for item in items), strict=False):
+        if any(one != messages[0] for one in messages):
+            break
+        shared.append(messages[0])
+    following = [item.messages[len(shared)] for item in items if len(item.messages) > len(shared)]
+    begun = _common_start([one["content"] for one in following])
+    message = {"role": following[0]["role"] if following else "user", "content": begun + uuid.uuid4().hex}
+    return replace(items[0], item_id=f"head-{number}", messages=(*shared, message))
+
+
+def _common_start(texts: Sequence[str]) -> str:
+    least, most = min(texts, default=""), max(texts, default="")
+    same = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(least, most, strict=False))
+    return "".join(one for one, _ in same)
 
 
 def _unmeasured(config: SweepConfig, measured: Sequence[Item], count: int) -> list[Item]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -73,34 +72,54 @@ def pass_at_k(item_ids: Sequence[str], correct: Sequence[bool], k: int) -> float
 
 
 def maj_at_k(
-    item_ids: Sequence[str], predicted: Sequence[str | None], correct: Sequence[bool], k: int
+    item_ids: Sequence[str],
+    predicted: Sequence[str | None],
+    correct: Sequence[bool],
+    k: int,
+    *,
+    same: Callable[[str, str], bool] | None = None,
 ) -> float | None:
     """maj@k: the chance that the most frequent of ``k`` answers to an item is right, averaged over items
     (self-consistency, Wang et al. 2022).
 
-    Votes are counted in successive groups of ``k`` answers; a remainder is left out. All right answers are
-    one vote, however they are written; an answer that could not be read (None) does not vote. A tie counts
-    as the share of its winners that are right. None when an item has fewer than ``k`` answers.
+    Votes are counted in successive groups of ``k`` answers; a remainder is left out. Answers that are equal
+    are one vote, right or wrong, however they are written: all right ones, and wrong ones that are the
+    ``same`` (None: by `grading.equality`, which a hostile expression can keep for long). An answer that could
+    not be read (None) does not vote. A tie counts as the share of its winners that are right. None when an
+    item has fewer than ``k`` answers.
     """
-    votes = [None if p is None else (c, "" if c else p) for p, c in zip(predicted, correct, strict=True)]
-    by_item = _at_least(k, item_ids, votes)
+    by_item = _at_least(k, item_ids, list(zip(predicted, correct, strict=True)))
     if by_item is None:
         return None
     return _mean(
         [
-            _mean([_majority(answers[i : i + k]) for i in range(0, len(answers) - k + 1, k)])
+            _mean([_majority(answers[i : i + k], same or _equal) for i in range(0, len(answers) - k + 1, k)])
             for answers in by_item
         ]
     )
 
 
-def _majority(votes: Sequence[tuple[bool, str] | None]) -> float:
-    counts = Counter(vote for vote in votes if vote is not None)
-    if not counts:
-        return 0.0
-    most = max(counts.values())
-    winners = [right for (right, _), count in counts.items() if count == most]
-    return sum(winners) / len(winners)
+def _equal(one: str, other: str) -> bool:
+    from orchestrator.grading.equality import equal  # here: it brings sympy with it
+
+    return equal(one, other)
+
+
+def _majority(answers: Sequence[tuple[str | None, bool]], same: Callable[[str, str], bool]) -> float:
+    right = sum(correct for given, correct in answers if given is not None)
+    wrong: list[list[str]] = []
+    for given, correct in answers:
+        if given is None or correct:
+            continue
+        alike = next((one for one in wrong if given == one[0] or same(one[0], given)), None)
+        if alike is None:
+            wrong.append([given])
+        else:
+            alike.append(given)
+    counts = [len(one) for one in wrong]
+    most = max([right, *counts])
+    winners = counts.count(most) + (right == most)
+    return (right == most) / winners if most else 0.0
 
 
 def _mean(values: Sequence[float]) -> float:

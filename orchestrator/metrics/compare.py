@@ -1,34 +1,81 @@
 """Cell against cell, on the items that both have.
 
-Every difference is B minus A. Intervals cover 95 %; p is two-sided.
+Every difference is B minus A. Intervals cover 95 %; p is two-sided. What is resampled, the *unit*, is what
+was drawn independently: an item for accuracy, a whole run for times and rates, since all requests of a run
+share what the machine and the load did meanwhile.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Method = Literal["mcnemar", "bootstrap"]
+from orchestrator.metrics.significance import (
+    FEWEST_PAIRS,
+    LEVEL,
+    between_runs,
+    holm,
+    mcnemar,
+    sign_flip,
+    tango,
+)
 
-_Z2 = 1.959963984540054**2  # the chi-squared distribution's 95 % quantile, one degree of freedom
+__all__ = ["Comparison", "compare_accuracy", "compare_runs", "compare_values", "holm", "mcnemar", "tango"]
+
+Unit = Literal["item", "run"]
+Method = Literal["mcnemar", "sign-flip", "permutation", "welch", "bootstrap", "too few"]
+Verdict = Literal["equivalent", "different", "undecided", "too few", "within this run"]
+
+_METHODS: dict[str, Method] = {"permutation": "permutation", "welch": "welch", "too few": "too few"}
 _BLOCK = 4_000_000  # floats held at once while resampling: 32 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``difference`` and its interval are in the unit of the values. ``items``: how many both cells have."""
+    """``difference`` and its interval are in the unit of the values. ``items``: how many both cells have (0
+    where the runs' own numbers were compared).
+
+    ``unit`` is what was resampled and ``units`` how many of them there were: shared items, or the runs of
+    both cells together. ``method`` gave p, and ``too few`` says that no p could be below 5 %. ``within_run``:
+    the interval tells what further requests of this very run would change and nothing of another run, so
+    that there is no significance.
+    """
 
     difference: float
-    low: float
-    high: float
-    p: float
+    low: float | None
+    high: float | None
+    p: float | None
     items: int
     method: Method
+    unit: Unit
+    units: int
+    within_run: bool = False
+
+    def verdict(self, margin: float | None = None, adjusted_p: float | None = None) -> Verdict:
+        """``equivalent``: the interval lies within ± ``margin`` (in the unit of the difference), which is a
+        two one-sided test at 2.5 % each (Schuirmann 1987). ``different``: p, or ``adjusted_p`` where it is
+        given, is below 5 % and the interval excludes 0. Else ``undecided``, which is not ``equivalent``;
+        ``too few`` units to tell; ``within this run`` where there is one run.
+
+        Raises ValueError for a margin that is no positive number.
+        """
+        if margin is not None and not 0 < margin < float("inf"):
+            raise ValueError(f"margin={margin}: must be a number above 0")
+        if self.within_run:
+            return "within this run"
+        few = self.unit == "item" and self.units < FEWEST_PAIRS
+        if few or self.low is None or self.high is None:
+            return "too few"
+        if margin is not None and -margin < self.low and self.high < margin:
+            return "equivalent"
+        p = self.p if adjusted_p is None else adjusted_p
+        if p is None:
+            return "too few"
+        return "different" if p < LEVEL and not self.low <= 0 <= self.high else "undecided"
 
 
 def compare_accuracy(
@@ -42,21 +89,25 @@ def compare_accuracy(
 ) -> Comparison | None:
     """The difference in accuracy; None when the cells have no item in common.
 
-    With one answer per item: McNemar's exact test, and Tango's (1998) score interval for a difference of
-    paired proportions. With repeats: a bootstrap of the items' mean differences (see `compare_values`).
+    The unit is the item: answers of several repeats or runs are given together. With one answer to each item:
+    McNemar's exact test, and Tango's (1998) score interval for a difference of paired proportions. With
+    several: the items' mean differences by `significance.sign_flip`; where no item differs, Tango's interval.
     """
     a, b = _group(item_ids_a, correct_a), _group(item_ids_b, correct_b)
     shared = sorted(a.keys() & b.keys())
     if not shared:
         return None
+    items = len(shared)
     if any(len(a[item]) > 1 or len(b[item]) > 1 for item in shared):
-        return _mean_difference(a, b, shared, seed, resamples)
+        differences = np.array([np.mean(b[item]) - np.mean(a[item]) for item in shared])
+        if differences.any():
+            return _by_items(differences, seed, resamples)
+        return Comparison(0.0, *tango(0, 0, items), 1.0, items, "sign-flip", "item", items)
     gained = sum(b[item][0] > a[item][0] for item in shared)
     lost = sum(a[item][0] > b[item][0] for item in shared)
-    low, high = tango(gained, lost, len(shared))
-    return Comparison(
-        (gained - lost) / len(shared), low, high, mcnemar(gained, lost), len(shared), method="mcnemar"
-    )
+    low, high = tango(gained, lost, items)
+    p = mcnemar(gained, lost)
+    return Comparison((gained - lost) / items, low, high, p, items, "mcnemar", "item", items)
 
 
 def compare_values(
@@ -65,6 +116,8 @@ def compare_values(
     item_ids_b: Sequence[str],
     values_b: Sequence[float],
     *,
+    runs_a: Sequence[int] | None = None,
+    runs_b: Sequence[int] | None = None,
     quantile: float | None = None,
     seed: int = 0,
     resamples: int = 10_000,
@@ -72,76 +125,51 @@ def compare_values(
     """The difference in a latency or another value per request: of means (over items, of the mean over
     repeats), or of a ``quantile`` in (0, 1) over all requests. None without a common item.
 
-    A paired bootstrap by item: each resample draws as many items as there are, with replacement, and takes
-    every repeat of a drawn item from both cells, so that what an item has in common in both (its length,
-    say) cancels. The interval is the percentile interval; p is twice the smaller share of resamples on one
-    side of zero, each counted with one resample added (Davison and Hinkley 1997), so it is never 0.
+    ``runs_*`` tell the run of each value. With two runs or more on each side the unit is the run: the mean or
+    quantile of each one, over the items that all of them have, goes to `compare_runs`. With one run on a side
+    there is an interval within this run and no p: a paired bootstrap by item, in which each resample draws
+    as many items as there are, with replacement, and takes every repeat of a drawn item from both cells, so
+    that what an item has in common in both (its length, say) cancels; the percentile interval, None below
+    `FEWEST_PAIRS` items.
     """
+    if quantile is not None and not 0 < quantile < 1:
+        raise ValueError(f"quantile={quantile}: must be above 0 and below 1")
+    per_run = [_by_run(*side) for side in ((item_ids_a, values_a, runs_a), (item_ids_b, values_b, runs_b))]
+    if min(len(side) for side in per_run) > 1:
+        everywhere = sorted(set.intersection(*(set(run) for side in per_run for run in side)))
+        if not everywhere:
+            return None
+        return compare_runs(
+            *([_statistic(run, everywhere, quantile) for run in side] for side in per_run),
+            items=len(everywhere),
+        )
     a, b = _group(item_ids_a, values_a), _group(item_ids_b, values_b)
     shared = sorted(a.keys() & b.keys())
     if not shared:
         return None
-    if quantile is None:
-        return _mean_difference(a, b, shared, seed, resamples)
-    if not 0 < quantile < 1:
-        raise ValueError(f"quantile={quantile}: must be above 0 and below 1")
-    sides = [_sorted(group, shared) for group in (a, b)]
-    observed_a, observed_b = (_quantiles(np.ones((1, len(shared))), *side, quantile) for side in sides)
-    draws = np.concatenate(
-        [
-            _quantiles(counts, *sides[1], quantile) - _quantiles(counts, *sides[0], quantile)
-            for counts in _resampled(len(shared), resamples, seed, max(len(side[0]) for side in sides))
-        ]
+    items = len(shared)
+    difference = _statistic(b, shared, quantile) - _statistic(a, shared, quantile)
+    if items < FEWEST_PAIRS:
+        return Comparison(difference, None, None, None, items, "too few", "item", items, within_run=True)
+    low, high = np.percentile(_draws(a, b, shared, quantile, seed, resamples), (2.5, 97.5))
+    return Comparison(
+        difference, float(low), float(high), None, items, "bootstrap", "item", items, within_run=True
     )
-    return _bootstrapped(float((observed_b - observed_a)[0]), draws, len(shared))
 
 
-def mcnemar(gained: int, lost: int) -> float:
-    """McNemar's exact p: of ``gained + lost`` items that changed, each way equally likely.
-
-    p = min(1, 2 P(X <= min(gained, lost))) with X ~ Binomial(gained + lost, 1/2).
-    """
-    changed = gained + lost
-    tail = sum(math.comb(changed, i) for i in range(min(gained, lost) + 1))
-    return min(1.0, float(2 * tail / 2**changed))
-
-
-def tango(gained: int, lost: int, items: int) -> tuple[float, float]:
-    """Tango's (1998) 95 % score interval for (gained - lost) / items, a difference of paired proportions.
-
-    Its bounds are where the score statistic equals the normal quantile; found by bisection.
-    """
-
-    def excess(delta: float) -> float:
-        a = 2 * items
-        b = -gained - lost + (2 * items - gained + lost) * delta
-        c = -lost * delta * (1 - delta)
-        q = (math.sqrt(max(0.0, b * b - 4 * a * c)) - b) / (2 * a)
-        variance = items * (2 * q + delta * (1 - delta))
-        return (gained - lost - items * delta) ** 2 - _Z2 * max(variance, 0.0)
-
-    difference = (gained - lost) / items
-    return _root(excess, difference, -1.0), _root(excess, difference, 1.0)
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's (1979) adjusted p-values, in the order given: each may be read at the level that the whole table
-    is meant to have. None stays None and does not count."""
-    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, i) in enumerate(known):
-        largest = max(largest, min(1.0, p * (len(known) - rank)))
-        adjusted[i] = largest
-    return adjusted
-
-
-def _root(excess: Callable[[float], float], inside: float, outside: float) -> float:
-    """Where ``excess`` turns from at most 0 at ``inside`` to above 0 towards ``outside``."""
-    for _ in range(60):
-        middle = (inside + outside) / 2
-        inside, outside = (middle, outside) if excess(middle) <= 0 else (inside, middle)
-    return outside
+def compare_runs(a: Sequence[float], b: Sequence[float], *, items: int = 0) -> Comparison | None:
+    """The difference of the means of two cells' runs, one number a run (a throughput, a mean or percentile of
+    a latency). None without a run on a side. The rule is that of `significance.between_runs`."""
+    if not len(a) or not len(b):
+        return None
+    difference, units = float(np.mean(b) - np.mean(a)), len(a) + len(b)
+    found = between_runs(a, b)
+    if found is None:
+        return Comparison(difference, None, None, None, items, "too few", "run", units)
+    interval, method = found
+    return Comparison(
+        difference, interval.low, interval.high, interval.p, items, _METHODS[method], "run", units
+    )
 
 
 def _group(item_ids: Sequence[str], values: Sequence[float]) -> dict[str, list[float]]:
@@ -151,17 +179,51 @@ def _group(item_ids: Sequence[str], values: Sequence[float]) -> dict[str, list[f
     return grouped
 
 
-def _mean_difference(
-    a: dict[str, list[float]], b: dict[str, list[float]], shared: Sequence[str], seed: int, resamples: int
-) -> Comparison:
-    differences = np.array([np.mean(b[item]) - np.mean(a[item]) for item in shared])
-    draws = np.concatenate(
+def _by_run(
+    item_ids: Sequence[str], values: Sequence[float], runs: Sequence[int] | None
+) -> list[dict[str, list[float]]]:
+    """The values of each run by item. Without ``runs`` all are of one."""
+    found: dict[int, dict[str, list[float]]] = {}
+    for run, item_id, value in zip(runs or [1] * len(values), item_ids, values, strict=True):
+        found.setdefault(run, {}).setdefault(item_id, []).append(float(value))
+    return list(found.values())
+
+
+def _statistic(group: dict[str, list[float]], items: Sequence[str], quantile: float | None) -> float:
+    if quantile is None:
+        return float(np.mean([np.mean(group[item]) for item in items]))
+    return float(np.quantile([value for item in items for value in group[item]], quantile))
+
+
+def _by_items(differences: NDArray[np.float64], seed: int, resamples: int) -> Comparison:
+    items, difference = len(differences), float(differences.mean())
+    found = sign_flip(differences, seed, resamples)
+    if found is None:
+        return Comparison(difference, None, None, None, items, "too few", "item", items)
+    return Comparison(difference, found.low, found.high, found.p, items, "sign-flip", "item", items)
+
+
+def _draws(
+    a: dict[str, list[float]],
+    b: dict[str, list[float]],
+    shared: Sequence[str],
+    quantile: float | None,
+    seed: int,
+    resamples: int,
+) -> NDArray[np.float64]:
+    """The difference in each resample, shape (resamples,)."""
+    if quantile is None:
+        differences = np.array([np.mean(b[item]) - np.mean(a[item]) for item in shared])
+        drawn = _resampled(len(shared), resamples, seed, len(shared))
+        return np.concatenate([counts @ differences / len(shared) for counts in drawn])
+    sides = [_sorted(group, shared) for group in (a, b)]
+    drawn = _resampled(len(shared), resamples, seed, max(len(side[0]) for side in sides))
+    return np.concatenate(
         [
-            counts @ differences / len(shared)
-            for counts in _resampled(len(shared), resamples, seed, len(shared))
+            _quantiles(counts, *sides[1], quantile) - _quantiles(counts, *sides[0], quantile)
+            for counts in drawn
         ]
     )
-    return _bootstrapped(float(differences.mean()), draws, len(shared))
 
 
 def _sorted(
@@ -196,10 +258,3 @@ def _resampled(items: int, resamples: int, seed: int, width: int) -> Iterator[ND
     for start in range(0, resamples, rows):
         shape = min(rows, resamples - start)
         yield generator.multinomial(items, np.full(items, 1 / items), size=shape).astype(np.float64)
-
-
-def _bootstrapped(difference: float, draws: NDArray[np.float64], items: int) -> Comparison:
-    low, high = np.percentile(draws, (2.5, 97.5))
-    side = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
-    p = min(1.0, 2 * (side + 1) / (len(draws) + 1))
-    return Comparison(difference, float(low), float(high), p, items, method="bootstrap")

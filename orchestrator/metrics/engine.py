@@ -14,6 +14,7 @@ from orchestrator.records import Sample
 
 IDLE_UTIL = 0.05
 BUSY_CPUS = 0.9
+MIN_HOST_WINDOW_S = 1.0
 
 
 def times_s(samples: Sequence[Sample], field: str) -> NDArray[np.float64]:
@@ -85,16 +86,34 @@ def gpu_starved_share(samples: Sequence[Sample], window: Window | None) -> float
     return sum(found) / len(found) if found else None
 
 
+def host_taken_share(samples: Sequence[Sample], window: Window | None) -> float | None:
+    """Share of the CPU time that the engine would have had which went elsewhere: T / (T + its own CPUs), with
+    T the smaller of what was taken of its CPUs (`records.Sample`: ``others_cpus`` + ``steal_cpus``) and its
+    threads that waited for one, means over the window. So neighbours on CPUs that the engine leaves idle do
+    not count, nor does it count that the engine's own threads wait for one another. None where one of the
+    three is not known, and over less than a second, in which the kernel's ticks are too few to tell."""
+    if window is None or window.duration_s < MIN_HOST_WINDOW_S:
+        return None
+    own = gauge_mean(samples, "engine_cpus", window)
+    others = gauge_mean(samples, "others_cpus", window)
+    waited = gauge_mean(samples, "engine_cpu_wait", window)
+    if own is None or others is None or waited is None:
+        return None
+    taken = max(0.0, min(others + (gauge_mean(samples, "steal_cpus", window) or 0.0), waited))
+    return taken / (taken + own) if taken > 0 else 0.0
+
+
 def engine_metrics(samples: Sequence[Sample], window: Window | None) -> dict[str, float | int | None]:
-    """kv_usage_*, running_mean, waiting_mean, engine_cpu*_mean, gpu_util_mean, gpu_starved_share: over the
-    window. prefix_hit_rate = Δhits / Δqueries, in tokens. spec_acceptance_rate = Δaccepted / Δdrafted;
-    spec_tokens_per_step = 1 + Δaccepted / Δdrafts. None where the engine has no such counter or it did not
-    move."""
+    """kv_usage_*, running_mean, waiting_mean, engine_cpu*_mean, others_cpus_mean, steal_cpus_mean,
+    cpu_pressure_mean, host_taken_share, gpu_util_mean, gpu_starved_share: over the window. prefix_hit_rate =
+    Δhits / Δqueries, in tokens. spec_acceptance_rate = Δaccepted / Δdrafted; spec_tokens_per_step =
+    1 + Δaccepted / Δdrafts. None where the engine has no such counter or it did not move."""
 
     def delta(field: str) -> float | None:
         return counter_delta(samples, field, window)
 
     preemptions = delta("preemptions_total")
+    others = gauge_mean(samples, "others_cpus", window)
     accepted_per_draft = ratio(delta("spec_accepted_total"), delta("spec_drafts_total"))
     return {
         "kv_usage_mean": gauge_mean(samples, "kv_usage", window),
@@ -103,6 +122,11 @@ def engine_metrics(samples: Sequence[Sample], window: Window | None) -> dict[str
         "waiting_mean": gauge_mean(samples, "waiting", window),
         "engine_cpus_mean": gauge_mean(samples, "engine_cpus", window),
         "engine_cpu_busiest_mean": gauge_mean(samples, "engine_cpu_busiest", window),
+        "engine_cpu_wait_mean": gauge_mean(samples, "engine_cpu_wait", window),
+        "others_cpus_mean": None if others is None else max(0.0, others),
+        "steal_cpus_mean": gauge_mean(samples, "steal_cpus", window),
+        "cpu_pressure_mean": gauge_mean(samples, "cpu_pressure", window),
+        "host_taken_share": host_taken_share(samples, window),
         "gpu_util_mean": gauge_mean(samples, "gpu_util", window),
         "gpu_starved_share": gpu_starved_share(samples, window),
         "preemptions": None if preemptions is None else round(preemptions),

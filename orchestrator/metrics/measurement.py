@@ -18,18 +18,21 @@ class RunConditions:
 
     ``gpus`` is the deployment's number of GPUs, 0 on a CPU. ``expected`` are the `Sample` fields that
     every sample must have, empty where there is nothing to ask. ``cache_reset`` is None when there was no way
-    to reset the cache or to learn the outcome, True when there is no cache. ``gpu_shared`` is None when
-    nobody can tell, as on a CPU. ``asked_tokens`` is how long each request's answer was made to be, None
-    where answers end by themselves. ``receive_lag_s_p99`` and ``receive_lag_s_max`` are of the client process
-    that was latest to read, None where nobody measured.
+    to reset the cache or to learn the outcome, True when there is no cache. ``shared_tokens`` are those of a
+    prompt that all prompts begin with, None where the server did not tell. ``gpu_shared`` is None when
+    nobody can tell, as on a CPU; ``gpu_watched`` is whether NVML was asked. ``asked_tokens`` is how long each
+    request's answer was made to be, None where answers end by themselves. ``receive_lag_s_p99`` and
+    ``receive_lag_s_max`` are of the client process that was latest to read, None where nobody measured.
     """
 
     schedule: Schedule = field(default_factory=lambda: Closed(1))
     cache_reset: bool | None = True
+    shared_tokens: float | None = None
     external: bool = False
     engine_restarted: bool = False
     gpus: int = 0
     gpu_shared: bool | None = None
+    gpu_watched: bool = False
     asked_tokens: Mapping[str, int] | None = None
     receive_lag_s_p99: float | None = None
     receive_lag_s_max: float | None = None

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Sequence
 
 from orchestrator.config.schema import SloConfig
 from orchestrator.metrics.accuracy import accuracy, maj_at_k, pass_at_k
+from orchestrator.metrics.cache import warm_share
 from orchestrator.metrics.energy import energy
 from orchestrator.metrics.engine import engine_metrics
 from orchestrator.metrics.goodput import goodput
+from orchestrator.metrics.interval import intervals
 from orchestrator.metrics.latency import latencies
 from orchestrator.metrics.measurement import Measurement
 from orchestrator.metrics.requests import truncated
@@ -31,7 +34,7 @@ def summarize(
     running, conditions = measurement.running, measurement.conditions
     counted = counts(records)
     tokens = counted["output_tokens"]
-    return {
+    result = {
         **latencies(records),
         "receive_lag_s_p99": conditions.receive_lag_s_p99,
         "receive_lag_s_max": conditions.receive_lag_s_max,
@@ -42,20 +45,22 @@ def summarize(
         **steady_state(records, running),
         **stragglers(records, window, running),
         **engine_metrics(samples, window),
+        "cache_warm_share": warm_share(measurement),
         **energy(
             samples, window, None if tokens is None else int(tokens), conditions.gpus, conditions.gpu_shared
         ),
     }
+    return result | intervals(records, window, slo, result)
 
 
 def accuracies(records: Sequence[Record], grades: Sequence[Grade] | None) -> dict[str, float | None]:
     """accuracy, accuracy_low, accuracy_high over the gradable requests; pass_at_k and maj_at_k where every
-    item has k > 1 answers. A truncated answer is wrong and has no vote."""
+    item has k > 1 answers. A truncated answer is wrong and has no vote; equal ones have one, `Grade.vote`."""
     graded = [
         (
             record.item_id,
             grade.correct and not truncated(record),
-            None if truncated(record) else grade.predicted,
+            None if truncated(record) else grade.vote or grade.predicted,
         )
         for record, grade in zip(records, grades or (), strict=grades is not None)
         if grade.correct is not None
@@ -65,10 +70,13 @@ def accuracies(records: Sequence[Record], grades: Sequence[Grade] | None) -> dic
     if result is None:
         return dict.fromkeys(("accuracy", "accuracy_low", "accuracy_high", "pass_at_k", "maj_at_k"))
     k = min(Counter(items).values())
+    # Who graded has found out which answers are equal, each within a limit of time.
+    same = operator.eq if any(grade.vote is not None for grade in grades or ()) else None
+    given = [answer for _, _, answer in graded]
     return {
         "accuracy": result.mean,
         "accuracy_low": result.low,
         "accuracy_high": result.high,
         "pass_at_k": pass_at_k(items, correct, k) if k > 1 else None,
-        "maj_at_k": maj_at_k(items, [given for _, _, given in graded], correct, k) if k > 1 else None,
+        "maj_at_k": maj_at_k(items, given, correct, k, same=same) if k > 1 else None,
     }

@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.load.arrivals import Open, Schedule
-from orchestrator.metrics.engine import counter_delta, gpu_starved_share, series, times_s
+from orchestrator.metrics.cache import warm_share
+from orchestrator.metrics.engine import (
+    counter_delta,
+    gpu_starved_share,
+    host_taken_share,
+    series,
+    times_s,
+)
 from orchestrator.metrics.latency import send_lag_s_p99
 from orchestrator.metrics.measurement import Measurement, RunConditions
 from orchestrator.metrics.throughput import error_rate
@@ -27,12 +34,17 @@ MIN_OF_ASKED_RATE = 0.95
 MAX_TOKEN_MISMATCH = 0.001
 # What a simulated cell's times are worth does not depend on these: on a laptop at a multiple of the clock's
 # speed the client and the sampler are late, and nobody takes the times for a server's.
-_TIMING = frozenset({"client_lag", "client_stalled", "under_rate", "telemetry_missing"})
+_TIMING = frozenset({"client_lag", "client_stalled", "under_rate", "telemetry_missing", "host_busy"})
 # Samples come at 4 Hz or faster; a hole is three missed in a row, and 5 % of the window may be holes.
 HOLE_S = 1.0
 MAX_HOLE_SHARE = 0.05
 MAX_STARVED_SHARE = 0.1
 UNSOUND_COUNTS = frozenset({"late", "per_chunk", "contradictory"})  # of `load.stream.usage`
+# What was seen beside an engine on two cores is in docs/metrics.md.
+MAX_HOST_TAKEN_SHARE = 0.05
+
+# Two questions may begin alike; an earlier cell's are in the cache from the first block to the last.
+MAX_WARM_SHARE = 0.2
 
 INVALIDATING_FLAGS = {
     "errors": "over 1 % of the requests failed",
@@ -42,6 +54,7 @@ INVALIDATING_FLAGS = {
     "engine_restarted": "the engine restarted",
     "cache_warm": "the prefix cache was not empty at the start",
     "gpu_shared": "another process used the GPU",
+    "host_busy": "others took over 5 % of the CPU time that the engine needed",
     "length_missed": "answers are not as long as they were made to be",
     "token_mismatch": "the client and the server counted different numbers of tokens",
     "telemetry_missing": "the engine's counters were not sampled throughout",
@@ -50,6 +63,7 @@ INVALIDATING_FLAGS = {
 NOTES = {
     "counts_unsound": "the server's token counts contradict its text: times are the text's, without ITL",
     "gpu_starved": "the GPU idled while a process of the engine had a whole CPU: that process is the limit",
+    "gpu_share_unknown": "NVML could not tell whether another process used the GPU",
     "cache_unknown": "the external server's cache could not be reset",
     "telemetry_absent": "the external server has no counters, or they had holes",
 }
@@ -60,18 +74,21 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
     records, samples, conditions = measurement.records, measurement.samples, measurement.conditions
     window, external = measurement.window, conditions.external
     cache_reset, complete = conditions.cache_reset, _telemetry_complete(measurement)
+    unknown = cache_reset is None and external
     raised = {
         "errors": (error_rate(records) or 0.0) > MAX_ERROR_RATE,
         "client_lag": _client_lags(records, conditions.schedule),
         "client_stalled": _client_stalled(conditions),
         "under_rate": _under_rate(measurement),
         "engine_restarted": conditions.engine_restarted,
-        "cache_warm": not cache_reset and not (external and cache_reset is None),
+        "cache_warm": not cache_reset and (not unknown or (warm_share(measurement) or 0.0) > MAX_WARM_SHARE),
         "gpu_shared": conditions.gpu_shared is True,
+        "host_busy": (host_taken_share(samples, window) or 0.0) > MAX_HOST_TAKEN_SHARE,
         "length_missed": _length_missed(records, conditions.asked_tokens or {}),
         "token_mismatch": tokens_mismatch(records, samples, window),
         "telemetry_missing": not complete and not external,
-        "cache_unknown": cache_reset is None and external,
+        "gpu_share_unknown": conditions.gpu_watched and conditions.gpu_shared is None,
+        "cache_unknown": unknown,
         "telemetry_absent": not complete and external,
         "counts_unsound": any(record.usage_mode in UNSOUND_COUNTS for record in records),
         "gpu_starved": (gpu_starved_share(samples, window) or 0.0) > MAX_STARVED_SHARE,

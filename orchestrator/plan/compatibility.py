@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
+from typing import Any
 
 from orchestrator.cell import opt_names, sampling
 from orchestrator.config.schema import EngineOptConfig, HardwareConfig, OptConfig, SweepConfig
@@ -31,6 +33,18 @@ def skip_reason(config: SweepConfig, hardware: HardwareConfig) -> str | None:
         context = f"{config.model.name}'s {config.model.context}"
         return f"max_tokens={config.max_tokens} leaves no room for a prompt in {context}"
     return None
+
+
+def cache_reason(config: SweepConfig, args: Mapping[str, Any]) -> str | None:
+    """Why ``load.cache=warm`` means nothing for an engine started with ``args``, or None."""
+    name = config.engine.name
+    if config.load.cache == "cold" or name == "external":
+        return None
+    if name == "sglang":
+        caches = not args.get("disable-radix-cache")
+    else:
+        caches = args.get("enable-prefix-caching") is True
+    return None if caches else "load.cache=warm: without opt=prefix-cache no prefix is cached"
 
 
 def _deterministic(config: SweepConfig) -> bool:

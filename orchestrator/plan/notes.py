@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from orchestrator.cell import Cell
 from orchestrator.engines import ADAPTERS, environment
 from orchestrator.engines.revisions import unpinned
 
@@ -13,10 +15,11 @@ if TYPE_CHECKING:
 
 
 def notes(planned: Sequence[PlannedCell], inherited: Mapping[str, str]) -> tuple[str, ...]:
-    """On the cells that will run, by engines other than simulated ones."""
+    """On the runs, and on the cells that will run by engines other than simulated ones."""
     cells = [one.cell for one in planned if one.status == "planned" and not one.cell.simulated]
     started = [cell for cell in cells if cell.config.engine.name in ADAPTERS]
-    lines = [
+    lines = [*_runs(one.cell for one in planned if one.status != "skipped")]
+    lines += [
         f"revision of {one} not pinned: name its commit, or the hub may serve another under the same name"
         for one in _distinct(one for cell in cells for one in unpinned(cell.config))
     ]
@@ -30,6 +33,16 @@ def notes(planned: Sequence[PlannedCell], inherited: Mapping[str, str]) -> tuple
             "engine.env.NAME=VALUE makes it part of the cell"
         )
     return tuple(lines)
+
+
+def _runs(cells: Iterable[Cell]) -> list[str]:
+    """How often cells are measured, where it is more than once."""
+    counts = Counter(cell.config.runs for cell in cells if cell.run == 1 and cell.config.runs > 1)
+    return [
+        f"runs={runs}: {count} {'measurement' if count == 1 else 'measurements, each'} made {runs} times, "
+        "apart in time; a run is a cell of its own"
+        for runs, count in sorted(counts.items())
+    ]
 
 
 def _distinct(lines: Iterable[str]) -> list[str]:

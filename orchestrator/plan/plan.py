@@ -6,8 +6,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from orchestrator.plan.fit import Fit, nodes_of
 from orchestrator.plan.hardware import resolve
 from orchestrator.plan.known import NOTHING, Known
 from orchestrator.plan.notes import notes
+from orchestrator.plan.order import cheapest_first
 from orchestrator.plan.resolve_job import resolve_job
 from orchestrator.plan.rules import check_values
 from orchestrator.plan.settle import settled
@@ -34,17 +34,8 @@ PlanStatus = Literal["planned", "done", "skipped"]
 
 # Overrides that say how a sweep is run, not what a cell is: they would only clutter its label.
 _HOUSEKEEPING = (
-    "dry_run",
-    "rerun",
-    "prepare",
-    "results_dir",
-    "study_name",
-    "tracker",
-    "ray",
-    "timeout",
-    "objective",
-    "hydra",
-    "study",
+    *("dry_run", "rerun", "prepare", "results_dir", "study_name", "tracker", "ray", "timeout", "objective"),
+    *("runs", "hydra", "study"),
 )
 
 _SAME = "the same measurement as"
@@ -71,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """``stored`` is what there is of it from before."""
+    """``stored`` is what there is of it from before, ``job`` the place of its job among the command's."""
 
     cell: Cell
     status: PlanStatus
@@ -79,6 +70,7 @@ class PlannedCell:
     estimated_s: float | None = None  # by the catalogue
     estimated_start_s: float | None = None  # of its engine
     stored: CellStatus | None = None
+    job: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,8 +124,8 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Plan:
-    """``cells`` follow the user's order, one per job; ``deployments`` the order in which they are admitted,
-    with only the cells that will run. ``notes`` are lines on what could not be told for certain
+    """``cells`` follow the user's order, one per job and run; ``deployments`` the order in which they are
+    admitted, with only the cells that will run. ``notes`` are lines on what could not be told for certain
     or may not be expected."""
 
     study: str
@@ -144,6 +136,13 @@ class Plan:
 
     def with_status(self, status: PlanStatus) -> list[PlannedCell]:
         return [planned for planned in self.cells if planned.status == status]
+
+    def by_job(self) -> list[list[PlannedCell]]:
+        """The runs of each job, in the user's order."""
+        found: dict[int, list[PlannedCell]] = {}
+        for planned in self.cells:
+            found.setdefault(planned.job, []).append(planned)
+        return list(found.values())
 
     def varied(self) -> list[str]:
         """The override keys whose values differ between cells, in the user's order."""
@@ -161,7 +160,8 @@ class Plan:
         """What sets a cell apart from the plan's others, in the user's own words."""
         own = overrides_of(cell)
         label = " ".join(f"{key}={own[key]}" for key in self._varied if key in own) or cell.label
-        return f"SIMULATED {label}" if cell.simulated else label
+        run = f" run={cell.run}" if max(cell.run, cell.config.runs) > 1 else ""
+        return f"SIMULATED {label}{run}" if cell.simulated else f"{label}{run}"
 
     def to_json(self) -> dict[str, Any]:
         """The object that ``dry_run=json`` prints. ``gpu_hours`` are those of real
@@ -173,6 +173,7 @@ class Plan:
                     "cell_id": planned.cell.cell_id,
                     "deployment_id": planned.cell.deployment_id,
                     "overrides": list(planned.cell.overrides),
+                    "run": planned.cell.run,
                     "status": planned.status,
                     "reason": planned.reason,
                     "simulated": planned.cell.simulated,
@@ -243,14 +244,15 @@ def make_plan(jobs: Sequence[Job], known: Known | Callable[[], Known] = NOTHING)
     jobs = [replace(job, config=settled(job.config, known, os.environ)) for job in jobs]
     sized = [(job.config, hardware[repr(job.config.hardware)]) for job in jobs]
     fits = study_fits(sized)
-    for job, (_, resolved), fitted in zip(jobs, sized, fits, strict=True):
-        one = _plan_job(job, resolved, study_dir, known, fitted)
-        if one.planned.cell.cell_id in found:
-            check_deployment([found[one.planned.cell.cell_id].planned.cell.config, one.planned.cell.config])
-            planned.append(PlannedCell(one.planned.cell, "skipped", _SAME))
-            continue
-        found[one.planned.cell.cell_id] = one
-        planned.append(one.planned)
+    for number, (job, (_, resolved), fitted) in enumerate(zip(jobs, sized, fits, strict=True)):
+        for one in _plan_runs(job, resolved, study_dir, known, fitted):
+            cell = one.planned.cell
+            if cell.cell_id in found:
+                check_deployment([found[cell.cell_id].planned.cell.config, cell.config])
+                planned.append(PlannedCell(cell, "skipped", _SAME, job=number))
+                continue
+            found[cell.cell_id] = one
+            planned.append(replace(one.planned, job=number))
     deployments = _deployments(list(found.values()))
     to_run = [one for one in found.values() if one.planned.status == "planned" and one.planned.stored is None]
     done_before = done_notes(study_dir, ((one.planned.cell, one.hardware, one.fit) for one in to_run), known)
@@ -271,10 +273,23 @@ class _Found:
     fit: Fit
     hardware: HardwareConfig
     command: tuple[str, ...]
+    impossible: bool = False
 
 
-def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path, known: Known, fitted: Fit) -> _Found:
-    identified = resolve_job(job.config, job.own_overrides, hardware, known, fitted)
+def _plan_runs(
+    job: Job, hardware: HardwareConfig, study_dir: Path, known: Known, fitted: Fit
+) -> Iterator[_Found]:
+    """A cell for each of the job's runs; only the first of one that cannot work."""
+    for run in range(1, job.config.runs + 1):
+        yield (one := _plan_run(job, run, hardware, study_dir, known, fitted))
+        if one.impossible:
+            return
+
+
+def _plan_run(
+    job: Job, run: int, hardware: HardwareConfig, study_dir: Path, known: Known, fitted: Fit
+) -> _Found:
+    identified = resolve_job(job.config, job.own_overrides, hardware, known, fitted, run)
     cell, fit = identified.cell, identified.fit
     status: PlanStatus = "planned"
     reason = identified.reason
@@ -294,7 +309,7 @@ def _plan_job(job: Job, hardware: HardwareConfig, study_dir: Path, known: Known,
     if identified.reason is None:  # else its arguments may be no numbers
         estimated_s = cost.cell_s(job.config, fit, hardware)
         one = replace(one, estimated_s=estimated_s, estimated_start_s=cost.start_s(job.config, fit))
-    return _Found(one, fit, hardware, identified.command)
+    return _Found(one, fit, hardware, identified.command, identified.reason is not None)
 
 
 def _deployments(found: Sequence[_Found]) -> tuple[Deployment, ...]:
@@ -311,7 +326,7 @@ def _deployments(found: Sequence[_Found]) -> tuple[Deployment, ...]:
         first = members[0]
         made = Deployment(
             deployment_id=deployment_id,
-            cells=tuple(one.planned.cell for one in _cheapest_first(members)),
+            cells=cheapest_first([one.planned for one in members]),
             fit=first.fit,
             hardware=first.hardware,
             command=first.command,
@@ -339,15 +354,3 @@ def _with_label_suffixes(deployments: Sequence[Deployment]) -> tuple[Deployment,
 def _shared_overrides(deployment: Deployment) -> dict[str, str]:
     first, *others = (overrides_of(cell) for cell in deployment.cells)
     return {key: value for key, value in first.items() if all(o.get(key) == value for o in others)}
-
-
-def _cheapest_first(members: Sequence[_Found]) -> list[_Found]:
-    """The shortest cell first, and every point once before any is repeated with another seed: what is known
-    early is the most, and a drift of the machine falls on all points alike."""
-    seen: Counter[tuple[str, ...]] = Counter()
-    rounds = []
-    for one in sorted(members, key=lambda one: one.planned.estimated_s or one.planned.cell.config.max_tokens):
-        point = tuple(o for o in one.planned.cell.overrides if o.lstrip("+").split("=", 1)[0] != "seed")
-        rounds.append((seen[point], one))
-        seen[point] += 1
-    return [one for _, one in sorted(rounds, key=lambda pair: pair[0])]

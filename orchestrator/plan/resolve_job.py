@@ -18,7 +18,7 @@ from orchestrator.engines.weights import revision, served, source
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
 from orchestrator.paths import hub_parts
-from orchestrator.plan.compatibility import skip_reason
+from orchestrator.plan.compatibility import cache_reason, skip_reason
 from orchestrator.plan.fit import Fit, fit, nodes_of
 from orchestrator.plan.known import NOTHING, Known, engine_key, server_key
 
@@ -39,6 +39,7 @@ def resolve_job(
     hardware: HardwareConfig,
     known: Known = NOTHING,
     fitted: Fit | None = None,
+    run: int = 1,
 ) -> Identified:
     """``config`` is `settle.settled`, ``fitted`` what the study gives the job, None what it would take alone.
     Raises ConfigError where a file or an interpreter that the job names does not exist."""
@@ -46,6 +47,7 @@ def resolve_job(
     reason = skip_reason(config, hardware) or fitted.reason
     external = config.engine.name == "external"
     launch = None if reason or external else _launch(config, hardware, fitted, known)
+    reason = reason or cache_reason(config, {} if launch is None else launch.args)
     model = config.model if launch is None else served(config)
     told = known.served.get(server_key(config.engine)) if external else None
     facts = ResolvedJob(
@@ -68,7 +70,7 @@ def resolve_job(
         keys=_keys(config, known),
     )
     command = () if launch is None else tuple(ADAPTERS[launch.engine].command(launch))
-    return Identified(make_cell(config, facts, overrides), fitted, command, reason)
+    return Identified(make_cell(config, facts, overrides, run), fitted, command, reason)
 
 
 def _root(served: Mapping[str, Any] | None) -> str:

@@ -76,7 +76,7 @@ def _done_with(
         other = fit(cell.config, hardware, size)
         if size == chosen.tensor_parallel_size or other.reason is not None:
             continue
-        same = resolve_job(cell.config, cell.overrides, hardware, known, other).cell
+        same = resolve_job(cell.config, cell.overrides, hardware, known, other, cell.run).cell
         before = read_status(study_dir, same.cell_id)
         if before is not None and before.status == "done":
             return size

@@ -57,8 +57,8 @@ class CellSource(Protocol):
     def elsewhere(self) -> Sequence[Cell]:
         """Those that another driver is measuring."""
 
-    def next(self) -> Cell | None:
-        """None when there is none just now."""
+    def next(self, engine: object = None) -> Cell | None:
+        """For one of the deployment's ``engines``. None when there is none just now."""
 
     def returned(self, cell: Cell, *, first: bool = False) -> None:
         """``first``: it is the next again; else it waits behind the others."""
@@ -86,6 +86,7 @@ class GridSource:
         self._waiting = deque(cells)
         self._elsewhere: list[Cell] = []
         self._settled: list[Cell] = []
+        self._engines: dict[str, list[object]] = {}  # those that have had a run of what is measured
 
     @property
     def waiting(self) -> Sequence[Cell]:
@@ -95,14 +96,31 @@ class GridSource:
     def elsewhere(self) -> Sequence[Cell]:
         return self._elsewhere
 
-    def next(self) -> Cell | None:
+    def next(self, engine: object = None) -> Cell | None:
         while self._waiting:
-            cell = self._waiting.popleft()
+            cell = self._pop(engine)
             taken = self._sharing.take(cell)
             if taken == "ours":
+                self._engines.setdefault(cell.run_of, []).append(engine)
                 return cell
             (self._elsewhere if taken == "elsewhere" else self._settled).append(cell)
         return None
+
+    def _pop(self, engine: object) -> Cell:
+        """The first that waits; of further runs the first whose earlier ones other engines had, if there is
+        one, since engines differ too."""
+        run = self._waiting[0].run
+        place = 0
+        if run > 1:
+            others = (
+                place
+                for place, cell in enumerate(self._waiting)
+                if cell.run == run and engine not in self._engines.get(cell.run_of, ())
+            )
+            place = next(others, 0)
+        cell = self._waiting[place]
+        del self._waiting[place]
+        return cell
 
     def returned(self, cell: Cell, *, first: bool = False) -> None:
         # The claim is kept: the cell is still this driver's.

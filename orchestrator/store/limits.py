@@ -12,6 +12,7 @@ import numpy as np
 
 from orchestrator.config.schema import SloConfig
 from orchestrator.metrics.goodput import goodput
+from orchestrator.metrics.interval import rate_intervals
 from orchestrator.metrics.window import measured_window
 from orchestrator.records import Record
 from orchestrator.store.read import read_requests
@@ -29,7 +30,9 @@ def under(row: Mapping[str, Any], slo: SloConfig, study_dir: Path) -> dict[str, 
     if row["status"] == "failed" or all(row.get(name) == value for name, value in limits.items()):
         return dict(row)
     records = stored_records(study_dir, str(row["cell_id"]))
-    return dict(row) | limits | goodput(records, measured_window(records), slo)
+    window = measured_window(records)
+    now = dict(row) | limits | goodput(records, window, slo)
+    return now | rate_intervals(records, window, slo, now)
 
 
 def stored_records(study_dir: Path, cell_id: str) -> list[Record]:

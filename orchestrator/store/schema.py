@@ -64,6 +64,7 @@ REQUESTS = pa.schema(
         "response_text": pa.string(),
         "reference": pa.string(),
         "predicted": pa.string(),
+        "vote": pa.string(),
         "correct": pa.bool_(),
     },
     METADATA,
@@ -110,9 +111,12 @@ CELLS = pa.schema(
         "usage": pa.string(),
         "usage_mode": pa.string(),
         "reasoning_from": pa.string(),
+        "cache": pa.string(),
         "weights": pa.string(),
         "max_tokens": pa.int64(),
         "seed": pa.int64(),
+        "run": pa.int64(),
+        "run_of": pa.string(),
         "repeats": pa.int64(),
         "temperature": pa.float64(),
         "top_p": pa.float64(),
@@ -200,6 +204,7 @@ def request_rows(
             "response_text": _encodable(record.response_text),
             "reference": known.get(record.item_id),
             "predicted": _encodable(grade.predicted),
+            "vote": _encodable(grade.vote),
             "correct": grade.correct,
         }
         for record, grade in zip(records, graded, strict=True)

@@ -7,7 +7,7 @@ from time import perf_counter
 
 import psutil
 
-FAMILY_EVERY = 10  # looking for new processes reads the whole machine's table
+from orchestrator.telemetry.neighbours import LOOK_ROUND_EVERY, family
 
 
 class EngineCpus:
@@ -20,7 +20,7 @@ class EngineCpus:
     def __init__(self, pid: int) -> None:
         self.seconds: dict[str, float] = {}
         self._root = pid
-        self._family: list[psutil.Process] = []
+        self._family: set[psutil.Process] = set()
         self._used: dict[psutil.Process, float] = {}
         self._at = 0.0
         self._looks = 0
@@ -28,8 +28,8 @@ class EngineCpus:
     def read(self) -> tuple[float | None, float | None]:
         """The CPUs that all used since the last look, and those of the busiest one: 1 is one thread at its
         limit. None at the first look, and once all are gone."""
-        if self._looks % FAMILY_EVERY == 0:
-            self._family = _family(self._root)
+        if self._looks % LOOK_ROUND_EVERY == 0:
+            self._family = family(self._root)
         self._looks += 1
         now, used = perf_counter(), {}
         for process in self._family:
@@ -45,13 +45,6 @@ class EngineCpus:
                 title = _title(process)
                 self.seconds[title] = self.seconds.get(title, 0.0) + seconds
         return sum(grown.values()) / elapsed, max(grown.values()) / elapsed
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    with suppress(psutil.Error):
-        root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
-    return []
 
 
 def _title(process: psutil.Process) -> str:

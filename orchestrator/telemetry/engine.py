@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping
-from contextlib import closing
-from dataclasses import replace
+from contextlib import closing, suppress
 from difflib import get_close_matches
 from http.client import HTTPConnection, HTTPException
+from math import isfinite
 from time import perf_counter, sleep
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
 
+import psutil
+
 from orchestrator.errors import MeasurementError
 from orchestrator.records import Endpoint, Sample
 from orchestrator.telemetry.cpu import EngineCpus
-from orchestrator.telemetry.gpu import Gpus, open_gpus
+from orchestrator.telemetry.gpu import GpuUse, open_gpus
+from orchestrator.telemetry.neighbours import Neighbours
 from orchestrator.telemetry.prometheus import metric_names, values
 
 TIMEOUT_S = 5.0
 SETTLE_S = 0.05
 SETTLE_READS = 20
+GPU_USE_EVERY_S = 1.0  # asking who is on a GPU costs more than reading its counters
 # One series per data-parallel engine: a share of each engine's own cache averages, the rest adds up.
 AVERAGED = frozenset({"kv_usage"})
 
@@ -62,7 +66,7 @@ class Scraper:
             self._connection.request("GET", path, headers=self._headers)
             response = self._connection.getresponse()
             body = response.read()
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: a head that is no HTTP
             self.close()
             raise MeasurementError(f"{self.url} cannot be read: {error!r}") from error
         if response.status != 200:
@@ -91,7 +95,10 @@ def read_once(endpoint: Endpoint, names: Mapping[str, str], zero: float, gpu: bo
     """One sample, now. ``zero`` is the cell's start on `time.perf_counter`. Raises MeasurementError when
     the page cannot be read."""
     with closing(Scraper(endpoint)) as scraper:
-        return _sample(scraper, names, zero, open_gpus() if gpu else None)
+        at, fields = _of_page(scraper, names, ())
+    if gpu and (gpus := open_gpus()):
+        fields |= gpus.read()
+    return Sample(t_s=at - zero, **fields)
 
 
 class Sampler:
@@ -120,13 +127,15 @@ class Sampler:
         pid: int | None = None,
     ) -> None:
         self.samples: list[Sample] = []
+        self.gpu_uses: list[GpuUse] = []
         self.failures = 0
         self._names = dict(names)
         self._lazy = frozenset(lazy)
         self._period_s = 1.0 / hz
         self._zero = zero
         self._gpus = open_gpus() if gpu else None
-        self._cpus = None if pid is None else EngineCpus(pid)
+        self._gpu_use_due = 0.0
+        self._cpus = None if pid is None else (EngineCpus(pid), Neighbours(pid))
         self._scraper = Scraper(endpoint) if names else None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="telemetry", daemon=True)
@@ -135,7 +144,7 @@ class Sampler:
         if self._scraper:
             lazy_names = [name for field, name in self._names.items() if field in self._lazy]
             self._scraper.narrow(self._names.values(), lazy_names)
-        self.samples.append(self._sample())
+        self._take(first=True)
         self._thread.start()
         return self
 
@@ -144,6 +153,7 @@ class Sampler:
     ) -> None:
         self._stopped.set()
         self._thread.join()
+        self._gpu_use_due = 0.0
         self._settle()
         if self._scraper:
             self._scraper.close()
@@ -174,46 +184,56 @@ class Sampler:
             self._take()
             due = max(due + self._period_s, perf_counter())
 
-    def _take(self) -> None:
+    def _take(self, *, first: bool = False) -> None:
+        at, fields = perf_counter(), dict[str, Any]()
         try:
-            self.samples.append(self._sample())
+            if self._scraper:
+                at, fields = _of_page(self._scraper, self._names, self._lazy)
         except MeasurementError:
+            if first:
+                raise
             self.failures += 1
-            self.samples.append(_sample(None, {}, self._zero, self._gpus))
+        self.samples.append(Sample(t_s=at - self._zero, **fields, **self._of_machine()))
 
-    def _sample(self) -> Sample:
-        sample = _sample(self._scraper, self._names, self._zero, self._gpus, self._lazy)
-        if self._cpus is None:
-            return sample
-        every, busiest = self._cpus.read()
-        return replace(sample, engine_cpus=every, engine_cpu_busiest=busiest)
+    def _of_machine(self) -> dict[str, Any]:
+        fields = dict[str, Any]()
+        if self._gpus:
+            fields |= self._gpus.read()
+            if perf_counter() >= self._gpu_use_due:
+                self.gpu_uses.append(self._gpus.use())
+                self._gpu_use_due = perf_counter() + GPU_USE_EVERY_S
+        if self._cpus:
+            engine, neighbours = self._cpus
+            with suppress(psutil.Error, OSError, ValueError):  # processes come and go while they are read
+                every, busiest = engine.read()
+                fields |= {"engine_cpus": every, "engine_cpu_busiest": busiest} | neighbours.read()
+        return fields
 
     @property
     def cpu_seconds(self) -> dict[str, float]:
         """What each of the engine's processes used, by its title; empty where they were not looked at."""
-        return dict(self._cpus.seconds) if self._cpus else {}
+        return dict(self._cpus[0].seconds) if self._cpus else {}
 
 
-def _sample(
-    scraper: Scraper | None,
-    names: Mapping[str, str],
-    zero: float,
-    gpus: Gpus | None,
-    lazy: Collection[str] = (),
-) -> Sample:
-    """Timed at the middle of the exchange with the engine."""
+def _of_page(
+    scraper: Scraper, names: Mapping[str, str], lazy: Collection[str]
+) -> tuple[float, dict[str, Any]]:
+    """The engine's fields, and the middle of the exchange with it. A field one of whose series is malformed,
+    NaN or infinite is left out: the rest of them would pass for the whole."""
     asked = perf_counter()
-    page = scraper.page() if scraper else b""
+    page = scraper.page()
     middle = (asked + perf_counter()) / 2
     fields: dict[str, Any] = {}
     for field, name in names.items():
-        if found := values(page, name):
+        try:
+            found = values(page, name)
+        except ValueError:
+            continue
+        if found and all(map(isfinite, found)):
             fields[field] = sum(found) / (len(found) if field in AVERAGED else 1)
-        elif field in lazy:
+        elif not found and field in lazy:
             fields[field] = 0.0
-    if gpus:
-        fields |= gpus.read()
-    return Sample(t_s=middle - zero, **fields)
+    return middle, fields
 
 
 def _similar(name: str, there: Collection[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar
@@ -49,15 +49,26 @@ def _kind(nvml: ModuleType, handle: Any) -> GpuKind:
 
 @dataclass(frozen=True, slots=True)
 class GpuUse:
-    """Who was on the GPUs at one moment: process ids as NVML gives them (the host's, in a container), and
-    memory in bytes per GPU."""
+    """Who was on the GPUs at one moment: process ids as NVML gives them (the host's, in a container), memory
+    in bytes per GPU, and how much of it belongs to none of those processes. None where NVML does not tell."""
 
-    pids: frozenset[int]
-    memory_bytes: tuple[int, ...]
+    pids: frozenset[int] | None
+    memory_bytes: tuple[int, ...] | None
+    unseen_bytes: tuple[int, ...] | None = None
 
     @property
     def busy(self) -> bool:
-        return bool(self.pids) or any(used > IDLE_MEMORY_BYTES for used in self.memory_bytes)
+        return bool(self.pids) or any(used > IDLE_MEMORY_BYTES for used in self.memory_bytes or ())
+
+    @property
+    def known(self) -> bool:
+        """Whether everybody who was there was seen: of the memory, all but what the driver itself may have
+        belongs to the processes that NVML names."""
+        return (
+            self.pids is not None
+            and self.unseen_bytes is not None
+            and max(self.unseen_bytes, default=0) <= IDLE_MEMORY_BYTES
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +92,16 @@ class Gpus:
 
     def use(self) -> GpuUse:
         """Who is on the GPUs now."""
-        running = self._each(self.nvml.nvmlDeviceGetComputeRunningProcesses) or ()
-        memory = self._each(lambda gpu: int(self.nvml.nvmlDeviceGetMemoryInfo(gpu).used)) or ()
-        return GpuUse(frozenset(process.pid for gpu in running for process in gpu), memory)
+        nvml = self.nvml
+        running = self._each(nvml.nvmlDeviceGetComputeRunningProcesses)
+        memory = self._each(lambda gpu: int(nvml.nvmlDeviceGetMemoryInfo(gpu).used))
+        if running is None:
+            return GpuUse(None, memory)
+        named = [[process.usedGpuMemory for process in gpu] for gpu in running]
+        unseen = None
+        if memory is not None and not any(None in gpu for gpu in named):
+            unseen = tuple(used - sum(gpu) for used, gpu in zip(memory, named, strict=True))
+        return GpuUse(frozenset(process.pid for gpu in running for process in gpu), memory, unseen)
 
     def provenance(self) -> dict[str, Any]:
         """Driver and CUDA versions; per GPU its type, memory, power limit, clocks and ECC mode."""
@@ -146,13 +164,18 @@ def once_idle(gpus: Gpus, patience_s: float, cancelled: Callable[[], bool] = lam
     return use
 
 
-def is_shared(before: GpuUse, ready: GpuUse, after: GpuUse) -> bool:
-    """Whether somebody else used the GPUs: they were not idle ``before`` the engine started, or ``after`` a
-    cell a process is on them that was not when the engine had become ``ready``.
+def is_shared(before: GpuUse, ready: GpuUse, during: Sequence[GpuUse]) -> bool | None:
+    """Whether somebody else used the GPUs: they were not idle ``before`` the engine started, or at one of the
+    looks ``during`` a cell a process was on them that was not when the engine had become ``ready``. None
+    where nobody was seen to, but NVML did not tell at each look who everybody was, or was not asked.
 
     Compares NVML with itself, since in a container its process ids are not those seen inside.
     """
-    return before.busy or bool(after.pids - ready.pids)
+    own = ready.pids or frozenset()
+    if before.busy or (ready.pids is not None and any((use.pids or own) - own for use in during)):
+        return True
+    told = before.pids is not None and before.memory_bytes is not None
+    return False if told and during and all(use.known for use in (ready, *during)) else None
 
 
 def _handle(nvml: ModuleType, name: str) -> Any:

@@ -97,11 +97,12 @@ def log_row(study_dir: Path, row: Mapping[str, Any], config: TrackerConfig) -> N
     settings = {key: value for key, value in row.items() if key not in METRIC_COLUMNS and value is not None}
     settings["provenance"] = json.loads(row["provenance"])
     simulated = "SIMULATED " if row["simulated"] else ""  # a group of its own: groups are averaged
+    of_several = f" run={row['run']}" if (row.get("run") or 1) > 1 else ""
     run = wandb.init(
         project=config.project,
         entity=config.entity,
         group=simulated + row["study"],
-        name=simulated + (" ".join(row["overrides"]) or row["model"]),
+        name=simulated + (" ".join(row["overrides"]) or row["model"]) + of_several,
         id=run_id(row),
         dir=str(study_dir),
         mode=_mode(config),

@@ -34,6 +34,23 @@ def test_grades_are_those_of_grade_in_their_order() -> None:
     assert grade_many(items, texts, truncated) == [grade(i, t, truncated=c) for i, t, c in cases]
 
 
+def test_equal_answers_have_one_vote_right_or_wrong() -> None:
+    given = ["1/2", "0.5", "7", "\\frac{1}{2}", "7.0", "5", "5.0", "x+1"]
+    grades = grade_many([FIVE] * 8, [f"\\boxed{{{one}}}" for one in given], [False] * 8)
+    assert [one.vote for one in grades] == ["1/2", "1/2", "7", "1/2", "7", "5", "5", "x+1"]
+    alike = Item("c", (), "C", "choice", ("red", "red", "blue"))
+    texts = ["Answer: B", "Answer: A", "Answer: C", "no idea"]
+    assert [one.vote for one in grade_many([alike] * 4, texts, [False] * 4)] == ["B", "B", "C", None]
+    apart = grade_many([FIVE, SUM], ["\\boxed{7}", "\\boxed{7.0}"], [False] * 2)
+    assert [one.vote for one in apart] == ["7", "7.0"], "another item's are not its own"
+
+
+def test_answers_that_cannot_be_compared_in_time_are_equal_to_nothing() -> None:
+    texts = [f"\\boxed{{{one}}}" for one in ("x", "9^{9^{9^{9}}}", "x", "y")]
+    grades = grade_many([FIVE] * 4, texts, [False] * 4, limit_s=0.5)
+    assert [one.vote for one in grades] == ["x", "9^{9^{9^{9}}}", "x", "y"]
+
+
 @pytest.mark.parametrize(
     "hostile",
     ["9^{9^{9^{9}}}", "\\sum_{k=1}^{10^9} \\frac{1}{k^k}", "(x+1)^{100000}", "10^{10^{10}}!"],
@@ -68,14 +85,29 @@ def test_a_hostile_expression_costs_its_limit_and_nothing_else(hostile: str) -> 
         "final " * 40_000,
         "correct answer " * 15_000,
         "choose " * 30_000,
+        "\n" * 200_000,
+        ".\n" * 100_000,
+        "I" + " " * 200_000,
+        "so" + "\n" * 200_000,
+        "answer" + " " * 200_000,
+        "final" + " " * 200_000 + "answer",
+        "this is" + " " * 200_000 + "the one",
+        "\\boxed" + " " * 200_000,
+        "7" + " " * 200_000 + "is wrong",
+        "sum of " * 300 + " " * 2_000 + "7 x",
+        "< " * 100_000,
+        "\\[" * 100_000,
+        "\\(" * 100_000,
+        "x = " * 50_000,
+        "7 or " * 40_000,
     ],
     ids=lambda text: text[:14],
 )
 @pytest.mark.parametrize("asked", [FIVE, CHOICE], ids=["math", "choice"])
 def test_reading_a_hostile_response_takes_linear_time(text: str, asked: Item) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     assert grade(asked, text, truncated=False).correct is False
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_it_works_from_a_thread_that_is_not_the_main_one() -> None:
@@ -146,5 +178,5 @@ def test_an_answer_is_not_wrong_because_somebody_ended_the_grader_under_it(kept:
 def test_an_answer_that_runs_out_of_time_is_not_tried_twice(kept: Grader) -> None:
     assert kept.grade(FIVE, "\\boxed{5}") == Grade("5", correct=True)
     start = time.monotonic()
-    assert kept.grade(SUM, "\\boxed{(x+y+1)^{900}}") is None
+    assert kept.grade(SUM, "\\boxed{(x+y+1)^{900}}") == Grade("(x+y+1)^{900}", correct=False)
     assert time.monotonic() - start < 3.5

@@ -142,9 +142,54 @@ def test_drawn_lengths_are_what_each_request_is_asked_for() -> None:
     }
 
 
+def test_a_further_run_has_the_same_questions_and_lengths_and_draws_anew() -> None:
+    drawn = (
+        "load=poisson",
+        "load.rate=5",
+        "sampling.seeded=true",
+        "weights=dummy",
+        "output_length=uniform:5:90",
+    )
+    config = config_of(*SUMS, *drawn)
+    facts = replace(FACTS, sampling=sampling(config))
+    works = [workload(make_cell(config, facts, (), run), "served-name") for run in (1, 2, 3, 2)]
+    schedules = [one.schedule for one in works]
+    assert all(isinstance(one, Open) for one in schedules)
+    times = [tuple(one.times_s) for one in schedules if isinstance(one, Open)]
+    seeds = [tuple(body(one)["seed"] for one in work.requests) for work in works]
+    assert len(set(times)) == len(set(seeds)) == 3
+    assert (times[1], seeds[1]) == (times[3], seeds[3])
+    assert len({tuple(one.prompt_sha256 for one in work.requests) for work in works}) == 1
+    assert len({tuple(asked(work.requests)) for work in works}) == 1
+    other = config_of(*SUMS, *drawn, "seed=1")
+    after = workload(make_cell(other, facts, ()), "served-name").schedule
+    assert isinstance(after, Open)
+    assert tuple(after.times_s) not in times, "another seed's first run is nobody's second"
+
+
 def test_the_schedule_has_a_place_for_every_request() -> None:
     assert work_of("repeats=2").schedule == Closed(4)
     schedule = work_of("repeats=2", "load=poisson", "load.rate=5").schedule
     assert isinstance(schedule, Open)
     assert len(schedule.times_s) == 12
     assert all(earlier <= later for earlier, later in pairwise(schedule.times_s))
+
+
+def test_heads_begin_as_all_prompts_do_and_go_on_with_what_nobody_sent() -> None:
+    for shots in ("dataset.shots=0", "dataset.shots=3"):
+        work = work_of(shots)
+        first, second = ([one["content"] for one in body(head)["messages"]] for head in work.heads)
+        prompts = [one.messages[-1]["content"] for one in work.items.values()]
+        shared = next(n for n in range(9999) if len({prompt[: n + 1] for prompt in prompts}) > 1)
+        assert len(first) == len(second) == 1
+        assert first[0][:shared] == second[0][:shared] == prompts[0][:shared]
+        assert first[0][shared : shared + 8] != second[0][shared : shared + 8]
+        assert asked(work.heads) == [1, 1]
+        assert work_of(shots).heads != work.heads, "another cell's were seen by an earlier one's server"
+    assert shared > 50, "worked examples"
+
+
+def test_a_single_question_is_not_all_shared() -> None:
+    work = work_of("limit=1")
+    (item,) = work.items.values()
+    assert not any(item.messages[-1]["content"] in str(body(head)["messages"]) for head in work.heads)

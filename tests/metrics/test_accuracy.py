@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 
 import numpy as np
 import pytest
@@ -129,9 +130,18 @@ def test_k_below_one_is_an_error() -> None:
         ([None, None, "5"], [False, False, True], 3, 1.0),
         ([None, None, None], [False, False, False], 3, 0.0),
         (["5", "5", "7", "7"], [True, True, False, False], 2, 0.5),  # two groups of two
+        (["5", "5", "1/2", "0.5", "\\frac{1}{2}"], [True, True, False, False, False], 5, 0.0),  # all one half
+        (["5", "5", "7", "0.5", "0.25"], [True, True, False, False, False], 5, 1.0),
+        (["5", "5", "1/2", "0.5", None], [True, True, False, False, False], 5, 0.5),
     ],
 )
 def test_maj_at_k(predicted: list[str | None], correct: list[bool], k: int, expected: float) -> None:
     result = maj_at_k(["a"] * len(correct), predicted, correct, k)
     assert result is not None
     assert math.isclose(result, expected)
+
+
+def test_who_knows_which_answers_are_equal_says_so() -> None:
+    votes, correct = ["5", "5", "1/2", "1/2", "1/2"], [True, True, False, False, False]
+    assert maj_at_k(["a"] * 5, votes, correct, 5, same=operator.eq) == 0.0
+    assert maj_at_k(["a"] * 5, ["5", "5", "x", "y", "z"], correct, 5, same=lambda a, b: True) == 0.0

@@ -14,6 +14,7 @@ from orchestrator.metrics.engine import (
     gauge_max,
     gauge_mean,
     gpu_starved_share,
+    host_taken_share,
 )
 from orchestrator.metrics.window import Window
 from orchestrator.records import Sample
@@ -104,6 +105,26 @@ def test_a_mean_lies_between_the_least_and_the_most_sampled(points: list[tuple[f
         assert min(values) - 1e-9 <= mean <= max(values) + 1e-9
 
 
+def crowd(t_s: float, others: float, waited: float | None = None) -> Sample:
+    return Sample(t_s, engine_cpus=1.5, others_cpus=others, steal_cpus=0.1, engine_cpu_wait=waited)
+
+
+def test_what_was_taken_is_what_others_used_as_far_as_the_engine_waited() -> None:
+    samples = [crowd(9.0, 0.4), crowd(12.0, 0.4, 0.3), crowd(18.0, 0.4), crowd(21.0, 0.4, 0.3)]
+    assert host_taken_share(samples, WINDOW) == pytest.approx(0.3 / 1.8)
+    got = engine_metrics(samples, WINDOW)
+    assert got["host_taken_share"] == pytest.approx(0.3 / 1.8)
+    assert got["others_cpus_mean"] == pytest.approx(0.4)
+    assert got["steal_cpus_mean"] == pytest.approx(0.1)
+    assert got["engine_cpu_wait_mean"] == pytest.approx(0.3)
+    assert host_taken_share([crowd(12.0, 0.4, 9.0)], WINDOW) == pytest.approx(0.5 / 2.0)
+    assert host_taken_share([crowd(12.0, 0.4)], WINDOW) is None
+    assert host_taken_share([crowd(12.0, 0.4, 0.3)], None) is None
+    assert host_taken_share([crowd(12.0, 0.4, 0.3)], Window(11.5, 12.49)) is None, "too short to tell"
+    assert host_taken_share([crowd(12.0, 0.4, 0.3)], Window(11.5, 12.5)) is not None
+    assert engine_metrics([crowd(12.0, -0.02, 0.3)], WINDOW)["others_cpus_mean"] == 0.0
+
+
 STARVED = Sample(15.0, running=8.0, engine_cpu_busiest=0.98, gpu_util=(0.0, 0.0))
 
 
@@ -120,6 +141,19 @@ def test_a_gpu_starves_where_requests_run_and_a_process_of_the_engine_has_a_whol
 ) -> None:
     assert gpu_starved_share([STARVED], WINDOW) == 1.0
     assert gpu_starved_share([STARVED, replace(STARVED, **change)], WINDOW) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "starved"),
+    [
+        ({"gpu_util": (0.049, 0.0)}, 1.0),
+        ({"gpu_util": (0.05, 0.0)}, 0.0),
+        ({"engine_cpu_busiest": 0.9}, 1.0),
+        ({"engine_cpu_busiest": 0.89}, 0.0),
+    ],
+)
+def test_idle_is_below_a_twentieth_and_busy_from_nine_tenths(change: dict[str, Any], starved: float) -> None:
+    assert gpu_starved_share([replace(STARVED, **change)], WINDOW) == starved
 
 
 @pytest.mark.parametrize("field", ["running", "engine_cpu_busiest", "gpu_util"])

@@ -67,6 +67,10 @@ DURING = Sample(
     waiting=0.0,
     engine_cpus=1.5,
     engine_cpu_busiest=0.9,
+    engine_cpu_wait=0.25,
+    others_cpus=0.6,
+    steal_cpus=0.1,
+    cpu_pressure=0.4,
     gpu_util=(0.5, 0.7),
     gpu_energy_j=(1600.0, 800.0),
 )
@@ -133,10 +137,19 @@ EXPECTED: dict[str, float | int | None] = {
     # 1/3 at 0, 2 at 5, 1/3 at 10
     "running_mean": 7 / 6, "waiting_mean": 0.0,
     "engine_cpus_mean": 1.5, "engine_cpu_busiest_mean": 0.9, "gpu_util_mean": 0.6,
+    "engine_cpu_wait_mean": 0.25, "others_cpus_mean": 0.6, "steal_cpus_mean": 0.1, "cpu_pressure_mean": 0.4,
+    "host_taken_share": 0.25 / 1.75, "cache_warm_share": None,
     "gpu_starved_share": 0.0,  # one sample tells, and its GPUs were at work
     "preemptions": 2, "prefix_hit_rate": 0.25, "spec_acceptance_rate": 0.5, "spec_tokens_per_step": 2.5,
     # 100 J/s and 50 J/s throughout, for 10 s
     "energy_j": 1500.0, "joule_per_output_token": 150.0,
+    # three requests bound no percentile, and the window is not three answers long
+    **{
+        f"{name}_{end}": None
+        for name in (*("request_per_s", "output_token_per_s", "goodput_per_s"),
+                     *(f"{of}_s_{p}" for of in ("ttft", "ttfvt", "tpot", "e2e") for p in ("p50", "p99")))
+        for end in ("low", "high")
+    },
 }  # fmt: skip
 
 
@@ -213,6 +226,15 @@ def test_repeats_give_the_share_of_items_ever_right_and_right_by_majority() -> N
     ]
     got = summarize(records, [Grade(given, right) for _, given, right in answers], [], SLO, gpus=0)
     assert (got["accuracy"], got["pass_at_k"], got["maj_at_k"]) == (0.5, 1.0, 0.5)
+
+
+def test_the_grader_says_which_wrong_answers_are_one_vote() -> None:
+    given = [("5", True, "5"), ("5", True, "5")] + [(text, False, "a") for text in ("a", "b", "c")]
+    records = [record(0.0, [(1.0, 1, 0)], item_id="q", repeat=index) for index in range(5)]
+    grades = [Grade(text, right, vote) for text, right, vote in given]
+    assert summarize(records, grades, [], SLO, gpus=0)["maj_at_k"] == 0.0
+    alone = [Grade(text, right, text) for text, right, _ in given]
+    assert summarize(records, alone, [], SLO, gpus=0)["maj_at_k"] == 1.0
 
 
 def test_a_shared_gpu_has_no_energy() -> None:

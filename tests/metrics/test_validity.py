@@ -122,6 +122,39 @@ def test_counts_that_contradict_the_text_are_told_and_count(mode: str | None) ->
     assert status(raised, RECORDS) == ("done", None)
 
 
+def neighboured(others: float, waited: float, **values: float) -> list[Sample]:
+    crowd: dict[str, Any] = {"engine_cpus": 1.0, "others_cpus": others, "engine_cpu_wait": waited}
+    return [replace(one, **crowd | values) for one in sampled(1.3, 40.0)]
+
+
+@pytest.mark.parametrize(
+    ("others", "waited", "values", "raised"),
+    [
+        (1.0, 1.5, {}, True),  # two busy loops beside an engine on two cores
+        (0.05, 0.05, {}, False),
+        (0.06, 0.06, {}, True),
+        (0.02, 3.0, {}, False),  # its own threads wait for one another
+        (12.0, 0.02, {}, False),  # neighbours on CPUs that it leaves idle
+        (0.0, 1.0, {"steal_cpus": 0.5}, True),  # the hypervisor's other guests
+        (-0.01, 0.3, {}, False),
+    ],
+)
+def test_others_that_took_the_cpus_that_the_engine_waited_for(
+    others: float, waited: float, values: dict[str, float], raised: bool
+) -> None:
+    given = replace(GOOD, telemetry=neighboured(others, waited, **values))
+    assert flags(RECORDS, given) == (("host_busy",) if raised else ())
+    assert status(flags(RECORDS, given), RECORDS)[0] == ("invalid" if raised else "done")
+    assert status(flags(RECORDS, given), RECORDS, simulated=True)[0] == "done"
+
+
+@pytest.mark.parametrize("unknown", ["engine_cpus", "others_cpus", "engine_cpu_wait"])
+def test_a_host_that_does_not_tell_is_not_called_busy(unknown: str) -> None:
+    nothing: dict[str, Any] = {unknown: None}
+    telemetry = [replace(one, **nothing) for one in neighboured(1.0, 1.5)]
+    assert flags(RECORDS, replace(GOOD, telemetry=telemetry)) == ()
+
+
 def test_a_forced_length_is_kept_to_the_token() -> None:
     asked = {record.request_id: 10 for record in RECORDS}
     assert flags(RECORDS, replace(GOOD, asked_tokens=asked)) == ()
@@ -138,6 +171,10 @@ def test_the_engine_the_cache_and_the_gpu() -> None:
     assert flags(RECORDS, replace(GOOD, cache_reset=None)) == ("cache_warm",)
     assert flags(RECORDS, replace(GOOD, gpu_shared=True)) == ("gpu_shared",)
     assert flags(RECORDS, replace(GOOD, gpu_shared=None)) == ()
+    assert flags(RECORDS, replace(GOOD, gpu_shared=False, gpu_watched=True)) == ()
+    unknown = flags(RECORDS, replace(GOOD, gpu_shared=None, gpu_watched=True))
+    assert unknown == ("gpu_share_unknown",)
+    assert status(unknown, RECORDS) == ("done", None)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +199,10 @@ def test_telemetry_that_is_missing_or_has_a_hole() -> None:
     assert flags(long, replace(GOOD, telemetry=whole[:-1])) == ("telemetry_missing",)
     assert flags(long, replace(GOOD, telemetry=whole[:40] + whole[48:])) == ("telemetry_missing",)
     assert flags(long, replace(GOOD, telemetry=whole[:40] + whole[42:])) == ()
+    for without, raised in ((range(20, 23), ()), (range(20, 24), ("telemetry_missing",))):
+        holed = [one for number, one in enumerate(whole) if number not in without]
+        gap_s = holed[20].t_s - holed[19].t_s
+        assert flags(long, replace(GOOD, telemetry=holed)) == raised, gap_s
     unread = [replace(sample, kv_usage=None) for sample in whole]
     assert flags(long, replace(GOOD, telemetry=unread)) == ("telemetry_missing",)
 

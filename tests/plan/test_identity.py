@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cell import stated
 from orchestrator.engines import revisions
 from orchestrator.errors import ConfigError
 from orchestrator.plan.known import Known, engine_key, of_rows, server_key
@@ -178,3 +179,13 @@ def test_a_later_plan_finds_what_an_earlier_one_was_told() -> None:
     assert known.versions == {"e": "2"}
     assert known.served == {"s": {"id": "m"}}
     assert known.revisions == {"org/m": COMMIT}
+
+
+def test_a_warm_cache_is_another_cell_and_a_cold_one_has_the_name_it_always_had(tmp_path: Path) -> None:
+    typed = ("engine=external", "engine.base_url=http://127.0.0.1:9", "hardware=cpu")
+    cold, warm = (planned(tmp_path, *typed, f"load.cache={cache}") for cache in ("cold", "warm"))
+    assert ids(cold) == ids(planned(tmp_path, *typed))
+    assert ids(cold) != ids(warm)
+    (deployed,), (other,) = cold.deployments, warm.deployments
+    assert deployed.deployment_id == other.deployment_id, "one engine can serve both"
+    assert "load.cache" not in stated(cold.cells[0].cell.config)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import perf_counter
@@ -15,6 +18,7 @@ from orchestrator.errors import MeasurementError
 from orchestrator.records import Endpoint
 from orchestrator.telemetry import engine
 from orchestrator.telemetry.engine import Sampler, assert_present, read_once
+from orchestrator.telemetry.gpu import GpuUse
 
 VLLM = (Path(__file__).parent / "vllm_0_32_metrics.txt").read_text()
 NAMES = {
@@ -135,6 +139,18 @@ def test_one_reading_is_on_the_cells_clock_and_leaves_the_rest_absent(serve: Ser
     assert sample.gpu_energy_j is None
 
 
+def test_a_sample_is_timed_at_the_middle_of_the_exchange(serve: Serve) -> None:
+    def slowly(path: str) -> str:
+        time.sleep(0.4)
+        return page()
+
+    asked = perf_counter()
+    sample = read_once(serve(slowly).endpoint, NAMES, zero=asked)
+    took = perf_counter() - asked
+    assert sample.t_s == pytest.approx(took / 2, abs=0.1)
+    assert took >= 0.4
+
+
 def test_engines_of_one_server_add_up_and_their_cache_shares_average(serve: Serve) -> None:
     two = page() + page(running=3.0, tokens=7.0).replace("0.5", "0.7").replace('"0"', '"1"')
     sample = read_once(serve(lambda path: two).endpoint, NAMES, zero=0.0)
@@ -195,6 +211,59 @@ def test_a_page_that_fails_for_a_while_leaves_absent_values_and_the_sampling_goe
     assert running[0] == running[-1] == 1.0
     assert None in running
     assert sampler.failures == running.count(None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{} ", "{}", "{} three", '{}{{engine="0}} 1', '{}{{engine="0"}}', "{} NaN", '{}{{engine="1"}} +Inf'],
+)
+def test_a_malformed_line_is_a_hole_in_its_own_field_and_the_sampling_goes_on(
+    serve: Serve, line: str
+) -> None:
+    broken = threading.Event()
+    bad = line.format(NAMES["running"])
+    server = serve(lambda path: page() + (bad + "\n" if broken.is_set() else ""))
+    with Sampler(server.endpoint, NAMES, hz=100, zero=0.0) as sampler:
+        broken.set()
+        before = len(sampler.samples)
+        while len(sampler.samples) < before + 3:
+            time.sleep(0.01)
+        broken.clear()
+    samples = sampler.samples
+    assert samples[0].running == samples[-1].running == 1.0
+    assert None in [sample.running for sample in samples]
+    assert {sample.generation_tokens_total for sample in samples} == {5.0}
+
+
+@pytest.mark.parametrize("reply", [b"garbage\r\n\r\n", b"HTTP/1.1 2x0 OK\r\n\r\n", b"\x00\xff"])
+def test_what_is_no_http_is_a_hole(reply: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with suppress(OSError):
+                while True:
+                    peer = listener.accept()[0]
+                    with peer:
+                        peer.recv(65536)
+                        peer.sendall(reply)
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(MeasurementError, match="cannot be read"):
+            read_once(Endpoint("127.0.0.1", listener.getsockname()[1], "m"), NAMES, zero=0.0)
+
+
+def test_neighbours_are_sampled_whether_or_not_the_page_can_be_read(serve: Serve) -> None:
+    broken = threading.Event()
+    server = serve(lambda path: 503 if broken.is_set() else page())
+    with Sampler(server.endpoint, NAMES, hz=20, zero=0.0, pid=os.getpid()) as sampler:
+        broken.set()
+        time.sleep(0.4)
+        broken.clear()
+    first, *later = sampler.samples
+    assert (first.engine_cpus, first.others_cpus) == (None, None)
+    assert all(sample.engine_cpus is not None for sample in later)
+    assert any(sample.running is None and sample.others_cpus is not None for sample in later)
+    assert None in [sample.running for sample in later]
 
 
 def test_a_page_that_stalls_is_given_up_and_asked_for_again(
@@ -269,13 +338,22 @@ def test_a_failing_load_still_ends_the_thread(serve: Serve) -> None:
 
 
 def test_the_gpus_are_sampled_beside_the_engine(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    use = GpuUse(frozenset({7}), (1 << 30,), (0,))
+
     class OneGpu:
         def read(self) -> dict[str, tuple[float, ...]]:
             return {"gpu_power_w": (300.0,)}
+
+        def use(self) -> GpuUse:
+            return use
 
     monkeypatch.setattr(engine, "open_gpus", OneGpu)
     server = serve(lambda path: page())
     with Sampler(server.endpoint, NAMES, hz=50, zero=0.0, gpu=True) as sampler:
         pass
     assert {(sample.running, sample.gpu_power_w) for sample in sampler.samples} == {(1.0, (300.0,))}
+    assert sampler.gpu_uses == [use, use], "at the start and at the end of what was short"
     assert read_once(server.endpoint, NAMES, zero=0.0).gpu_power_w is None
+    with Sampler(server.endpoint, NAMES, hz=100, zero=0.0, gpu=True) as sampler:
+        time.sleep(1.3)
+    assert 3 <= len(sampler.gpu_uses) <= 4, "about one a second in between"

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.telemetry.gpu import GpuUse, is_shared, once_idle, open_gpus
 
-IDLE = GpuUse(frozenset(), (500 << 20,))
+IDLE = GpuUse(frozenset(), (500 << 20,), (500 << 20,))
 
 
 class NVMLError(Exception):
@@ -37,7 +37,9 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module.nvmlDeviceGetMemoryInfo = lambda gpu: SimpleNamespace(used=(gpu + 1) << 30, total=80 << 30)
     module.nvmlDeviceGetPowerUsage = lambda gpu: 100_000 * (gpu + 1)
     module.nvmlDeviceGetTotalEnergyConsumption = lambda gpu: 1_000_000 * (gpu + 1)
-    module.nvmlDeviceGetComputeRunningProcesses = lambda gpu: [SimpleNamespace(pid=10 + gpu)]
+    module.nvmlDeviceGetComputeRunningProcesses = lambda gpu: [
+        SimpleNamespace(pid=10 + gpu, usedGpuMemory=((gpu + 1) << 30) - (20 << 20))
+    ]
     module.nvmlSystemGetDriverVersion = lambda: b"580.1"
     module.nvmlSystemGetCudaDriverVersion_v2 = lambda: 13000
     module.nvmlDeviceGetName = lambda gpu: "NVIDIA H200"
@@ -122,20 +124,63 @@ def test_the_engines_own_processes_do_not_share_the_gpu(nvml: ModuleType) -> Non
     gpus = open_gpus()
     assert gpus is not None
     ready = gpus.use()
-    assert ready == GpuUse(frozenset({10, 11}), (1 << 30, 2 << 30))
-    assert not is_shared(IDLE, ready, gpus.use())
+    assert ready == GpuUse(frozenset({10, 11}), (1 << 30, 2 << 30), (20 << 20, 20 << 20))
+    assert is_shared(IDLE, ready, [gpus.use()]) is False
+
+
+def on(*pids: int, unseen: int | None = 0) -> GpuUse:
+    return GpuUse(frozenset(pids), (60 << 30,), None if unseen is None else (unseen,))
+
+
+REFUSED = GpuUse(None, None)
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("before", "during"),
     [
-        (GpuUse(frozenset({5}), (0,)), GpuUse(frozenset({10}), (60 << 30,))),
-        (GpuUse(frozenset(), (2 << 30,)), GpuUse(frozenset({10}), (60 << 30,))),
-        (IDLE, GpuUse(frozenset({10, 12}), (60 << 30,))),
+        (GpuUse(frozenset({5}), (0,), (0,)), [on(10)]),
+        (GpuUse(frozenset(), (2 << 30,), (2 << 30,)), [on(10)]),
+        (GpuUse(None, (2 << 30,)), [on(10)]),
+        (IDLE, [on(10, 12)]),
+        (IDLE, [on(10), on(10, 12), on(10)]),  # it came and went
+        (IDLE, [REFUSED, on(12)]),
     ],
 )
-def test_a_busy_gpu_or_a_new_process_is_sharing(before: GpuUse, after: GpuUse) -> None:
-    assert is_shared(before, GpuUse(frozenset({10}), (60 << 30,)), after)
+def test_a_busy_gpu_or_a_new_process_is_sharing(before: GpuUse, during: list[GpuUse]) -> None:
+    assert is_shared(before, on(10), during) is True
+
+
+@pytest.mark.parametrize(
+    ("before", "ready", "during"),
+    [
+        (REFUSED, on(10), [on(10)]),
+        (GpuUse(None, (0,)), on(10), [on(10)]),
+        (IDLE, REFUSED, [on(10)]),
+        (IDLE, on(10), [on(10), REFUSED, on(10)]),
+        (IDLE, on(10), [on(10), on(10, unseen=3 << 30)]),  # memory of a process that is not seen
+        (IDLE, on(unseen=60 << 30), [on(unseen=60 << 30)]),  # no process is seen, the engine's neither
+        (IDLE, on(10, unseen=None), [on(10, unseen=None)]),
+        (IDLE, on(10), []),
+    ],
+)
+def test_what_nvml_does_not_tell_is_unknown(before: GpuUse, ready: GpuUse, during: list[GpuUse]) -> None:
+    assert is_shared(before, ready, during) is None
+
+
+@pytest.mark.parametrize(("unseen", "shared"), [(1 << 30, False), ((1 << 30) + 1, None)])
+def test_the_driver_itself_may_have_a_gigabyte(unseen: int, shared: bool | None) -> None:
+    assert is_shared(IDLE, on(10), [on(10, unseen=unseen)]) is shared
+
+
+def test_nvml_refusing_is_told_from_nobody(nvml: Any) -> None:
+    gpus = open_gpus()
+    assert gpus is not None
+    nvml.nvmlDeviceGetComputeRunningProcesses = lambda gpu: unsupported() if gpu else []
+    assert gpus.use() == GpuUse(None, (1 << 30, 2 << 30))
+    nvml.nvmlDeviceGetComputeRunningProcesses = lambda gpu: [SimpleNamespace(pid=1, usedGpuMemory=None)]
+    assert gpus.use() == GpuUse(frozenset({1}), (1 << 30, 2 << 30))
+    nvml.nvmlDeviceGetMemoryInfo = unsupported
+    assert gpus.use() == GpuUse(frozenset({1}), None)
 
 
 def _from_environment(monkeypatch: pytest.MonkeyPatch, visible: str | None) -> Any:
@@ -145,13 +190,14 @@ def _from_environment(monkeypatch: pytest.MonkeyPatch, visible: str | None) -> A
 
 
 def test_a_gpu_is_waited_for_until_the_last_ones_engine_is_gone(nvml: Any) -> None:
-    left = [[SimpleNamespace(pid=7)], [SimpleNamespace(pid=7)], [], []]
+    process = SimpleNamespace(pid=7, usedGpuMemory=60 << 30)
+    left = [[process], [process], [], []]
     held = [60 << 30, 60 << 30, 60 << 30, 1 << 20]
     nvml.nvmlDeviceGetComputeRunningProcesses = lambda gpu: left.pop(0)
     nvml.nvmlDeviceGetMemoryInfo = lambda gpu: SimpleNamespace(used=held.pop(0))
     gpus = open_gpus("0")
     assert gpus is not None
-    assert once_idle(gpus, patience_s=5.0) == GpuUse(frozenset(), (1 << 20,))
+    assert once_idle(gpus, patience_s=5.0) == GpuUse(frozenset(), (1 << 20,), (1 << 20,))
     assert not left
     assert not held
 
