@@ -68,7 +68,9 @@ class Record:
     ``sent_s`` is None when no byte was handed to the socket (the connection was refused, say).
     ``first_visible_s`` is the first chunk with non-blank text outside the reasoning. ``usage_mode`` says what
     the server's counts were (`load.stream.usage`), ``reasoning_from`` where its reasoning was: ``field``,
-    ``tags`` or ``none``; both are None in records of older versions.
+    ``tags`` or ``none``; both are None in records of older versions. ``retries``: how often it was sent
+    again, at most once, because the server had closed the idle connection that it was sent on; ``sent_s`` is
+    then the first time. None in what an older version stored.
     """
 
     request_id: str
@@ -96,6 +98,7 @@ class Record:
     response_text: str
     usage_mode: str | None = None
     reasoning_from: str | None = None
+    retries: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +151,18 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an OpenAI-compatible server listens. ``base_path`` precedes ``/v1/...``."""
+    """Where an OpenAI-compatible server listens. ``base_path`` precedes ``/v1/...``; ``tls``: it speaks
+    https."""
 
     host: str
     port: int
     model: str
     api_key: str | None = field(default=None, repr=False)
     base_path: str = ""
+    tls: bool = False
+
+    @property
+    def url(self) -> str:
+        """Without ``/v1``."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}{self.base_path}"

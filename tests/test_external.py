@@ -201,3 +201,17 @@ def test_a_server_that_stops_early_makes_forced_lengths_invalid(tmp_path: Path, 
     assert code == 1
     assert row["status"] == "invalid"
     assert row["flags"] == ["length_missed"]
+
+
+def test_requests_that_the_server_drops_are_counted_and_told(tmp_path: Path, measured: Measured) -> None:
+    with scripted_server.serve(Script(tokens=5, ttft_s=0.01, fault="drop", every=6)) as port:
+        code, output, (row,) = measured(tmp_path, port, "limit=60", "load.concurrency=1")
+    assert code == 0, output
+    assert (row["status"], row["requests_ok"], row["error_rate"]) == ("done", 60, 0.0)
+    assert 10 <= row["retries"] <= 13
+    assert "retried" in row["flags"]
+    assert "sent again" in output
+    (path,) = (tmp_path / "default" / "requests").glob("*.parquet")
+    stored = pq.ParquetFile(path).read(["retries"]).to_pydict()["retries"]
+    assert sum(stored) == row["retries"]
+    assert set(stored) == {0, 1}

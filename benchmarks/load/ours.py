@@ -47,6 +47,7 @@ def measure(port: int, schedule: Schedule, count: int, tokens: int, processes: i
             processes=processes,
             expected_tokens_per_s=None,
             zero=0.0,
+            acknowledge_later=True,  # as to an engine of ours, which like this server sets TCP_NODELAY
         )
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -86,10 +86,11 @@ def parse_base_url(engine: EngineConfig) -> Endpoint:
     The model is still to be found. Raises ConfigError."""
     url = engine.base_url or ""
     parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise ConfigError(f"engine.base_url={url}: must be http://HOST[:PORT][/PATH]")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(f"engine.base_url={url}: must be http[s]://HOST[:PORT][/PATH]")
+    tls = parts.scheme == "https"
     try:
-        port = parts.port or 80
+        port = parts.port or (443 if tls else 80)
     except ValueError as error:
         raise ConfigError(f"engine.base_url={url}: {error}") from error
     key = None
@@ -97,7 +98,7 @@ def parse_base_url(engine: EngineConfig) -> Endpoint:
         key = os.environ.get(engine.api_key_env)
         if not key:
             raise ConfigError(f"engine.api_key_env={engine.api_key_env}: is not set in the environment")
-    return Endpoint(parts.hostname, port, engine.served_model or "", key, trimmed(parts.path))
+    return Endpoint(parts.hostname, port, engine.served_model or "", key, trimmed(parts.path), tls)
 
 
 def trimmed(url: str) -> str:
@@ -109,7 +110,8 @@ def _find_model(endpoint: Endpoint, engine: EngineConfig) -> tuple[Endpoint, Map
     """The endpoint with its model's name, and the model's entry of ``/v1/models``."""
     status, body = ask(endpoint, "GET", "/v1/models")
     if status is None:
-        raise ConfigError(f"engine.base_url={engine.base_url}: nothing answers there")
+        trusted = ", or its certificate is not trusted (SSL_CERT_FILE names others)" if endpoint.tls else ""
+        raise ConfigError(f"engine.base_url={engine.base_url}: nothing answers there{trusted}")
     if status in (401, 403):
         raise ConfigError(f"engine.api_key_env={engine.api_key_env}: {engine.base_url} refuses the key")
     try:
@@ -125,4 +127,4 @@ def _find_model(endpoint: Endpoint, engine: EngineConfig) -> tuple[Endpoint, Map
         raise ConfigError(f"engine.served_model={engine.served_model}: is not served; {', '.join(served)}")
     model = engine.served_model or served[0]
     entry = next(entry for entry in listed if str(entry["id"]) == model)
-    return Endpoint(endpoint.host, endpoint.port, model, endpoint.api_key, endpoint.base_path), entry
+    return replace(endpoint, model=model), entry

@@ -11,7 +11,8 @@ def ask(
     endpoint: Endpoint, method: str, path: str, *, timeout_s: float = 10.0, key: str | None = None
 ) -> tuple[int | None, bytes]:
     """Status and body of one request with the endpoint's key, or with ``key``; None when nothing answers."""
-    connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=timeout_s)
+    connect = http.client.HTTPSConnection if endpoint.tls else http.client.HTTPConnection
+    connection = connect(endpoint.host, endpoint.port, timeout=timeout_s)
     used = key or endpoint.api_key
     try:
         headers = {"Authorization": f"Bearer {used}"} if used else {}

@@ -12,7 +12,7 @@ import os
 import pickle
 import selectors
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import BinaryIO
@@ -21,9 +21,11 @@ from orchestrator.errors import MeasurementError
 from orchestrator.load.arrivals import Batch, Closed, Open, Schedule
 from orchestrator.load.client.connection import Finished
 from orchestrator.load.client.linux import Tickets
+from orchestrator.load.client.payloads import payload_file
 from orchestrator.load.client.pool import ClientPool, ClientProcess, nameless_file
 from orchestrator.load.client.process import Task
 from orchestrator.load.result import record, unsent
+from orchestrator.load.stream.response import request_bytes
 from orchestrator.load.stream.think import TAGS
 from orchestrator.load.stream.timeline import Stream
 from orchestrator.records import Endpoint, Record, Request
@@ -53,6 +55,8 @@ class LoadJob:
     is sent and what is in flight is cancelled. ``processes`` None: chosen from ``expected_tokens_per_s``.
     Reasoning is found by what arrives (`stream.timeline`); ``reasoning_inline``: the server is known to have
     no parser for it; ``think_tags``: the model's; ``think_opened``: its prompt has the opening one already.
+    ``acknowledge_later``: the server is known to set TCP_NODELAY, so that it does not wait for
+    acknowledgements (`receive.receiver.NewReceiver`).
     """
 
     endpoint: Endpoint
@@ -68,6 +72,7 @@ class LoadJob:
     reasoning_inline: bool = False
     think_opened: bool = False
     think_tags: tuple[str, str] = TAGS
+    acknowledge_later: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +91,10 @@ class LoadProgress:
 class LoadResult:
     """``records`` in the order of the job's requests, one for each. ``started_s`` is the schedule's zero on
     the cell's clock. ``cpu_s`` and ``peak_rss_bytes`` are of the client processes, summed; the peak is since
-    they were started. ``native``: their inner loops were compiled (`client.loops`). ``receive_lag_s_p99`` and
-    ``_max``: of the process that was latest to read (`receive.lag`); None where there was none.
-    ``stamp_source`` is ``kernel`` when it stamped at least 99 % of the reads, else ``clock``: the time of
-    reading; None when nothing was read."""
+    they were started, and memory that several have counts in each. ``native``: their inner loops were
+    compiled (`client.loops`). ``receive_lag_s_p99`` and ``_max``: of the process that was latest to read
+    (`receive.lag`); None where there was none. ``stamp_source`` is ``kernel`` when it stamped at least 99 %
+    of the reads, else ``clock``: the time of reading; None when nothing was read."""
 
     records: tuple[Record, ...]
     processes: int
@@ -174,6 +179,8 @@ def _assign(job: LoadJob, clients: Sequence[ClientProcess], stack: contextlib.Ex
     """Assign each client process its part of the job. Returns the files that they spool to."""
     tickets = Tickets.create(len(job.requests))
     stack.callback(os.close, tickets.fd)
+    payloads = payload_file(request_bytes(job.endpoint, request) for request in job.requests)
+    stack.callback(os.close, payloads)
     pipes = [os.pipe() for _ in clients]
     for fd in (fd for pipe in pipes for fd in pipe):
         stack.callback(os.close, fd)
@@ -183,36 +190,38 @@ def _assign(job: LoadJob, clients: Sequence[ClientProcess], stack: contextlib.Ex
         spools.append(stack.enter_context(nameless_file()))
         task = Task(
             endpoint=job.endpoint,
-            requests=dict(_share(job, number, len(clients))),
+            numbers=_share(job, number, len(clients)),
             total=len(job.requests),
             schedule=job.schedule,
-            slots=_slots(job.schedule, number, len(clients)),
+            slots=_slots(job, number, len(clients)),
             counted=job.usage == "continuous",
             inline=job.reasoning_inline,
             opened=job.think_opened,
             tags=job.think_tags,
+            acknowledge_later=job.acknowledge_later,
             request_timeout_s=job.request_timeout_s,
             idle_timeout_s=job.idle_timeout_s,
             duration_s=job.duration_s,
         )
-        files = (spools[number].fileno(), tickets.fd, pipes[number][0], *(write for _, write in pipes))
+        writes = (write for _, write in pipes)
+        files = (spools[number].fileno(), tickets.fd, payloads, pipes[number][0], *writes)
         client.assign(task, list(files))
     return spools
 
 
-def _share(job: LoadJob, number: int, processes: int) -> Iterator[tuple[int, Request]]:
+def _share(job: LoadJob, number: int, processes: int) -> range:
     """What a process may send: all of a closed load, whose next request goes to whoever is free first; every
     n-th of the others."""
-    shared = isinstance(job.schedule, Closed)
-    for index, request in enumerate(job.requests):
-        if shared or index % processes == number:
-            yield index, request
+    total = len(job.requests)
+    return range(total) if isinstance(job.schedule, Closed) else range(number, total, processes)
 
 
-def _slots(schedule: Schedule, number: int, processes: int) -> int:
+def _slots(job: LoadJob, number: int, processes: int) -> int:
+    schedule = job.schedule
     if isinstance(schedule, Open):
         return 0
-    whole = schedule.concurrency if isinstance(schedule, Closed) else schedule.size
+    most = schedule.concurrency if isinstance(schedule, Closed) else schedule.size
+    whole = min(most, len(job.requests))
     return whole // processes + (number < whole % processes)
 
 
@@ -268,8 +277,8 @@ def _collect(job: LoadJob, spools: Sequence[BinaryIO], started: float, why: str)
         spool.seek(0)
         with contextlib.suppress(EOFError):
             while True:
-                *call, stream = pickle.load(spool)
-                finished = Finished._make([*call, Stream._make(stream)])
+                *call, stream, retries = pickle.load(spool)
+                finished = Finished._make([*call, Stream._make(stream), retries])
                 if finished.number in found:
                     raise MeasurementError(f"request {finished.number} was sent twice by the load clients")
                 found[finished.number] = record(job.requests[finished.number], finished, job.zero)

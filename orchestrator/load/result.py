@@ -37,6 +37,7 @@ def record(request: Request, finished: Finished, zero: float) -> Record:
         finish_reason=stream.finish_reason,
         error=finished.error,
         http_status=finished.http_status,
+        retries=finished.retries,
         chunk_s=chunk_s,
         chunk_tokens=tokens,
         chunk_reasoning=reasoning,

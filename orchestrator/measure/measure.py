@@ -187,6 +187,7 @@ def _send(
         reasoning_inline=config.reasoning_inline,
         think_opened=config.model.think_opened,
         think_tags=(tags[0], tags[1]),
+        acknowledge_later=not context.external,
     )
     return driver.run(
         job,

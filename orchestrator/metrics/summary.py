@@ -18,7 +18,7 @@ from orchestrator.metrics.measurement import Measurement
 from orchestrator.metrics.requests import truncated
 from orchestrator.metrics.steady_state import steady_state
 from orchestrator.metrics.stragglers import stragglers
-from orchestrator.metrics.throughput import counts, rates
+from orchestrator.metrics.throughput import counts, rates, retries
 from orchestrator.records import Grade, Record
 
 
@@ -40,6 +40,7 @@ def summarize(
         "receive_lag_s_max": conditions.receive_lag_s_max,
         **accuracies(records, grades),
         **counted,
+        "retries": retries(records),
         **rates(records, window, conditions.gpus),
         **goodput(records, window, slo),
         **steady_state(records, running),

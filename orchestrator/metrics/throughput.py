@@ -16,6 +16,12 @@ def error_rate(records: Sequence[Record]) -> float | None:
     return ratio(sum(outcome != "ok" for outcome in ended), len(ended))
 
 
+def retries(records: Sequence[Record]) -> int | None:
+    """Requests that were sent again, each once at most; None where what is stored does not say."""
+    known = [record.retries for record in records if record.retries is not None]
+    return sum(known) if len(known) == len(records) else None
+
+
 def counts(records: Sequence[Record]) -> dict[str, float | int | None]:
     """Numbers and shares of requests and of tokens; tokens are those of the ok requests.
 

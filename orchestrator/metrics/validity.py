@@ -20,13 +20,15 @@ from orchestrator.metrics.engine import (
 )
 from orchestrator.metrics.latency import send_lag_s_p99
 from orchestrator.metrics.measurement import Measurement, RunConditions
-from orchestrator.metrics.throughput import error_rate
+from orchestrator.metrics.stats import ratio
+from orchestrator.metrics.throughput import error_rate, retries
 from orchestrator.metrics.window import Window
 from orchestrator.records import Record, Sample
 
 Status = Literal["done", "invalid", "failed"]
 
 MAX_ERROR_RATE = 0.01
+MAX_RETRIED_SHARE = 0.01
 MAX_SEND_LAG_S = 0.005
 MAX_SEND_LAG_OF_GAP = 0.1
 MAX_RECEIVE_LAG_S, MAX_STANDSTILL_S = 0.005, 0.1
@@ -64,6 +66,7 @@ NOTES = {
     "counts_unsound": "the server's token counts contradict its text: times are the text's, without ITL",
     "gpu_starved": "the GPU idled while a process of the engine had a whole CPU: that process is the limit",
     "gpu_share_unknown": "NVML could not tell whether another process used the GPU",
+    "retried": "over 1 % of the requests were sent again: the server closed their connection as they came",
     "cache_unknown": "the external server's cache could not be reset",
     "telemetry_absent": "the external server has no counters, or they had holes",
 }
@@ -89,6 +92,7 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
         "telemetry_missing": not complete and not external,
         "gpu_share_unknown": conditions.gpu_watched and conditions.gpu_shared is None,
         "cache_unknown": unknown,
+        "retried": (ratio(retries(records), len(records)) or 0.0) > MAX_RETRIED_SHARE,
         "telemetry_absent": not complete and external,
         "counts_unsound": any(record.usage_mode in UNSOUND_COUNTS for record in records),
         "gpu_starved": (gpu_starved_share(samples, window) or 0.0) > MAX_STARVED_SHARE,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -21,6 +22,8 @@ from orchestrator.records import Grade, Record, Sample
 
 VERSION = "1"
 METADATA = {"schema_version": VERSION}
+ENTRIES_AT_MOST = 2**31 - 2
+"""Of all lists of one Arrow array together, or bytes of its texts: their offsets have 32 bits."""
 ATTEMPT = "attempt_id"  # in the metadata of all three files of an attempt; absent in those of older versions
 
 REQUESTS = pa.schema(
@@ -56,6 +59,7 @@ REQUESTS = pa.schema(
         "http_status": pa.int64(),
         "usage_mode": pa.string(),
         "reasoning_from": pa.string(),
+        "retries": pa.int64(),
         "chunk_s": pa.list_(pa.float64()),
         "chunk_tokens": pa.list_(pa.int32()),
         "chunk_reasoning_tokens": pa.list_(pa.int32()),
@@ -78,7 +82,9 @@ _GPU_TYPES = {
 }
 
 JSON_COLUMNS = frozenset({"engine_args", "provenance"})
-_COUNTS = frozenset({"requests_total", "requests_ok", "preemptions", "prompt_tokens", "output_tokens"})
+_COUNTS = frozenset(
+    {"requests_total", "requests_ok", "retries", "preemptions", "prompt_tokens", "output_tokens"}
+)
 METRIC_COLUMNS = tuple(summarize(Measurement(()), None, SloConfig()))
 
 CELLS = pa.schema(
@@ -196,6 +202,7 @@ def request_rows(
             "http_status": record.http_status,
             "usage_mode": record.usage_mode,
             "reasoning_from": record.reasoning_from,
+            "retries": record.retries,
             "chunk_s": record.chunk_s,
             "chunk_tokens": record.chunk_tokens,
             "chunk_reasoning_tokens": record.chunk_reasoning,
@@ -250,15 +257,38 @@ def cell_table(row: Mapping[str, Any]) -> pa.Table:
     return _table([encoded], CELLS, encoded.get("attempt_id"))
 
 
-def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, attempt_id: str | None) -> pa.Table:
+def _table(
+    rows: Sequence[Mapping[str, Any]],
+    schema: pa.Schema,
+    attempt_id: str | None,
+    at_most: int = ENTRIES_AT_MOST,
+) -> pa.Table:
     """Columns by the schema. Raises ValueError for NaN or infinity: neither ever means anything here."""
-    columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in schema]
+    columns = [_column([row.get(field.name) for row in rows], field.type, at_most) for field in schema]
     for field, column in zip(schema, columns, strict=True):
-        numbers = column.flatten() if pa.types.is_list(field.type) else column
-        if pa.types.is_floating(numbers.type) and pc.any(pc.invert(pc.is_finite(numbers))).as_py():
-            raise ValueError(f"column {field.name} holds NaN or infinity; absent is null")
+        for chunk in column.chunks:
+            numbers = chunk.flatten() if pa.types.is_list(field.type) else chunk
+            if pa.types.is_floating(numbers.type) and pc.any(pc.invert(pc.is_finite(numbers))).as_py():
+                raise ValueError(f"column {field.name} holds NaN or infinity; absent is null")
     table = pa.table(columns, schema=schema)
     return table if attempt_id is None else table.replace_schema_metadata({**METADATA, ATTEMPT: attempt_id})
+
+
+def _column(values: Sequence[Any], kind: pa.DataType, at_most: int) -> pa.ChunkedArray:
+    """In chunks of ``at_most`` entries of lists, or bytes of text, unless a single value has more."""
+    ends: list[int] = []
+    if pa.types.is_list(kind) or pa.types.is_string(kind):
+        entries = 0
+        for index, value in enumerate(values):
+            size = 0 if value is None else len(value)
+            if isinstance(value, str) and not value.isascii():
+                size = len(value.encode())
+            if entries + size > at_most and entries:
+                ends.append(index)
+                entries = 0
+            entries += size
+    pieces = [values[start:end] for start, end in pairwise([0, *ends, len(values)])]
+    return pa.chunked_array([pa.array(piece, kind) for piece in pieces], kind)
 
 
 def _of_one_gpu(values: Sequence[float] | None) -> float | None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Collection, Mapping
 from contextlib import closing, suppress
 from difflib import get_close_matches
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from math import isfinite
 from time import perf_counter, sleep
 from types import TracebackType
@@ -34,10 +34,11 @@ class Scraper:
     """One keep-alive connection to an engine's ``/metrics``."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self.url = f"http://{endpoint.host}:{endpoint.port}{endpoint.base_path}/metrics"
+        self.url = f"{endpoint.url}/metrics"
         self._path = f"{endpoint.base_path}/metrics"
         self._headers = {"Authorization": f"Bearer {endpoint.api_key}"} if endpoint.api_key else {}
-        self._connection = HTTPConnection(endpoint.host, endpoint.port, timeout=TIMEOUT_S)
+        connect = HTTPSConnection if endpoint.tls else HTTPConnection
+        self._connection = connect(endpoint.host, endpoint.port, timeout=TIMEOUT_S)
 
     def page(self) -> bytes:
         """Raises MeasurementError when there is no such page."""

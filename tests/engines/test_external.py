@@ -86,6 +86,8 @@ def test_nobody_there_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("url", "host", "port", "base_path"),
     [
+        ("https://h/v1", "h", 443, ""),
+        ("https://h:8443/llm", "h", 8443, "/llm"),
         ("http://h:8000", "h", 8000, ""),
         ("http://h:8000/v1/", "h", 8000, ""),
         ("http://h/llm/v1", "h", 80, "/llm"),
@@ -96,11 +98,10 @@ def test_a_url_is_taken_apart(url: str, host: str, port: int, base_path: str) ->
     endpoint = parse_base_url(EngineConfig(name="external", base_url=url))
     assert (endpoint.host, endpoint.port, endpoint.base_path) == (host, port, base_path)
     assert endpoint.api_key is None
+    assert endpoint.tls == url.startswith("https:")
 
 
-@pytest.mark.parametrize(
-    "url", [None, "", "h:8000", "https://h", "http://:80", "http://h:x", "http://h:99999"]
-)
+@pytest.mark.parametrize("url", [None, "", "h:8000", "ftp://h", "http://:80", "http://h:x", "http://h:99999"])
 def test_a_url_that_is_none_is_refused(url: str | None) -> None:
     with pytest.raises(ConfigError, match=r"engine\.base_url="):
         parse_base_url(EngineConfig(name="external", base_url=url))

@@ -13,6 +13,7 @@ import pytest
 from orchestrator.load.arrivals import Closed
 from orchestrator.load.driver import run
 from orchestrator.records import Endpoint, Record
+from tests.load.raw_server import OK, STREAM, answering
 from tests.load.scripted import Script, job
 from tests.support.scripted_server import serve
 
@@ -149,6 +150,32 @@ def test_a_stop_cancels_the_rest_at_once(port: int) -> None:
     timer.join()
     assert time.perf_counter() - began < 10
     assert [record.outcome for record in records] == ["cancelled"] * 4
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_whatever_a_server_answers_the_other_requests_are_measured(processes: int) -> None:
+    """The last one of these is followed by an answer that nobody asked for."""
+    gzip = STREAM + b"Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x8b"
+    chunked = STREAM + b"Transfer-Encoding: chunked\r\n\r\n"
+    odd = [
+        b"\0" * 99,
+        gzip,
+        chunked + b"xyz\r\n",
+        chunked + b"5\r\nda",
+        b"HTTP/1.1 101 Up\r\nUpgrade: x\r\n\r\n",
+    ]
+    odd += [b"HTTP/1.1 204 No\r\n\r\n", b"\r\n\r\nHTTP/9.9 200\r\n", OK + OK]
+
+    def answer(connection: socket.socket, number: int) -> bool:
+        connection.sendall(OK if number % 2 == 0 else odd[number // 2 % len(odd)])
+        return number % 2 == 0 or number // 2 % len(odd) == len(odd) - 1
+
+    with answering(answer) as port:
+        records = run(job(port, [{}] * (4 * len(odd)), Closed(2), processes=processes)).records
+    outcomes = [record.outcome for record in records]
+    assert outcomes == (["ok", "error"] * (len(odd) - 1) + ["ok", "ok"]) * 2
+    assert all(record.output_tokens == 1 for record in records if record.outcome == "ok")
+    assert sum("compressed (Content-Encoding: gzip)" in str(record.error) for record in records) == 2
 
 
 def test_an_idle_connection_that_the_server_closes_under_a_request_is_not_the_requests_fault() -> None:

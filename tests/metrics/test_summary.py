@@ -121,6 +121,7 @@ EXPECTED: dict[str, float | int | None] = {
     "accuracy": 1 / 3, "accuracy_low": 0.061492, "accuracy_high": 0.792340,
     "pass_at_k": None, "maj_at_k": None,  # one answer each
     "requests_total": 4, "requests_ok": 3, "error_rate": 0.25, "cancelled_rate": 0.0, "truncated_rate": 2 / 3,
+    "retries": 0,
     "prompt_tokens": 30, "output_tokens": 10, "thinking_token_share": 0.6, "cached_token_share": 5 / 30,
     "window_s": 10.0, "request_per_s": 0.3, "output_token_per_s": 1.0, "total_token_per_s": 4.0,
     "output_token_per_s_per_gpu": 0.5, "visible_token_per_s": 0.4,
@@ -162,7 +163,8 @@ def test_every_column_is_what_it_is_by_hand() -> None:
 def test_counts_are_integers() -> None:
     got = summarize(CELL, GRADES, SAMPLES, SLO, gpus=2)
     whole = {name for name, value in got.items() if isinstance(value, int)}
-    assert whole == {"requests_total", "requests_ok", "prompt_tokens", "output_tokens", "preemptions"}
+    counts = {"requests_total", "requests_ok", "retries", "prompt_tokens", "output_tokens", "preemptions"}
+    assert whole == counts
 
 
 def test_nothing_measured_gives_every_column_and_no_number() -> None:
@@ -171,6 +173,7 @@ def test_nothing_measured_gives_every_column_and_no_number() -> None:
     assert {name: value for name, value in got.items() if value is not None} == {
         "requests_total": 0,
         "requests_ok": 0,
+        "retries": 0,
     }
 
 

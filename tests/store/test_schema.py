@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.records import Grade, Sample
 from orchestrator.store.schema import (
     CELLS,
+    ENTRIES_AT_MOST,
     METRIC_COLUMNS,
     REQUESTS,
+    _table,
     cell_table,
     request_rows,
     telemetry_rows,
@@ -151,3 +155,37 @@ def test_grades_must_be_one_a_record() -> None:
     grades: Any = [Grade(None, None)]
     with pytest.raises(ValueError, match="shorter"):
         request_rows("c", [record(0.0), record(0.0)], grades)
+
+
+@given(
+    lengths=st.lists(st.none() | st.integers(0, 9), max_size=12),
+    texts=st.lists(st.none() | st.text(max_size=5), min_size=12, max_size=12),
+    at_most=st.integers(1, 12),
+)
+def test_columns_with_more_entries_than_offsets_can_count_are_cut_into_chunks(
+    lengths: list[int | None], texts: list[str | None], at_most: int
+) -> None:
+    made = pa.schema({"n": pa.int64(), "of": pa.list_(pa.float64()), "text": pa.string()})
+    rows = [
+        {"n": n, "of": None if length is None else [float(n)] * length, "text": text}
+        for n, (length, text) in enumerate(zip(lengths, texts, strict=False))
+    ]
+    table = _table(rows, made, None, at_most)
+    assert table.to_pylist() == rows
+    assert table["n"].num_chunks == 1
+    for chunk in table["of"].chunks:
+        sizes = [len(value) for value in chunk.to_pylist() if value is not None]
+        assert sum(sizes) <= at_most or sum(size > 0 for size in sizes) == 1
+    for chunk in table["text"].chunks:
+        sizes = [len(value.encode()) for value in chunk.to_pylist() if value is not None]
+        assert sum(sizes) <= at_most or sum(size > 0 for size in sizes) == 1
+
+
+def test_infinity_is_found_in_whatever_chunk_it_is() -> None:
+    made = pa.schema({"of": pa.list_(pa.float64())})
+    with pytest.raises(ValueError, match="column of holds NaN or infinity"):
+        _table([{"of": [1.0] * 5}, {"of": [1.0, math.inf]}], made, None, 5)
+
+
+def test_offsets_of_thirty_two_bits_are_the_limit() -> None:
+    assert ENTRIES_AT_MOST == 2**31 - 2

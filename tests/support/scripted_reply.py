@@ -42,8 +42,9 @@ class Script:
     ``fault`` happens when ``after`` tokens are out: ``error`` (an error object, then [DONE]), ``http``
     (``status`` and a body instead of a stream), ``stall``, ``reset``, ``close`` (before the stream's end),
     ``half`` (the same for the sending side only), ``kill`` (the whole server), ``garbage`` (not HTTP),
-    ``json`` (a plain document instead of a stream), and at the end ``abort`` (with that finish_reason) and
-    ``no_finish`` (orderly, but without one). With ``every`` N only to each Nth request.
+    ``json`` (a plain document instead of a stream), ``drop`` (closed without a byte), and at the end
+    ``abort`` (with that finish_reason) and ``no_finish`` (orderly, but without one). With ``every`` N only to
+    each Nth request.
     """
 
     tokens: int | None = None
@@ -157,6 +158,9 @@ class Reply:
         if script.fault == "http":
             error = {"message": "scripted failure", "type": "InternalServerError", "code": script.status}
             self._connection.respond(script.status, orjson.dumps({"error": error}), keep=script.keep_alive)
+            self.stop()
+        elif script.fault == "drop":
+            self._connection.transport.close()
             self.stop()
         elif script.fault == "json":
             self._connection.respond(200, b'{"object":"chat.completion","choices":[]}')

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 
 from orchestrator.load.client.connection import Call, Connection, Finished
+from orchestrator.load.client.dial import ConnectError, Dial
 from orchestrator.load.client.loops import InnerLoops
+from orchestrator.load.client.payloads import Payloads
 from orchestrator.load.receive.sockets import Sockets
 from orchestrator.load.stream.timeline import Timeline
 from orchestrator.records import Outcome
 
-CONNECT_TIMEOUT_S = 30.0
 # uvicorn, the server of vLLM and SGLang, closes a connection 5 s after its last response.
-_IDLE_LIMIT_S = 3.0
+IDLE_LIMIT_S = 3.0
 _CONNECT_AT_ONCE = 64  # below any sensible listen backlog
 
 
@@ -27,28 +26,29 @@ class Client:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        address: tuple[str, int],
-        payloads: dict[int, bytes],
+        dial: Dial,
+        payloads: Payloads,
         *,
         timeline: Callable[[], Timeline],
         request_timeout_s: float,
         idle_timeout_s: float,
         spare: int,
         slice_s: float,
+        acknowledge_later: bool,
         on_finished: Callable[[Finished], None],
         loops: InnerLoops,
     ) -> None:
-        """``payloads``: request number → bytes on the wire. ``spare``: idle connections kept open.
-        ``slice_s``: how long it may read before the loop, and what is to be sent, has its turn."""
+        """``spare``: idle connections kept open. ``slice_s``: how long it may read before the loop, and what
+        is to be sent, has its turn. ``acknowledge_later`` as `receiver.NewReceiver` says."""
         self._loop = loop
-        self._address = address
+        self._dial = dial
         self._payloads = payloads
         self._timeline = timeline
         self._request_timeout_s = request_timeout_s
         self._idle_timeout_s = idle_timeout_s
         self._spare = spare
         self._on_finished = on_finished
-        self.sockets = Sockets(loop, slice_s, loops.new_receiver)
+        self.sockets = Sockets(loop, slice_s, loops.new_receiver, acknowledge_later)
         self._split = loops.split
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
@@ -118,14 +118,16 @@ class Client:
         self.pending -= 1
         stream = call.timeline.stream()
         self._on_finished(
-            Finished(call.number, call.scheduled_s, call.sent_s, t, outcome, error, status, stream)
+            Finished(
+                call.number, call.scheduled_s, call.sent_s, t, outcome, error, status, stream, call.retries
+            )
         )
 
     def _dispatch(self, call: Call) -> None:
         now = perf_counter()
         while self._idle:
             connection = self._idle.pop()
-            if connection.used and now - connection.idle_since_s > _IDLE_LIMIT_S:
+            if connection.used and now - connection.idle_since_s > IDLE_LIMIT_S:
                 connection.close()
                 continue
             self._start(connection, call)
@@ -135,7 +137,7 @@ class Client:
 
     def _start(self, connection: Connection, call: Call) -> None:
         connection.start(call, self._payloads[call.number])
-        self.sent += not call.retried
+        self.sent += not call.retries
 
     def _connect(self) -> None:
         task = self._loop.create_task(self._connect_for_waiting())
@@ -150,35 +152,21 @@ class Client:
 
     async def _try_connect(self) -> str | None:
         """Open one connection; the reason when that fails."""
-        host, port = self._address
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                sock = await self._connected(host, port)
-                connection = Connection(self, self.sockets, sock, self._split)
-        except TimeoutError:
-            return f"cannot connect to {host}:{port} within {CONNECT_TIMEOUT_S:g} s"
-        except socket.gaierror as error:
-            return f"cannot connect to {host}:{port} ({error.strerror})"
-        except OSError as error:  # the loop has words of its own in the place of the system's
-            return f"cannot connect to {host}:{port} ({os.strerror(error.errno) if error.errno else error})"
+            sock, tls = await self._dial.open()
+        except ConnectError as error:
+            return str(error)
+        try:
+            connection = Connection(self, self.sockets, sock, self._split, tls)
+        except OSError as error:
+            sock.close()
+            return f"cannot use the connection ({error})"
         self._open.add(connection)
         if self._again:
             self._start(connection, self._again.popleft())
         else:
             self.release(connection)
         return None
-
-    async def _connected(self, host: str, port: int) -> socket.socket:
-        found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, address = found[0]
-        sock = socket.socket(family, kind, protocol)
-        sock.setblocking(False)
-        try:
-            await self._loop.sock_connect(sock, address)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
 
     def _watch(self) -> None:
         """Look for calls that ran out of time, the idle clock counting from the response's first byte."""
@@ -189,6 +177,8 @@ class Client:
                 continue
             if now - call.sent_s > self._request_timeout_s:
                 connection.end(now, "timeout", f"not finished after {self._request_timeout_s:g} s")
-            elif connection.last_s is not None and now - connection.last_s > self._idle_timeout_s:
+            elif (last_s := connection.last_s) is not None and now - last_s > self._idle_timeout_s:
                 connection.end(now, "timeout", f"no byte for {self._idle_timeout_s:g} s")
+            elif last_s is not None and now - last_s > self._watch_period_s:
+                connection.on_held_full(last_s)  # what is held may be all that will come
         self._watchdog = self._loop.call_later(self._watch_period_s, self._watch)

@@ -6,14 +6,19 @@ import socket
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
+from orchestrator.load.client.tls import Tls
+from orchestrator.load.receive.receiver import NOTHING_HELD, HeldReads
 from orchestrator.load.receive.sockets import Sockets
 from orchestrator.load.stream.event_template import Split
-from orchestrator.load.stream.payload import error_message
+from orchestrator.load.stream.payload import error_message, excerpt
 from orchestrator.load.stream.response import ProtocolError, ResponseReader
 from orchestrator.load.stream.timeline import Stream, Timeline
 from orchestrator.records import Outcome
 
-_RETRY_WITHIN_S = 1.0
+RETRY_WITHIN_S = 0.25
+"""A server that closes an idle connection has done so before the request comes, so that its word is here at
+most a round trip after the request was sent. One that closes later has had the request."""
+
 # Why an answer is none, in lower case: vLLM's and SGLang's "abort" and "error"; OpenAI's, DeepSeek's,
 # Zhipu's and Google's words for what they withheld or could not go on with.
 _FAILED_FINISH = frozenset(
@@ -25,7 +30,8 @@ _FAILED_FINISH = frozenset(
 
 
 class Finished(NamedTuple):
-    """What became of request ``number``. Times are ``perf_counter`` seconds."""
+    """What became of request ``number``. Times are ``perf_counter`` seconds; ``sent_s`` is the first one's
+    where it was sent again, ``retries`` times."""
 
     number: int
     scheduled_s: float
@@ -35,18 +41,19 @@ class Finished(NamedTuple):
     error: str | None
     http_status: int | None
     stream: Stream
+    retries: int = 0
 
 
 class Call:
     """One request in flight, or waiting for its connection."""
 
-    __slots__ = ("number", "retried", "scheduled_s", "sent_s", "timeline")
+    __slots__ = ("number", "retries", "scheduled_s", "sent_s", "timeline")
 
     def __init__(self, number: int, scheduled_s: float, timeline: Timeline) -> None:
         self.number = number
         self.scheduled_s = scheduled_s
         self.sent_s: float | None = None
-        self.retried = False
+        self.retries = 0
         self.timeline = timeline
 
 
@@ -71,11 +78,13 @@ class Connection:
     """One keep-alive connection with at most one call on it."""
 
     __slots__ = (
+        "_asked_s",
         "_held",
         "_last_s",
         "_owner",
         "_sock",
         "_sockets",
+        "_tls",
         "_unsent",
         "call",
         "idle_since_s",
@@ -83,13 +92,19 @@ class Connection:
         "used",
     )
 
-    def __init__(self, owner: Owner, sockets: Sockets, sock: socket.socket, split: Split) -> None:
-        """``sock`` is connected and does not block."""
+    def __init__(
+        self, owner: Owner, sockets: Sockets, sock: socket.socket, split: Split, tls: Tls | None = None
+    ) -> None:
+        """``sock`` is connected and does not block. ``tls``: what goes over it, after the handshake."""
         self._owner = owner
         self._sockets = sockets
         self._sock = sock
-        self._unsent = b""
-        self._held = sockets.add(sock, self)
+        self._tls = tls
+        self._unsent: bytes | memoryview = b""
+        self._asked_s = 0.0  # when the call was handed to this socket
+        held = sockets.add(sock, self)
+        # Where an event ends does not show in what is encrypted.
+        self._held: HeldReads = held if tls is None else NOTHING_HELD
         self.reader = ResponseReader(self._held, split)
         self.call: Call | None = None
         self.used = False
@@ -101,12 +116,14 @@ class Connection:
         """The arrival of the last byte for this call; None before the first."""
         return None if self._last_s is None else max(self._last_s, self._held.last_s())
 
-    def start(self, call: Call, data: bytes) -> None:
+    def start(self, call: Call, data: bytes | memoryview) -> None:
         self.call = call
         self._last_s = None
         self.reader.begin(call.timeline)
-        call.sent_s = perf_counter()
-        self._unsent = data
+        self._unsent = data if self._tls is None else self._tls.encrypted(data)
+        self._asked_s = perf_counter()
+        if call.sent_s is None:
+            call.sent_s = self._asked_s
         self._send()
         if self._unsent:
             self._sockets.watch_writable(self._sock, True)
@@ -125,15 +142,26 @@ class Connection:
             self._sockets.watch_writable(self._sock, False)
 
     def on_read(self, t: float, data: bytes) -> None:
+        if self._tls is not None:
+            try:
+                data = self._tls.decrypted(data)
+            except OSError as error:
+                self.on_closed(error)
+                return
+            if not data:
+                return
         if self.call is None:
             self.close()  # nothing was asked
+            return
+        if t < self._asked_s:
+            self.end(t, "error", "the server sent something before it was asked")
             return
         self._last_s = t
         reader = self.reader
         try:
             reader.feed(t, data)
-        except ProtocolError as error:
-            self.end(t, "error", str(error))
+        except Exception as error:  # whatever a server sends, it must not end the load
+            self.end(t, "error", _unreadable(error))
             return
         if reader.complete:
             self.end(t, None, None)
@@ -141,8 +169,11 @@ class Connection:
     def on_held_full(self, t: float) -> None:
         try:
             self.reader.flush()
-        except ProtocolError as error:
-            self.end(t, "error", str(error))
+        except Exception as error:
+            self.end(t, "error", _unreadable(error))
+            return
+        if self.call is not None and self.reader.complete:
+            self.end(t, None, None)
 
     def on_closed(self, error: OSError | None) -> None:
         t = perf_counter()
@@ -151,13 +182,11 @@ class Connection:
             self.close()
         elif error is None and reader.until_close and reader.status is not None:
             self.end(t, None, None)
-        elif (
-            not reader.started and self.used and not call.retried and t - (call.sent_s or t) < _RETRY_WITHIN_S
-        ):
+        elif not reader.started and self.used and not call.retries and t - self._asked_s < RETRY_WITHIN_S:
             # The server closed an idle connection while the request was on its way: it never saw it.
             self.call = None
             self.close()
-            call.retried = True
+            call.retries = 1
             self._owner.resend(call)
         else:
             what = "reset" if error else "closed by the server"
@@ -170,12 +199,13 @@ class Connection:
         assert call is not None
         try:
             reader.flush()
-        except ProtocolError as broken:
-            outcome, error = "error", str(broken)
+        except Exception as broken:
+            outcome, error = "error", _unreadable(broken)
+        status = reader.status  # released, it may begin with the next call at once
         self.call = None
         self.used = True
         self.idle_since_s = t
-        reusable = outcome is None and reader.complete and reader.keep_alive
+        reusable = outcome is None and reader.complete and reader.keep_alive and not reader.excess
         outcome, message = _outcome(call.timeline, reader, outcome, error)
         status = reader.status  # a call that waited for this connection begins with its release
         if reusable:
@@ -191,6 +221,10 @@ class Connection:
         self.reader.close()
 
 
+def _unreadable(error: Exception) -> str:
+    return str(error) if isinstance(error, ProtocolError) else f"the response cannot be read ({error!r})"
+
+
 def _outcome(
     timeline: Timeline, reader: ResponseReader, outcome: Outcome | None, error: str | None
 ) -> tuple[Outcome, str | None]:
@@ -199,6 +233,9 @@ def _outcome(
         return "error", timeline.error
     if outcome is not None and not (timeline.done and timeline.finish_reason):
         return outcome, error
+    if reader.encoding:
+        named = f"Content-Encoding: {excerpt(reader.encoding)}"
+        return "error", f"HTTP {reader.status}: compressed ({named}), which was not asked for"
     if reader.status != 200:
         return "error", f"HTTP {reader.status}: {error_message(reader.body)}"
     if not reader.is_stream:

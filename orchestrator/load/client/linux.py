@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import struct
+from pathlib import Path
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _CLOCK_MONOTONIC, _TFD_TIMER_ABSTIME, _TFD_NONBLOCK, _TFD_CLOEXEC = 1, 1, 0o4000, 0o2000000
@@ -85,6 +86,13 @@ class Tickets:
         os.pwrite(self.fd, _DOUBLE.pack(latest_s), 0)
         fcntl.lockf(self.fd, fcntl.LOCK_UN)
         return number, latest_s
+
+
+def peak_rss_bytes() -> int:
+    """The most memory that this process had at once. Not ``ru_maxrss``, which begins with what the process
+    had that started it."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
 
 
 def die_with_parent(parent: int) -> None:

@@ -1,4 +1,5 @@
-"""Which implementation of the two inner loops runs: the one in C where it can be compiled, else Python."""
+"""Which implementation of the inner loops runs: the fast one in C where it can be compiled, else a plain one
+in Python, which holds no reads and so has no runs of events to split."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from orchestrator.load.receive.c_receiver import CReceiver
 from orchestrator.load.receive.python_receiver import PythonReceiver
 from orchestrator.load.receive.receiver import NewReceiver
 from orchestrator.load.stream import event_template
-from orchestrator.load.stream.event_template import Split
+from orchestrator.load.stream.event_template import Split, split_none
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,12 @@ class InnerLoops:
     compiled: bool
 
 
-IN_PYTHON = InnerLoops(PythonReceiver, event_template.split_in_python, compiled=False)
+IN_PYTHON = InnerLoops(PythonReceiver, split_none, compiled=False)
 
 
 def choose() -> InnerLoops:
     """Compiles before the first use on this machine, which takes a second."""
-    library = native.compiled([c_receiver.SOURCE, event_template.SOURCE])
+    library = native.compiled([c_receiver.SOURCE, event_template.SOURCE], c_receiver.DEFINES)
     if library is None:
         return IN_PYTHON
     c_receiver.declare(library)

@@ -13,11 +13,11 @@ import asyncio
 import gc
 import os
 import pickle
-import resource
 import socket
 import struct
 import sys
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter, process_time
@@ -28,18 +28,20 @@ import uvloop
 from orchestrator.load.arrivals import Batch, Closed, Schedule
 from orchestrator.load.client.client import Client
 from orchestrator.load.client.connection import Finished
+from orchestrator.load.client.dial import Dial
 from orchestrator.load.client.linux import (
     Tickets,
     allow_many_sockets,
     die_with_parent,
     exact_timers,
     go_first,
+    peak_rss_bytes,
 )
 from orchestrator.load.client.loops import InnerLoops, choose
+from orchestrator.load.client.payloads import Payloads
 from orchestrator.load.client.senders import BatchSender, ClosedSender, OpenSender, Sender
-from orchestrator.load.stream.response import request_bytes
 from orchestrator.load.stream.timeline import Timeline
-from orchestrator.records import Endpoint, Request
+from orchestrator.records import Endpoint
 
 LENGTH = struct.Struct("=Q")  # of a pickled task
 PROGRESS_PERIOD_S = 0.5
@@ -55,12 +57,12 @@ _SLICE_S, _OPEN_SLICE_S = 0.0005, 0.00002
 class Task:
     """One process's part of the job.
 
-    ``requests`` maps index → request for all that this process may send, ``slots`` is its share of a closed
-    load's concurrency.
+    ``numbers`` are the requests that this process may send, whose bytes are in the file ``Files.payloads``;
+    ``slots`` is its share of a closed load's concurrency.
     """
 
     endpoint: Endpoint
-    requests: dict[int, Request]
+    numbers: range
     total: int
     schedule: Schedule
     slots: int
@@ -68,6 +70,7 @@ class Task:
     inline: bool
     opened: bool
     tags: tuple[str, str]
+    acknowledge_later: bool
     request_timeout_s: float
     idle_timeout_s: float
     duration_s: float | None
@@ -76,17 +79,19 @@ class Task:
 @dataclass(frozen=True, slots=True)
 class Files:
     """The descriptors that come with a task. ``tickets`` numbers the next request (closed) or the finished
-    ones (batch) over all processes. The end time of a batch is written to all of ``barrier_writes``, a pipe
-    to each process; ``barrier_read`` is the other end of this process's own."""
+    ones (batch) over all processes. ``payloads`` is one for all of them. The end time of a batch is written
+    to all of ``barrier_writes``, a pipe to each process; ``barrier_read`` is the other end of this process's
+    own."""
 
     spool: int
     tickets: int
+    payloads: int
     barrier_read: int
     barrier_writes: tuple[int, ...]
 
     def close(self) -> None:
         """All but the spool, which is closed with its last request."""
-        for fd in (self.tickets, self.barrier_read, *self.barrier_writes):
+        for fd in (self.tickets, self.payloads, self.barrier_read, *self.barrier_writes):
             os.close(fd)
 
 
@@ -98,7 +103,7 @@ class Worker:
         task: Task,
         files: Files,
         loop: asyncio.AbstractEventLoop,
-        address: tuple[str, int],
+        dial: Dial,
         loops: InnerLoops,
     ) -> None:
         self._task = task
@@ -111,11 +116,11 @@ class Worker:
         self._unspooled: deque[Finished] = deque()
         self._over = asyncio.Event()
         open_loop = not isinstance(task.schedule, (Closed, Batch))
-        self.connections = min(len(task.requests), _OPEN_CONNECTIONS if open_loop else task.slots)
+        self.connections = min(len(task.numbers), _OPEN_CONNECTIONS if open_loop else task.slots)
         self.client = Client(
             loop,
-            address,
-            {index: request_bytes(task.endpoint, request) for index, request in task.requests.items()},
+            dial,
+            Payloads(files.payloads),
             timeline=partial(
                 Timeline, counted=task.counted, inline=task.inline, opened=task.opened, tags=task.tags
             ),
@@ -123,10 +128,11 @@ class Worker:
             idle_timeout_s=task.idle_timeout_s,
             spare=min(_SPARE_CONNECTIONS, self.connections) if open_loop else 0,
             slice_s=_OPEN_SLICE_S if open_loop else _SLICE_S,
+            acknowledge_later=task.acknowledge_later,
             on_finished=self._on_finished,
             loops=loops,
         )
-        self._sender = _sender(task, files, loop, self.client)
+        self._sender = _sender(task, files, loop, self.client, self._check_over)
 
     async def run(self) -> None:
         await self.client.warm(self.connections)
@@ -143,9 +149,8 @@ class Worker:
         self._loop.remove_reader(0)  # what comes now is another task
         reads, stamped = self.client.sockets.stamps()
         await self.client.close()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         _write_report(
-            f"done {process_time() - self._cpu_s!r} {peak} {int(self._compiled)} "
+            f"done {process_time() - self._cpu_s!r} {peak_rss_bytes()} {int(self._compiled)} "
             f"{lag.p99_s() or 0.0!r} {lag.max_s!r} {reads} {stamped}"
         )
 
@@ -190,8 +195,8 @@ class Worker:
     def _spool_some(self) -> None:
         """In small portions, so that many requests ending together delay no stamp."""
         for _ in range(min(_SPOOL_AT_ONCE, len(self._unspooled))):
-            finished = self._unspooled.popleft()
-            pickle.dump((*finished[:-1], tuple(finished.stream)), self._spool, protocol=5)
+            *call, stream, retries = self._unspooled.popleft()
+            pickle.dump((*call, tuple(stream), retries), self._spool, protocol=5)
         if self._unspooled:
             self._loop.call_later(_SPOOL_PERIOD_S, self._spool_some)
 
@@ -209,10 +214,17 @@ class Worker:
         self._loop.call_later(PROGRESS_PERIOD_S, self._report_periodically)
 
 
-def _sender(task: Task, files: Files, loop: asyncio.AbstractEventLoop, client: Client) -> Sender:
-    schedule, mine = task.schedule, sorted(task.requests)
+def _sender(
+    task: Task,
+    files: Files,
+    loop: asyncio.AbstractEventLoop,
+    client: Client,
+    on_exhausted: Callable[[], None],
+) -> Sender:
+    schedule, mine = task.schedule, task.numbers
     if isinstance(schedule, Closed):
-        return ClosedSender(loop, client.send, task.slots, Tickets(files.tickets, task.total))
+        tickets = Tickets(files.tickets, task.total)
+        return ClosedSender(loop, client.send, task.slots, tickets, on_exhausted)
     if isinstance(schedule, Batch):
         groups: list[list[int]] = [[] for _ in range(-(-task.total // schedule.size))]
         for index in mine:
@@ -226,6 +238,7 @@ def _sender(task: Task, files: Files, loop: asyncio.AbstractEventLoop, client: C
             tickets=Tickets(files.tickets, task.total),
             barrier_read_fd=files.barrier_read,
             barrier_write_fds=files.barrier_writes,
+            on_exhausted=on_exhausted,
         )
     return OpenSender(loop, client.send, [(float(schedule.times_s[index]), index) for index in mine])
 
@@ -234,20 +247,12 @@ def _write_report(line: str) -> None:
     os.write(1, line.encode() + b"\n")
 
 
-async def _resolve(loop: asyncio.AbstractEventLoop, endpoint: Endpoint) -> tuple[str, int]:
-    """A numeric address, so that no look-up happens during the run. An unknown name is left as it is: each
-    request then fails with that reason."""
-    try:
-        found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
-    except OSError:
-        return endpoint.host, endpoint.port
-    return str(found[0][4][0]), endpoint.port
-
-
 async def _work(task: Task, files: Files, loops: InnerLoops) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_fail)
-    await Worker(task, files, loop, await _resolve(loop, task.endpoint), loops).run()
+    dial = Dial(loop, task.endpoint)
+    await dial.resolve()
+    await Worker(task, files, loop, dial, loops).run()
 
 
 def _fail(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -270,8 +275,8 @@ def _next_task(wire: socket.socket) -> tuple[Task, Files] | None:
         if not part:
             return None
         data += part
-    spool, tickets, barrier_read, *barrier_writes = fds
-    return pickle.loads(data), Files(spool, tickets, barrier_read, tuple(barrier_writes))
+    spool, tickets, payloads, barrier_read, *barrier_writes = fds
+    return pickle.loads(data), Files(spool, tickets, payloads, barrier_read, tuple(barrier_writes))
 
 
 def main(parent: int) -> None:

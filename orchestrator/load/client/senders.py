@@ -1,8 +1,9 @@
 """What each kind of schedule sends when, within one client process.
 
 A sender is started at the run's zero, told of every request that ends, and ``exhausted`` once it will send no
-more. Nothing here depends on how many processes there are: what they must agree on goes through `Tickets`
-and, for batches, through a pipe to each process.
+more. That may come while nothing of its own is in flight, as when others took the last requests: then nothing
+else would tell, so it calls ``on_exhausted``. Nothing here depends on how many processes there are: what they
+must agree on goes through `Tickets` and, for batches, through a pipe to each process.
 """
 
 from __future__ import annotations
@@ -79,8 +80,16 @@ class OpenSender:
 class ClosedSender:
     """``slots`` requests in flight; a request is due when the one before it in its slot has ended."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, send: Send, slots: int, tickets: Tickets) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        send: Send,
+        slots: int,
+        tickets: Tickets,
+        on_exhausted: Callable[[], None],
+    ) -> None:
         self.exhausted = False
+        self._on_exhausted = on_exhausted
         self._send = send
         self._slots = slots
         self._tickets = tickets
@@ -95,6 +104,7 @@ class ClosedSender:
         index = self._tickets.take()
         if index is None:
             self.exhausted = True
+            self._on_exhausted()
         else:
             self._send(index, at_s)
 
@@ -108,8 +118,8 @@ class ClosedSender:
 
 
 class BatchSender:
-    """``groups`` are this process's requests of each batch. The process that finishes a batch's last request
-    opens the next batch in all of them."""
+    """``groups`` are this process's requests of each batch, none where a batch has fewer than there are
+    processes. The process that finishes a batch's last request opens the next batch in all of them."""
 
     def __init__(
         self,
@@ -122,8 +132,10 @@ class BatchSender:
         tickets: Tickets,
         barrier_read_fd: int,
         barrier_write_fds: Sequence[int],
+        on_exhausted: Callable[[], None],
     ) -> None:
         self.exhausted = not groups
+        self._on_exhausted = on_exhausted
         self._send = send
         self._groups = groups
         self._next = 0
@@ -161,6 +173,8 @@ class BatchSender:
         self.exhausted = self._next == len(self._groups)
         for index in group:
             self._send(index, at_s)
+        if self.exhausted:
+            self._on_exhausted()
 
 
 class Alarm:

@@ -11,9 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.load.receive.receiver import (
+    CLOSED,
     HELD_AT_MOST,
+    HELD_FULL,
+    LARGE,
+    READ,
     READ_SIZE,
     READS_AT_ONCE,
+    WRITABLE,
     Counts,
     HeldReads,
     Reads,
@@ -21,6 +26,17 @@ from orchestrator.load.receive.receiver import (
 )
 
 SOURCE = Path(__file__).with_name("receiver.c")
+DEFINES = {
+    "READ": READ,
+    "HELD_FULL": HELD_FULL,
+    "WRITABLE": WRITABLE,
+    "CLOSED": CLOSED,
+    "HELD_AT_MOST": HELD_AT_MOST,
+    "LARGE": LARGE,
+    "READ_SIZE": READ_SIZE,
+    "READS_AT_ONCE": READS_AT_ONCE,
+}
+"""What `SOURCE` is compiled with."""
 _REPORT = struct.Struct("=dIIiiii")  # t, offset, size, fd, kind, error
 _HEAD = struct.Struct("=QQQii")  # reads, sockets, stamped reads, more, stamped
 _REPORTS_AT_MOST, _ARENA_BYTES = 2 * READS_AT_ONCE, READS_AT_ONCE * READ_SIZE
@@ -32,7 +48,7 @@ def declare(library: ctypes.CDLL) -> None:
     pointer, fd = ctypes.c_void_p, ctypes.c_int
     numbers = (ctypes.POINTER(ctypes.c_uint32), ctypes.POINTER(ctypes.c_uint64))
     for name, result, arguments in (
-        ("new", pointer, (fd,)),
+        ("new", pointer, (fd, ctypes.c_int)),
         ("free", None, (pointer,)),
         ("reports", pointer, (pointer,)),
         ("arena", pointer, (pointer,)),
@@ -48,10 +64,10 @@ def declare(library: ctypes.CDLL) -> None:
 
 
 class CReceiver:
-    def __init__(self, library: ctypes.CDLL, epoll: select.epoll) -> None:
+    def __init__(self, library: ctypes.CDLL, epoll: select.epoll, acknowledge_later: bool) -> None:
         """``library``: compiled from `SOURCE` and declared. Raises MemoryError."""
         self._library = library
-        self._self = library.receiver_new(epoll.fileno())
+        self._self = library.receiver_new(epoll.fileno(), acknowledge_later)
         if not self._self:
             raise MemoryError("receiver_new")
         self._head = _memory(self._self, _HEAD.size)

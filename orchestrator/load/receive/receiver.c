@@ -3,7 +3,8 @@
    A poll reads what epoll says is ready, each read with the kernel's stamp (SO_TIMESTAMPNS) or the time of
    reading. A socket that is told to hold keeps reads that end as an event at the end of its HTTP chunk does,
    one behind the other, until there are HELD_AT_MOST or one is LARGE; everything else is reported at once.
-   Nothing is parsed here. One thread only; file descriptors index the table of sockets. */
+   Nothing is parsed here. One thread only; file descriptors index the table of sockets. The constants, and the
+   kinds of reports, are those of `receiver.py`, defined as this is compiled. */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,9 +16,6 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
-
-enum { AT_ONCE = 64, HELD_AT_MOST = 32, LARGE = 8192, READ_SIZE = 65536 };
-enum { READ, HELD_FULL, WRITABLE, CLOSED };
 
 struct report { /* 32 bytes, as `c_receiver._REPORT` reads them */
     double t;
@@ -38,18 +36,19 @@ struct held {
 struct receiver {
     uint64_t reads, distinct_sockets, stamped_reads; /* since the last `receiver_reset_counts` */
     int32_t more, stamped;    /* more may be ready; the kernel stamped the last read */
-    int32_t epoll, sockets;
+    int32_t epoll, sockets, acknowledge_later;
     uint32_t turn;
     struct held *of;
-    struct report reports[2 * AT_ONCE];
-    char arena[AT_ONCE * READ_SIZE];
+    struct report reports[2 * READS_AT_ONCE];
+    char arena[READS_AT_ONCE * READ_SIZE];
 };
 
-struct receiver *receiver_new(int epoll)
+struct receiver *receiver_new(int epoll, int acknowledge_later)
 {
     struct receiver *self = calloc(1, sizeof *self);
     if (self) {
         self->epoll = epoll;
+        self->acknowledge_later = acknowledge_later;
         self->turn = 1;
     }
     return self;
@@ -87,17 +86,18 @@ int receiver_add(struct receiver *self, int fd)
 
 /* Otherwise each read would send an acknowledgement, and on the loopback carry it to the server's socket: as much
    work as the read itself. The kernel goes back to that by itself where tokens are far apart. */
-static void acknowledge_later(int fd)
+static void quieten(const struct receiver *self, int fd)
 {
     int at_once = 0;
-    setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &at_once, sizeof at_once);
+    if (self->acknowledge_later)
+        setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &at_once, sizeof at_once);
 }
 
 void receiver_hold(struct receiver *self, int fd, int on)
 {
     self->of[fd].holding = on;
     if (on)
-        acknowledge_later(fd);
+        quieten(self, fd);
 }
 
 double receiver_last(struct receiver *self, int fd) { return self->of[fd].last; }
@@ -156,11 +156,11 @@ static int put(struct held *held, const char *data, size_t size, double t)
    `slice_s` at most. Returns how many reports there are. */
 int receiver_poll(struct receiver *self, int64_t offset, int known, double slice_s)
 {
-    struct epoll_event ready[AT_ONCE];
-    int count = epoll_wait(self->epoll, ready, AT_ONCE, 0), reports = 0;
+    struct epoll_event ready[READS_AT_ONCE];
+    int count = epoll_wait(self->epoll, ready, READS_AT_ONCE, 0), reports = 0;
     size_t used = 0;
     double until = monotonic() + slice_s;
-    self->more = count == AT_ONCE;
+    self->more = count == READS_AT_ONCE;
     for (int i = 0; i < count; i++) {
         int fd = ready[i].data.fd;
         if (ready[i].events & EPOLLOUT)
@@ -194,7 +194,7 @@ int receiver_poll(struct receiver *self, int64_t offset, int known, double slice
         }
         if (held->holding && ends_an_event(data, size) && put(held, data, size, t)) {
             if (held->count == HELD_AT_MOST || size >= LARGE) {
-                acknowledge_later(fd);
+                quieten(self, fd);
                 self->reports[reports++] = (struct report){.fd = fd, .kind = HELD_FULL, .t = t};
             }
         } else {

@@ -1,8 +1,9 @@
 """The interface behind which sockets are read: `python_receiver` and `c_receiver` implement it.
 
 A receiver reads the ready sockets of one epoll and stamps each read with its arrival. Most reads of a token
-stream need not be seen one by one: of a socket whose reads are held (`HeldReads.hold`), those that end as an
-event at the end of its HTTP chunk does are kept in order until somebody takes them. Nothing is parsed here.
+stream need not be seen one by one: of a socket whose reads may be held (`HeldReads.hold`), those that end as
+an event at the end of its HTTP chunk does are kept in order until somebody takes them. A receiver that is to
+be plain holds nothing. Nothing is parsed here.
 """
 
 from __future__ import annotations
@@ -16,14 +17,12 @@ from typing import NamedTuple, Protocol
 EVENT_END = b"\n\n\r\n"  # of a server-sent event that ends with its HTTP chunk
 READ_SIZE = 65536  # bytes of one read at most
 READS_AT_ONCE = 64  # between two turns of the event loop
-HELD_AT_MOST, LARGE = (
-    32,
-    8192,
-)  # reads of one socket; bytes of a read after which they are to be taken at once
+HELD_AT_MOST = 32  # reads of one socket
+LARGE = 8192  # bytes of a read after which what is held is to be taken at once
 
 READ, HELD_FULL, WRITABLE, CLOSED = range(4)
-"""Kinds of `Report`, numbered as in `receiver.c`: a read that is not held; the socket's held reads are to be
-taken; it accepts bytes again; no more will come."""
+"""Kinds of `Report`: a read that is not held; the socket's held reads are to be taken; it accepts bytes
+again; no more will come."""
 
 
 class Report(NamedTuple):
@@ -48,7 +47,7 @@ class Reads(NamedTuple):
 
 
 class HeldReads(Protocol):
-    """One socket's reads that wait in the receiver."""
+    """One socket's reads that wait in the receiver, if it holds any."""
 
     def hold(self, on: bool) -> None:
         """Whether reads that end an event may be held."""
@@ -58,6 +57,22 @@ class HeldReads(Protocol):
 
     def last_s(self) -> float:
         """When the last read that was ever held arrived; 0 before any."""
+
+
+class NothingHeld:
+    """The reads of a socket of which each is to be seen at once."""
+
+    def hold(self, on: bool) -> None:
+        pass
+
+    def take(self) -> Reads | None:
+        return None
+
+    def last_s(self) -> float:
+        return 0.0
+
+
+NOTHING_HELD = NothingHeld()
 
 
 class Counts(NamedTuple):
@@ -96,5 +111,7 @@ class Receiver(Protocol):
     def close(self) -> None: ...
 
 
-NewReceiver = Callable[[select.epoll], Receiver]
-"""Makes a receiver for the sockets of an epoll."""
+NewReceiver = Callable[[select.epoll, bool], Receiver]
+"""(epoll, acknowledge_later) → a receiver for its sockets. ``acknowledge_later``: what comes while reads are
+held may be acknowledged later than TCP would, for less work on both sides. It is for servers that do not wait
+for that: one that does not set TCP_NODELAY holds its next small segment back until then."""

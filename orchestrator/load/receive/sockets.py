@@ -41,12 +41,19 @@ class SocketHandler(Protocol):
 
 
 class Sockets:
-    def __init__(self, loop: asyncio.AbstractEventLoop, slice_s: float, new_receiver: NewReceiver) -> None:
-        """``slice_s``: after so long the loop has its turn, which may have requests to send."""
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        slice_s: float,
+        new_receiver: NewReceiver,
+        acknowledge_later: bool = False,
+    ) -> None:
+        """``slice_s``: after so long the loop has its turn, which may have requests to send.
+        ``acknowledge_later`` as `receiver.NewReceiver` says."""
         self._loop = loop
         self._slice_s = slice_s
         self._epoll = select.epoll()
-        self._receiver = new_receiver(self._epoll)
+        self._receiver = new_receiver(self._epoll, acknowledge_later)
         self._handlers: dict[int, SocketHandler] = {}
         self._clock = WallClock()
         self.gathering = False  # polls every 2 ms instead of at every arrival

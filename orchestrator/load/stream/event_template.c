@@ -1,6 +1,6 @@
-/* Reads HTTP chunks that are one event each, alike but for their text and their numbers: what
-   `EventTemplate.split_in_python` does, in C. Returns how many there are, with their texts in `out` one behind the other, `","`
-   between them; -1 when anything is not exactly as it would be written. */
+/* Reads HTTP chunks that are one event each, alike but for their text and their numbers. Returns how many there are, with
+   their texts in `out`, which has room for `size` bytes, one behind the other, `","` between them; -1 when anything is not
+   exactly as `EventTemplate.written` would write it. */
 
 #define _GNU_SOURCE
 #include <stdint.h>

@@ -32,10 +32,8 @@ class EventTemplate:
     """
 
     __slots__ = (
-        "_before",
         "_c_arguments",
         "_form",
-        "_middle",
         "_offsets",
         "_size",
         "reasoning",
@@ -48,12 +46,10 @@ class EventTemplate:
     ) -> None:
         """An event is ``before``, the text, and ``after`` with a number between any two of its parts: each of
         ``offsets`` plus the output tokens so far."""
-        self._before = before
-        self._middle = after[0]
         self._offsets = offsets
         self._size = len(before) + sum(map(len, after))  # without the text and the numbers
         literal = [part.replace(b"%", b"%%") for part in (before, *after)]
-        # The same as `event_template.c` takes it.
+        # As `event_template.c` takes it.
         self._c_arguments = (
             *(before, len(before), b"".join(after)),
             *((ctypes.c_uint64 * len(after))(*map(len, after)), len(after)),
@@ -105,7 +101,7 @@ class EventTemplate:
             usage["total_tokens"] += 1
         if thinking and reasoning is not None:
             details["reasoning_tokens"] += 1
-        chunk = form._written([_PROBE.encode()], tokens)
+        chunk = form.written([_PROBE.encode()], tokens)
         try:
             return form if orjson.loads(chunk[chunk.index(b"{") :]) == document else None
         except ValueError:
@@ -124,13 +120,6 @@ class EventTemplate:
             return None
         return texts if len(texts) == count else None
 
-    def split_in_python(self, wire: bytes, tokens: int) -> tuple[int, bytes] | None:
-        middle = self._middle
-        texts = [piece[: piece.find(middle)] for piece in wire.split(self._before)[1:]]
-        if not texts or self._written(texts, tokens) != wire:
-            return None
-        return len(texts), b'","'.join(texts)
-
     def split_in_c(self, library: ctypes.CDLL, wire: bytes, tokens: int) -> tuple[int, bytes] | None:
         texts, size = ctypes.create_string_buffer(len(wire)), ctypes.c_uint64()
         count = library.event_template_read(
@@ -138,8 +127,9 @@ class EventTemplate:
         )
         return (count, ctypes.string_at(texts, size.value)) if count > 0 else None
 
-    def _written(self, texts: Sequence[bytes], tokens: int) -> bytes:
-        """The HTTP chunks that follow token number ``tokens``, with these texts."""
+    def written(self, texts: Sequence[bytes], tokens: int) -> bytes:
+        """The HTTP chunks of the events that follow token number ``tokens``, with these texts as JSON has
+        them."""
         count = len(texts)
         numbers = [range(first, first + count) for first in (tokens + 1 + each for each in self._offsets)]
         sizes = map(sum, zip(repeat(self._size, count), map(len, texts), *map(_digits, numbers), strict=True))
@@ -157,7 +147,10 @@ Split = Callable[[EventTemplate, bytes, int], tuple[int, bytes] | None]
 """(template, wire, tokens) → how many texts there are, and these as JSON has them with ``","`` between; None
 when ``wire`` is not exactly what the template gives."""
 
-split_in_python: Split = EventTemplate.split_in_python
+
+def split_none(template: EventTemplate, wire: bytes, tokens: int) -> tuple[int, bytes] | None:
+    """For where nothing is held: there is no run to be split."""
+    return None
 
 
 def split_in_c(library: ctypes.CDLL) -> Split:

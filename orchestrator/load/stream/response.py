@@ -19,7 +19,7 @@ _RUN_AT_LEAST, _MISSES_AT_MOST = 12, 3
 
 
 class ProtocolError(Exception):
-    """The bytes are not an HTTP response."""
+    """The bytes are not an HTTP response, or one that cannot be read."""
 
 
 def request_bytes(endpoint: Endpoint, request: Request) -> bytes:
@@ -30,6 +30,7 @@ def request_bytes(endpoint: Endpoint, request: Request) -> bytes:
         f"Host: {host}:{endpoint.port}",
         "Content-Type: application/json",
         "Accept: text/event-stream",
+        "Accept-Encoding: identity",
         f"Content-Length: {len(request.body)}",
         f"X-Request-Id: {request.request_id}",
     ]
@@ -61,6 +62,8 @@ class ResponseReader:
         "_timeline",
         "body",
         "complete",
+        "encoding",
+        "excess",
         "is_stream",
         "keep_alive",
         "started",
@@ -91,6 +94,8 @@ class ResponseReader:
         self.is_stream = False
         self.until_close = True  # neither a length nor chunked: the end of the connection ends the body
         self.complete = self.keep_alive = False
+        self.excess = False  # more came behind the response, which nobody asked for
+        self.encoding = b""  # of the body, where it has one
         self.body = b""
 
     def feed(self, t: float, data: bytes) -> None:
@@ -158,8 +163,12 @@ class ResponseReader:
                 return
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:  # what a callback raised is its context
+            raise ProtocolError(f"the response cannot be read ({error.__context__!r})") from error
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            raise ProtocolError(f"not an HTTP response ({error})") from None
+            if not self.complete:
+                raise ProtocolError(f"not an HTTP response ({error})") from None
+            self.excess = True
         self._set_fast(
             self._at_boundary and self.is_stream and self._events.between_events and data.endswith(b"\n")
         )
@@ -190,30 +199,42 @@ class ResponseReader:
         """Break the cycle with the parser: no collector runs during a measurement."""
         del self._parser
 
-    # What llhttp calls.
+    # What llhttp calls. What comes behind the response changes nothing of it.
 
     def on_message_begin(self) -> None:
-        self._content_type = b""
+        if self.complete:
+            self.excess = True
+            return
+        self._content_type = self.encoding = b""
         self.until_close = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.excess:
+            return
         name = name.lower()
         if name == b"content-type":
             self._content_type = value.lower()
+        elif name == b"content-encoding":
+            self.encoding = value.lower().strip().replace(b"identity", b"")
         elif name in (b"content-length", b"transfer-encoding"):
             self.until_close = False
 
     def on_headers_complete(self) -> None:
+        if self.excess:
+            return
         self.status = self._parser.get_status_code()
-        self.is_stream = self.status == 200 and b"text/event-stream" in self._content_type
+        stream = self.status == 200 and b"text/event-stream" in self._content_type
+        self.is_stream = stream and not self.encoding
 
     def on_chunk_header(self) -> None:
         self._at_boundary = False
 
     def on_chunk_complete(self) -> None:
-        self._at_boundary = True
+        self._at_boundary = not self.excess
 
     def on_body(self, body: bytes) -> None:
+        if self.excess:
+            return
         if self.is_stream:
             for event in self._events.feed(body):
                 self._timeline.add(self._time_s, event)
@@ -222,6 +243,6 @@ class ResponseReader:
 
     def on_message_complete(self) -> None:
         self._at_boundary = False
-        if self.status is not None and self.status >= 200:  # a 1xx announces the real one
+        if self.status is not None and self.status >= 200 and not self.excess:  # a 1xx announces the real one
             self.complete = True
             self.keep_alive = bool(self._parser.should_keep_alive())  # llhttp forgets it with the message

@@ -71,7 +71,7 @@ def test_an_open_sender_that_has_sent_all_needs_no_timer_any_more() -> None:
 
 
 def test_a_closed_sender_that_never_began_closes_its_timer(tickets: Tickets) -> None:
-    leaves_no_file_open(lambda loop, send: ClosedSender(loop, send, 1, tickets))
+    leaves_no_file_open(lambda loop, send: ClosedSender(loop, send, 1, tickets, lambda: None))
 
 
 def test_a_batch_sender_that_never_began_closes_its_timer(tickets: Tickets) -> None:
@@ -87,8 +87,54 @@ def test_a_batch_sender_that_never_began_closes_its_timer(tickets: Tickets) -> N
             tickets=tickets,
             barrier_read_fd=reads,
             barrier_write_fds=[writes],
+            on_exhausted=lambda: None,
         )
 
     leaves_no_file_open(make)
+    os.close(reads)
+    os.close(writes)
+
+
+def test_a_closed_sender_that_finds_no_request_left_says_so(tickets: Tickets) -> None:
+    while tickets.take() is not None:
+        pass
+
+    async def body() -> None:
+        told = asyncio.Event()
+        sender = ClosedSender(asyncio.get_running_loop(), lambda *_: None, 2, tickets, told.set)
+        sender.start(perf_counter())
+        await asyncio.wait_for(told.wait(), 10)
+        assert sender.exhausted
+        sender.close()
+
+    asyncio.run(body())
+
+
+def test_a_batch_sender_without_a_request_of_the_last_batch_says_so(tickets: Tickets) -> None:
+    reads, writes = os.pipe()
+
+    async def body() -> None:
+        began, told = asyncio.Event(), asyncio.Event()
+        sender = BatchSender(
+            asyncio.get_running_loop(),
+            lambda index, at_s: began.set(),
+            [[1], []],
+            size=2,
+            total=3,
+            tickets=tickets,
+            barrier_read_fd=reads,
+            barrier_write_fds=[writes],
+            on_exhausted=told.set,
+        )
+        sender.start(perf_counter())
+        await asyncio.wait_for(began.wait(), 10)
+        assert not told.is_set()
+        sender.finished(perf_counter())
+        sender.finished(perf_counter())  # another process's, which opens the last batch
+        await asyncio.wait_for(told.wait(), 10)
+        assert sender.exhausted
+        sender.close()
+
+    asyncio.run(body())
     os.close(reads)
     os.close(writes)

@@ -1,4 +1,4 @@
-"""The two receivers, in Python and in C, report the same."""
+"""The two receivers, in Python and in C, report the same, but that only the one in C holds reads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from time import perf_counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orchestrator.load.receive.receiver import (
     CLOSED,
@@ -16,6 +18,7 @@ from orchestrator.load.receive.receiver import (
     HELD_FULL,
     LARGE,
     READ,
+    READ_SIZE,
     WRITABLE,
     HeldReads,
     NewReceiver,
@@ -35,7 +38,7 @@ class Ends:
             self.theirs = listener.accept()[0]
         self.ours.setblocking(False)
         self.epoll = select.epoll()
-        self.receiver = new_receiver(self.epoll)
+        self.receiver = new_receiver(self.epoll, False)
         self.held: HeldReads = self.receiver.add(self.ours)
         self.epoll.register(self.ours.fileno(), select.EPOLLIN)
 
@@ -48,14 +51,17 @@ class Ends:
         select.select([self.epoll.fileno()], [], [], 5)
         return list(self.receiver.poll(None, 1.0))
 
+    def close(self) -> None:
+        self.receiver.close()
+        for each in (self.epoll, self.ours, self.theirs):
+            each.close()
+
 
 @pytest.fixture(params=[PYTHON, C], ids=["python", "c"])
 def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
     ends = Ends(request.param.new_receiver)
     yield ends
-    ends.receiver.close()
-    for each in (ends.epoll, ends.ours, ends.theirs):
-        each.close()
+    ends.close()
 
 
 def test_a_read_is_reported_with_its_bytes_and_time(ends: Ends) -> None:
@@ -68,7 +74,23 @@ def test_a_read_is_reported_with_its_bytes_and_time(ends: Ends) -> None:
     assert ends.held.last_s() == 0
 
 
-def test_whole_events_are_held_until_they_are_taken_and_other_reads_are_reported(ends: Ends) -> None:
+@pytest.fixture
+def holding() -> Iterator[Ends]:
+    ends = Ends(C.new_receiver)
+    yield ends
+    ends.close()
+
+
+def test_the_plain_receiver_reports_every_read() -> None:
+    ends = Ends(PYTHON.new_receiver)
+    ends.held.hold(True)
+    assert [(r.kind, r.data) for r in ends.send(EVENT)] == [(READ, EVENT)]
+    assert ends.held.take() is None
+    ends.close()
+
+
+def test_whole_events_are_held_until_they_are_taken_and_other_reads_are_reported(holding: Ends) -> None:
+    ends = holding
     ends.held.hold(True)
     assert ends.send(EVENT) == []
     assert ends.send(2 * EVENT) == []
@@ -83,7 +105,8 @@ def test_whole_events_are_held_until_they_are_taken_and_other_reads_are_reported
     assert [r.kind for r in ends.send(EVENT)] == [READ]
 
 
-def test_held_reads_are_to_be_taken_when_they_are_many_or_large(ends: Ends) -> None:
+def test_held_reads_are_to_be_taken_when_they_are_many_or_large(holding: Ends) -> None:
+    ends = holding
     ends.held.hold(True)
     for _ in range(HELD_AT_MOST - 1):
         assert ends.send(EVENT) == []
@@ -115,3 +138,60 @@ def test_a_reset_is_reported_with_its_errno(ends: Ends) -> None:
     (report,) = ends.poll()
     assert report.kind == CLOSED
     assert report.error != 0
+
+
+STEP = st.one_of(
+    st.tuples(st.just("send"), st.binary(max_size=40) | st.sampled_from([EVENT, 3 * EVENT, EVENT_END])),
+    st.tuples(st.just("send"), st.integers(LARGE - 8, 2 * READ_SIZE).map(lambda n: b"y" * n + EVENT_END)),
+    st.tuples(st.just("hold"), st.sampled_from([b"", b"on"])),
+    st.tuples(st.just("take"), st.just(b"")),
+    st.tuples(st.just("many"), st.integers(1, 2 * HELD_AT_MOST).map(lambda n: b"." * n)),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps=st.lists(STEP, max_size=30), stamped=st.booleans())
+def test_no_byte_is_lost_or_changes_its_place_whatever_is_held(
+    steps: list[tuple[str, bytes]], stamped: bool
+) -> None:
+    ends, sent, seen, times = Ends(C.new_receiver), b"", b"", [0.0]
+    ends.ours.setsockopt(socket.SOL_SOCKET, 35, int(stamped))
+
+    def take() -> bytes:
+        reads = ends.held.take()
+        if reads is None:
+            return b""
+        times.extend(reads.times)
+        assert reads.ends[-1] == len(reads.wire)
+        assert list(reads.ends) == sorted(reads.ends)
+        assert len(reads.times) <= HELD_AT_MOST
+        return reads.wire
+
+    def send(data: bytes) -> None:
+        nonlocal sent, seen
+        if not data:
+            return
+        ends.theirs.sendall(data)
+        sent += data
+        for report in ends.poll():
+            assert report.kind in (READ, HELD_FULL)
+            seen += take() + report.data
+            times.append(report.t)
+
+    for what, data in steps:
+        if what == "send":
+            send(data)
+        elif what == "many":
+            for _ in data:
+                send(EVENT)
+        elif what == "hold":
+            ends.held.hold(bool(data))
+        else:
+            seen += take()
+    while select.select([ends.epoll.fileno()], [], [], 0)[0]:
+        for report in ends.poll():
+            seen += take() + report.data
+            times.append(report.t)
+    assert seen + take() == sent
+    assert times == sorted(times)
+    ends.close()
