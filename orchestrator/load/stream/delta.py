@@ -16,6 +16,10 @@ _KEYS = ("text", "thinking", "reasoning", "summary", "content")  # of a part, wh
 def said(delta: Mapping[str, Any]) -> tuple[str, str, bool]:
     """(reasoning, the answer's text, whether there is output of another kind, such as a tool call). Raises
     TypeError for what is no text."""
+    if len(delta) == 1:  # the usual chunk of reasoning
+        alone = delta.get("reasoning") or delta.get("reasoning_content")
+        if isinstance(alone, str):
+            return alone, "", False
     acted = bool(delta.get("tool_calls") or delta.get("function_call") or delta.get("refusal"))
     content = delta.get("content") or ""
     thought, shown = "", content

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from itertools import accumulate, compress, repeat
+from collections.abc import Sequence
+from itertools import accumulate, compress
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import orjson
@@ -23,6 +23,7 @@ ReasoningFrom = Literal["field", "tags", "none"]
 """Where a stream's reasoning was found: in a field of its own, between tags in the text, or nowhere."""
 
 _THINKING, _WITHOUT_TEXT = 1, 2  # bits of a chunk's kind
+_ONE_TOKEN, _NO_COUNT = array("i", (1,)), array("i", (-1,))
 _NO_CHUNK = (KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
@@ -226,19 +227,19 @@ class Timeline:
         if not (begun and self._asked and not counts.uncounted and self.error is None):
             return False
         count = len(times)
+        # An array repeated is copied at once, an iterator is asked number by number.
         if template.reasoning is None:
-            reasoning: Iterable[int] = repeat(-1, count)
+            self.chunk_reasoning += _NO_COUNT * count
         elif thinking:
             first = template.reasoning - template.tokens + counts.tokens + 1
-            reasoning = range(first, first + count)
+            self.chunk_reasoning.extend(range(first, first + count))
         else:
-            reasoning = repeat(template.reasoning, count)
-        self.chunk_reasoning.extend(reasoning)
-        self.chunk_tokens.extend(repeat(1, count))
+            self.chunk_reasoning += array("i", (template.reasoning,)) * count
+        self.chunk_tokens += _ONE_TOKEN * count
         self.chunk_s.extend(times)
         spoken = count
         if all(texts):
-            self._kinds.extend(repeat(thinking, count))
+            self._kinds += array("b", (thinking,)) * count
         else:
             spoken -= texts.count("")
             self._without_text = True

@@ -219,3 +219,11 @@ def test_in_a_plain_stream_few_events_are_parsed(monkeypatch: pytest.MonkeyPatch
     assert list(stream.chunk_tokens) == [1] * 600
     assert list(stream.chunk_s) == [float(n) for n in range(600)]
     assert len(parsed) < 50
+
+
+def test_chunks_without_text_in_a_run_are_no_text() -> None:
+    """Else the text that is held back until the end would be more than there are tokens."""
+    payloads = [event("a" if n % 5 else "", n) for n in range(1, 61)] + [event("b", 60)] * 10
+    found = read(payloads, [1], flush=False)
+    assert (found.usage_mode, found.output_tokens, len(found.chunk_s)) == ("continuous", 60, 60)
+    assert found.response_text == "a" * 48 + "b" * 10

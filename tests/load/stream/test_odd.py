@@ -70,6 +70,8 @@ def test_what_keeps_a_connection_open_changes_nothing(noise: bytes, size: int | 
 def test_a_byte_order_mark_before_the_first_event_is_no_part_of_it(size: int | None) -> None:
     marked = read_events([b"\xef\xbb\xbf" + EVENTS[1], *EVENTS[2:]], size)
     assert (marked.error, marked.stream().response_text) == (None, "42")
+    inside = read_events([*EVENTS[:2], b"\xef\xbb\xbf" + EVENTS[2], *EVENTS[3:]], size)
+    assert (inside.error, inside.stream().response_text) == (None, "4")  # a field without a meaning
 
 
 @pytest.mark.parametrize(

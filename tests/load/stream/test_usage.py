@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.load.stream.usage import COUNT_MAX, count_of
+from orchestrator.load.stream.usage import COUNT_MAX, Counts, count_of
 from orchestrator.metrics.requests import itl_s, tpot_s, ttft_s
 from orchestrator.records import Record
 from tests.load.stream.events import counts, event, recorded, usage_only
@@ -61,10 +61,13 @@ def texts(*numbers: int | None) -> list[tuple[str, int | None]]:
         (texts(1, 1, 1, 1), None, 4, "per_chunk", 4),  # the end has the total
         (texts(1, 1, 1, 1), 4, 4, "per_chunk", 4),
         (texts(1, 1, 1, 1), 5, None, "per_chunk", 5),
+        (texts(1, 1), None, None, "per_chunk", 2),
         (texts(3, 3, 3), 9, None, "per_chunk", 9),
+        (texts(1, 4, 2, 1), 8, 8, "per_chunk", 8),
         (texts(1, 4, 2, 1), 8, None, "per_chunk", 8),
         (texts(1, 2, 1, 1, 2), None, None, "per_chunk", 7),
         (texts(1, 2, 3, 2, 3, 4), 6, None, "contradictory", 6),
+        (texts(1, 2, 3, 2, 3, 4), 5, None, "contradictory", 5),
         (texts(1, 2, 4, 3, 4, 6), None, None, "contradictory", None),
         (texts(1, 2, 3, 4), 3, None, "contradictory", 3),  # corrected at the end
         (texts(5, 6, 7, 8), None, 6, "contradictory", 6),
@@ -88,8 +91,40 @@ def test_what_the_counts_are_is_told_from_them_and_the_text(
 
 
 def test_a_total_where_the_text_ends_with_the_answer() -> None:
-    found = recorded([event("a", total=0), event("b", total=0), event("c", total=3, finish="stop")])
-    assert (found.usage_mode, found.output_tokens) == ("late", 3)
+    for total in (3, 2):  # of the server's tokens one may have made two chunks of text
+        found = recorded([event("a", total=0), event("b", total=0), event("c", total=total, finish="stop")])
+        assert (found.usage_mode, found.output_tokens) == ("late", total)
+
+
+def test_an_empty_report_at_the_end_takes_no_count_away() -> None:
+    found = recorded([event("a", total=1), usage_only(0, prompt_tokens=0)])
+    assert (found.usage_mode, found.output_tokens, found.prompt_tokens) == ("continuous", 1, 9)
+
+
+def test_a_tool_call_ends_the_thinking() -> None:
+    call = {"choices": [{"delta": {"tool_calls": [{}]}}], "usage": {"completion_tokens": 2}}
+    found = recorded([event(reasoning="hm", total=1), orjson.dumps(call), event("", total=3)])
+    assert counts(found.chunk_reasoning) == [1, 0, 0]
+
+
+@given(
+    before=st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=4),
+    texts=st.lists(st.booleans(), min_size=1, max_size=9),
+)
+def test_a_run_counts_as_its_chunks_do_one_by_one(before: list[tuple[int, bool]], texts: list[bool]) -> None:
+    in_run, one_by_one = Counts(), Counts()
+    for each in (in_run, one_by_one):
+        each.add(1, text=True, ends=False, apart=False)
+        for count, text in before:
+            each.add(count, text=text, ends=False, apart=False)
+    for number, text in enumerate(texts, start=one_by_one.tokens + 1):
+        if text:
+            one_by_one.grow(number)
+        else:
+            one_by_one.add(number, text=False, ends=False, apart=False)
+    in_run.add_run(len(texts), sum(texts), texts[-1])
+    for name in Counts.__slots__:
+        assert getattr(in_run, name) == getattr(one_by_one, name), name
 
 
 @pytest.mark.parametrize("numbers", [(0, 0, 0, 0), (0, 0, 2, 4), (0, 1, 2, 3), (1, 1, 1, 1), (1, 2, 1, 3)])
