@@ -136,6 +136,7 @@ def test_a_study_that_sweeps_is_planned_whole_with_and_without_m(arguments: list
     assert json.loads(done.stdout)["totals"]["cells"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

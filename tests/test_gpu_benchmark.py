@@ -41,6 +41,7 @@ def plan_of(name: str, tmp_path: Path, *more: str) -> dict[str, Any]:
     return plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name for name, part in PARTS.items() if part.module == SWEEP and part.gpus == 1]
 )
@@ -50,6 +51,7 @@ def test_no_cell_of_a_part_is_skipped_on_one_h200(name: str, tmp_path: Path) -> 
     assert {deployment["gpus"] for deployment in plan["deployments"]} == {1}
 
 
+@pytest.mark.slow
 def test_on_two_h100s_each_model_is_planned_on_what_holds_it(tmp_path: Path) -> None:
     plan = plan_of("m", tmp_path, "hardware=h100", "hardware.gpus_per_node=2")
     sizes: dict[tuple[str, str], set[int]] = {}

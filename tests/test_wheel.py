@@ -6,9 +6,12 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from tests.support.cli import ROOT
 
 
+@pytest.mark.slow
 def test_the_command_works_from_an_installed_wheel(tmp_path: Path) -> None:
     """Unpacked as an installer would, and run from another folder, where no checkout can be found."""
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]

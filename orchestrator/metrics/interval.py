@@ -92,12 +92,12 @@ def percentile_bounds(values: NDArray[np.float64], quantile: float) -> Bounds:
     the largest value may lie on the wrong side with more than 2.5 %: below 6 values for the median, 368 for
     the 99th percentile.
     """
-    from scipy.special import bdtr  # here: what only plans needs none of it
-
     below = values < np.quantile(values, quantile) if len(values) else np.empty(0, bool)
     size = int(len(values) * (1 - (r := _autocorrelation(below))) / (1 + r))
     if size < 1 or max(quantile, 1 - quantile) ** size > _TAIL:
         return _NONE
+    from scipy.special import bdtr  # here: what only plans needs none of it
+
     spread = 10 + 8 * math.sqrt(size * quantile * (1 - quantile))
     counts = np.arange(max(0, int(size * quantile - spread)), min(size, int(size * quantile + spread) + 1))
     share = bdtr(counts.astype(np.float64), size, quantile)  # P(at most so many are below)

@@ -14,7 +14,6 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
 
 LEVEL = 0.05
 FEWEST_PAIRS = 6  # 2 / 2**6 is the first smallest p below 5 %
@@ -119,6 +118,8 @@ def permutation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 def welch(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float, float]:
     """The interval for mean(b) − mean(a), and p, by Student's t with Welch's degrees of freedom. Without any
     spread the interval has no width, and p is 0 unless the means are equal."""
+    from scipy.special import stdtr, stdtrit  # here: what only plans needs none of it
+
     difference = float(b.mean() - a.mean())
     parts = [side.var(ddof=1) / len(side) for side in (a, b)]
     error = math.sqrt(sum(parts))

@@ -75,7 +75,7 @@ class UnlessDamaged:
 def recorded_in(path: Path) -> str | None:
     """The attempt that a file says it is of; None where it says nothing. Raises one of `UNREADABLE` where it
     cannot be read."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
         return recorded(file)
 
 
@@ -101,7 +101,7 @@ def standing(study_dir: Path, cell_id: str) -> Standing | None:
     path = own_path(study_dir, cell_id, "cells")
     if not path.exists():
         return None
-    with UnlessDamaged(), pq.ParquetFile(path) as file:
+    with UnlessDamaged(), pq.ParquetFile(path, page_checksum_verification=True) as file:
         said = recorded(file)
         (status,) = file.read(["status"], use_threads=False)["status"].to_pylist()
         measured = status in ("done", "invalid") or _has_requests(study_dir, cell_id, said)
@@ -202,7 +202,11 @@ def _has_requests(study_dir: Path, cell_id: str, said: str | None) -> bool:
         own_path(study_dir, cell_id, "requests"),
         kept_path(study_dir, cell_id, attempt, "requests"),
     ):
-        with suppress(FileNotFoundError), UnlessDamaged(), pq.ParquetFile(path) as file:
+        with (
+            suppress(FileNotFoundError),
+            UnlessDamaged(),
+            pq.ParquetFile(path, page_checksum_verification=True) as file,
+        ):
             if recorded(file) == said and file.metadata.num_rows:
                 return True
     return False

@@ -196,7 +196,7 @@ def _belonging(
     own, kept = own_path(study_dir, cell_id, folder), kept_path(study_dir, cell_id, row.attempt_id, folder)
     for path in (own, kept, own):  # again: it may just have been given back what a killed writer took
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 if attempts.recorded(file) == row.said:
                     return take(file)
         except FileNotFoundError:
@@ -231,7 +231,7 @@ def _read_cell(path: Path, columns: list[str] | None = None) -> pa.Table | None:
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read(columns, use_threads=False)
         # What would else be found where it is used: text that is not UTF-8, columns of another type.
         table.validate(full=True)

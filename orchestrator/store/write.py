@@ -233,6 +233,6 @@ def _clock_of(folder: Path) -> float:
 
 def _write(table: pa.Table, path: Path, **options: Any) -> None:
     with path.open("wb") as file:
-        pq.write_table(table, file, **options)
+        pq.write_table(table, file, write_page_checksum=True, **options)
         file.flush()
         os.fsync(file.fileno())

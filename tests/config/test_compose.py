@@ -102,6 +102,7 @@ def test_each_override_alone_is_composed_as_hydra_does(pair: Pair, piece: str) -
     check(pair, [piece])
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(job=st.lists(st.sampled_from(PIECES), max_size=6))
 def test_random_jobs_are_composed_as_hydra_does(pair: Pair, job: list[str]) -> None:
@@ -121,6 +122,7 @@ SOUND = {
 }
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), keys=st.permutations(list(SOUND)), count=st.integers(0, len(SOUND)))
 def test_random_sweeps_are_composed_as_hydra_does(
@@ -182,6 +184,7 @@ def tangled(tmp_path: Path) -> Pair:
     return open_pair(tmp_path)
 
 
+@pytest.mark.slow
 def test_files_that_tie_keys_together_are_composed_as_hydra_does(tangled: Pair) -> None:
     extra = [[], ["root=2", "same.x=3"], ["link.x=4"], ["~root"], ["+b.more={a: 1}"], ["+d=1", "d=2"]]
     for number, a in enumerate(("one", "two", "all", "moved", "over", "none")):
@@ -190,6 +193,7 @@ def test_files_that_tie_keys_together_are_composed_as_hydra_does(tangled: Pair) 
                 check(tangled, [f"a={a}", f"b={b}", *more])
 
 
+@pytest.mark.slow
 def test_options_that_change_nothing_else_replace_each_other_also_without_a_schema(tmp_path: Path) -> None:
     files = {
         "sweep.yaml": "defaults:\n  - a: one\n  - b: x\n  - _self_\nroot: 1\n",

@@ -23,6 +23,7 @@ def test_a_prompt_has_as_many_words_as_was_asked_and_nothing_else() -> None:
     assert len(set(WORDS)) == len(WORDS)
 
 
+@pytest.mark.slow
 def test_no_two_prompts_begin_alike() -> None:
     assert len({" ".join(text(number).split()[:8]) for number in range(64)}) == 64
 

@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,6 +72,7 @@ def test_later_layers_win_mappings_merge_and_none_takes_away() -> None:
     }
 
 
+@pytest.mark.slow
 @given(st.lists(st.dictionaries(names, scalars | st.none()), max_size=4))
 def test_merging_never_leaves_a_none_or_two_spellings(layers: list[dict[str, Any]]) -> None:
     merged = merge_args(*layers)

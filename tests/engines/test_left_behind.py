@@ -36,6 +36,7 @@ with running(adapter, LAUNCH, Path(sys.argv[2]), start_timeout_s=10, stop_timeou
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("mode", ["daemon", "stubborn"])
 def test_nothing_is_left_soon_after_the_parent_was_killed(
@@ -90,6 +91,7 @@ def noted(server: Server, wanted: set[str]) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "killed",
     [slice(0, 0), slice(2, 3), slice(0, 1), slice(1, 2), slice(0, 2), slice(0, 3)],

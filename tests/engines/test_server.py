@@ -237,6 +237,7 @@ def test_a_grandchild_is_gone_when_the_engine_ends_by_itself(log: Path, tmp_path
         assert not is_alive(int(pid_file.read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guards", [slice(0, 1), slice(1, 2), slice(0, 2)], ids=["outer", "inner", "both"])
 def test_nothing_is_left_when_a_guard_is_killed(
     log: Path, tmp_path: Path, guards: slice, monkeypatch: pytest.MonkeyPatch

@@ -34,6 +34,7 @@ def graded(asked: tuple[Item, ...], accuracy: float) -> list[bool | None]:
     return [grade.correct for grade in grade_many(asked, texts, [False] * len(asked))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["plain", "cot", "boxed"])
 def test_every_sum_can_be_answered_and_every_one_missed(style: str) -> None:
     assert set(graded(items(style), 1.0)) == {True}

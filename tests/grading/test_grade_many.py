@@ -128,6 +128,7 @@ def test_nothing_to_grade_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> 
     assert grade_many([FIVE], ["\\boxed{5}"], [True]) == [Grade(None, correct=False)]
 
 
+@pytest.mark.slow
 def test_at_least_500_answers_a_second() -> None:
     count = 2000
     texts = [f"Some steps, 3 + 4 = 7.\n\n\\boxed{{{i % 7}}}" for i in range(count)]

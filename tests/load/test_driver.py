@@ -183,6 +183,7 @@ def test_a_client_that_dies_is_an_error_of_the_measurement_and_leaves_none_behin
     assert running("orchestrator.load.client.process") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_client_that_stood_still_shows_as_receive_lag(port: int, processes: int) -> None:
     stopped_s = 1.0

@@ -14,6 +14,7 @@ from tests.load.scripted import job
 from tests.support.scripted_server import serve
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("duration_s", [1.5, 3.0])
 def test_the_rate_is_the_servers_whether_answers_fit_into_the_window_or_not(duration_s: float) -> None:
     """Eight at a time, a token each 20 ms: 400 a second. Answers of 0.5 s and of 5 s, so that three of eight

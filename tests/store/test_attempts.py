@@ -28,6 +28,7 @@ from orchestrator.store.write import clean_partial, commit
 from tests.store.commits import STEPS, killed_at, leftovers, store
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_a_cell_stored_again_is_the_old_or_the_new_and_nothing_is_lost(
     tmp_path: Path,
 ) -> None:
@@ -63,6 +64,7 @@ def test_killed_at_any_step_a_cell_stored_again_is_the_old_or_the_new_and_nothin
     assert step > 30
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_of_being_kept_beside_an_attempt_is_whole_or_gone(tmp_path: Path) -> None:
     step, ended, halves = 0, -signal.SIGKILL, 0
     while ended:
@@ -94,6 +96,7 @@ def test_what_a_live_commit_is_moving_beside_the_cell_stays(tmp_path: Path) -> N
     assert not (tmp_path / "attempts").exists()
 
 
+@pytest.mark.slow
 def test_an_error_at_any_step_leaves_the_old_or_the_new_and_no_litter(tmp_path: Path) -> None:
     step = 0
     failed = 0
@@ -202,6 +205,7 @@ def test_a_cell_of_an_older_version_reads_and_is_kept_when_it_is_measured_again(
     assert read_telemetry(tmp_path, "c1", older.attempt_id).num_rows == 1
 
 
+@pytest.mark.slow
 def test_a_cell_of_an_older_version_survives_a_killed_writer_at_any_step(tmp_path: Path) -> None:
     step = 0
     while True:

@@ -23,6 +23,7 @@ def damaged(path: Path, every: int) -> Iterator[int]:
     path.write_bytes(whole)
 
 
+@pytest.mark.slow
 def test_a_damaged_row_at_any_byte_gives_a_status_and_a_new_attempt_takes_its_place(tmp_path: Path) -> None:
     path = store(tmp_path, status="invalid", attempt_id="old")
     refused = 0

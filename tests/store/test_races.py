@@ -53,6 +53,7 @@ def attempts(study: Path) -> set[str]:
     return {one.attempt_id for one in read_attempts(study, "c1")} | {stands}
 
 
+@pytest.mark.slow
 def test_sixty_races_and_never_the_row_of_one_beside_the_requests_of_the_other(tmp_path: Path) -> None:
     """Two processes store the same cell, a third one reads all the while."""
     races, barrier = 60, FORK.Barrier(2)
@@ -83,6 +84,7 @@ def test_sixty_races_and_never_the_row_of_one_beside_the_requests_of_the_other(t
     assert looks > 0
 
 
+@pytest.mark.slow
 def test_writers_that_are_killed_among_others_lose_nothing_that_was_stored(tmp_path: Path) -> None:
     """Eight writers of one cell, of which every second one has no end and is killed at some moment."""
     store(tmp_path, "first", 3)

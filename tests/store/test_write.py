@@ -50,6 +50,7 @@ def test_a_cell_without_requests_can_be_stored(tmp_path: Path) -> None:
     assert read_requests(tmp_path).num_rows == 0
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_a_new_cell_is_wholly_there_or_not_at_all(tmp_path: Path) -> None:
     step = 0
     while True:

@@ -25,6 +25,7 @@ def test_each_request_has_its_own_bytes(payloads: list[bytes]) -> None:
     assert [bytes(read[number]) for number in range(len(payloads))] == payloads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", [Closed(6), Batch(6)], ids=["closed", "batch"])
 def test_large_bodies_are_in_memory_once_however_many_processes_send_them(schedule: Schedule) -> None:
     bodies = 36 << 20

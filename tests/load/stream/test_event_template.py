@@ -195,6 +195,7 @@ def read(payloads: list[bytes], together: list[int], *, flush: bool) -> Stream:
     return timeline.stream()
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(payloads=streams(), together=st.lists(st.integers(1, 3), min_size=1, max_size=4))
 def test_a_stream_read_in_runs_is_the_stream_read_one_by_one(

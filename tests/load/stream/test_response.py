@@ -227,6 +227,7 @@ def test_each_token_of_a_long_stream_that_was_held_has_its_own_reads_time(at_onc
         assert earliest <= t <= latest
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(wire=wires(), cuts=st.data())
 def test_any_split_of_any_stream_gives_the_same_timeline(wire: Wire, cuts: st.DataObject) -> None:
@@ -290,6 +291,7 @@ EVENT = st.fixed_dictionaries({"choices": st.lists(JSON, max_size=2), "usage": J
 PAYLOAD = st.binary(max_size=40) | EVENT.map(lambda event: json.dumps(event).encode())
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @example([b'{"choices":[],"usage":{"reasoning_tokens":0.0,"completion_tokens":1}}'], False)
 @given(payloads=st.lists(PAYLOAD, max_size=3), inline=st.booleans())
