@@ -42,7 +42,8 @@ HEIGHT = 0.86
 
 @dataclass(frozen=True)
 class Engine:
-    """On ``gpus`` from one look to another, in seconds since the epoch. ``killed_s``: when its worker was."""
+    """Seen on ``gpus`` from one look to another, in seconds since the epoch. ``killed_s``: when its worker
+    was."""
 
     pid: int
     label: str
@@ -67,11 +68,12 @@ def engines(watch: Path) -> tuple[list[Engine], float]:
     looks = [line for line in lines if "on" in line] + [{"at": end_s, "on": {}}]
     found: dict[int, Engine] = {}
     for look, following in pairwise(looks):
-        for pid, label, given in (one for listed in look["on"].values() for one in listed):
+        for gpu, (pid, label, _) in ((int(gpu), one) for gpu, listed in look["on"].items() for one in listed):
             first_s = found[pid].first_s if pid in found else look["at"]
+            gpus = {gpu, *(found[pid].gpus if pid in found else ())}
             last_s = following["at"]
             killed_s = next((at for at, whom in kills if whom == label and first_s <= at <= last_s), None)
-            found[pid] = Engine(pid, label, tuple(given), first_s, last_s, killed_s)
+            found[pid] = Engine(pid, label, tuple(sorted(gpus)), first_s, last_s, killed_s)
     return list(found.values()), end_s
 
 
@@ -110,7 +112,9 @@ def draw(study_dir: Path, watch: Path, out: Path) -> None:
     for engine in found:
         key = deployments.get(engine.label)
         own = [row for row in cells if row["deployment_id"] == key]
-        held_s = [one.started_at.timestamp() for one in held if key in one.deployments]
+        # What was reserved for it may have held another engine before it.
+        free_s = max((one.last_s for one in found if _before(one, engine)), default=0.0)
+        held_s = [max(one.started_at.timestamp(), free_s) for one in held if key in one.deployments]
         drawn.append((engine, bars(engine, end_s, own, held_s)))
     gpus = 1 + max(gpu for engine in found for gpu in engine.gpus)
     zero_s = min(bar.begins_s for _, listed in drawn for bar in listed)
@@ -134,6 +138,10 @@ def draw(study_dir: Path, watch: Path, out: Path) -> None:
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=9)
     figure.tight_layout(rect=(0, 0.1, 1, 1))
     figure.savefig(out, metadata={"Date": None})
+
+
+def _before(one: Engine, engine: Engine) -> bool:
+    return one.last_s <= engine.first_s and bool(set(one.gpus) & set(engine.gpus))
 
 
 def _runs(gpus: Sequence[int]) -> list[tuple[int, int]]:

@@ -45,14 +45,14 @@ def engine_of(pid: int) -> Engine | None:
     """The engine that a process belongs to; None when the process has ended."""
     try:
         process = psutil.Process(pid)
-        given = process.environ().get("CUDA_VISIBLE_DEVICES")
         family = [process, *process.parents()]
         guards = [one for one in family if any(word.endswith("guard.py") for word in one.cmdline())]
         if not guards:
-            return Engine(os.getsid(pid), 0, " ".join(process.cmdline())[:80], _numbers(given))
+            return Engine(os.getsid(pid), 0, " ".join(process.cmdline())[:80], given_to(family[:1]))
         root = guards[-1]
         worker = root.parent()
-        return Engine(root.pid, worker.pid if worker else 0, label_of(root.cmdline()), _numbers(given))
+        given = given_to(family[: family.index(root) + 1])
+        return Engine(root.pid, worker.pid if worker else 0, label_of(root.cmdline()), given)
     except (psutil.Error, OSError):
         return None
 
@@ -68,6 +68,13 @@ def label_of(command: Sequence[str]) -> str:
     )
     values = [command[command.index(flag) + 1] for flag in flags if flag in command]
     return " ".join(values)
+
+
+def given_to(family: Sequence[psutil.Process]) -> frozenset[int] | None:
+    """What the nearest of a process and those above it was told. A process that has changed its title, as
+    vLLM's do, may have written over its own environment."""
+    told = (one.environ().get("CUDA_VISIBLE_DEVICES") for one in family)
+    return next((found for visible in told if (found := _numbers(visible)) is not None), None)
 
 
 def _numbers(visible: str | None) -> frozenset[int] | None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.config.schema import SloConfig
 from orchestrator.metrics.runs import over_runs
 from orchestrator.metrics.stats import mean, present
 from orchestrator.metrics.validity import NOTES
 from orchestrator.plan.plan import Plan, PlannedCell, overrides_of
 
 Row = Mapping[str, Any]
+Show = Callable[[Sequence[Row]], str]
 
 
 def print_summary(
@@ -45,7 +49,10 @@ def print_summary(
             console.print(
                 f"{stored['status']}  {plan.label(planned.cell)}: {why}", markup=False, highlight=False
             )
-        elif told := [_note(flag, stored) for flag in stored["flags"] or () if flag in NOTES]:
+        elif told := [
+            *(_note(flag, stored) for flag in stored["flags"] or () if flag in NOTES),
+            *_odd(stored),
+        ]:
             console.print(
                 f"note  {plan.label(planned.cell)}: {'; '.join(told)}", markup=False, highlight=False
             )
@@ -57,26 +64,27 @@ def _note(flag: str, row: Row) -> str:
     return NOTES[flag] + ("" if hits is None else f" ({100 * hits:.0f} % of the prompt tokens were in it)")
 
 
+def _odd(row: Row) -> list[str]:
+    """What makes a row look odd though its numbers hold."""
+    told = []
+    if row.get("truncated_rate") == 1.0:
+        told.append(f"every answer was cut off at max_tokens={row['max_tokens']}")
+    if (row.get("repeats") or 1) > 1 and row.get("temperature") == 0:
+        told.append(f"repeats={row['repeats']} at temperature 0 asks for the same answers again")
+    return told
+
+
 def _table(plan: Plan, cells: Sequence[PlannedCell], rows: Mapping[str, Row], title: str) -> Table:
     keys = plan.varied() or ["model.name"]
     runs: dict[str, list[PlannedCell]] = {}
     for planned in cells:
         runs.setdefault(planned.cell.run_of, []).append(planned)
     repeated = any(len(group) > 1 for group in runs.values())
+    columns = _columns([rows.get(planned.cell.cell_id, {}) for planned in cells])
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     for key in keys:
         table.add_column(key.removesuffix(".name"), overflow="fold")
-    for name in (
-        "status",
-        *(("runs",) if repeated else ()),
-        "accuracy (95 %)",
-        "cut",
-        "TTFT p50/p99",
-        "TTFVT p50",
-        "TPOT p50",
-        "E2E p50",
-        "tokens/s",
-    ):
+    for name in ("status", *(("runs",) if repeated else ()), *columns):
         table.add_column(name, justify="left" if name == "status" else "right")
     for planned, *others in runs.values():
         stored = [rows.get(one.cell.cell_id, {}) for one in (planned, *others)]
@@ -88,7 +96,7 @@ def _table(plan: Plan, cells: Sequence[PlannedCell], rows: Mapping[str, Row], ti
         counts = Counter(_status(row) for row in stored)
         statuses = [f"{count} {status}" if len(counts) > 1 else status for status, count in counts.items()]
         shown = [str(len(done)) if others else ""] if repeated else []
-        numbers = _numbers(stored[0]) if not others else _over_runs(done)
+        numbers = [show(done if others else stored[:1]) for show in columns.values()]
         table.add_row(*first, ", ".join(statuses), *shown, *numbers)
     return table
 
@@ -97,50 +105,75 @@ def _status(row: Row) -> str:
     return str(row.get("status", "not run")) + (" (simulated)" if row.get("simulated") else "")
 
 
-def _numbers(row: Row) -> list[str]:
-    cut = row.get("truncated_rate")
-    return [
-        _share(row.get("accuracy"), row.get("accuracy_low"), row.get("accuracy_high")),
-        "" if cut is None else f"{100 * cut:.0f} %",
-        "/".join(_seconds(row.get(key)) for key in ("ttft_s_p50", "ttft_s_p99")).strip("/"),
-        _seconds(row.get("ttfvt_s_p50")),
-        _seconds(row.get("tpot_s_p50")),
-        _seconds(row.get("e2e_s_p50")),
-        "" if row.get("output_token_per_s") is None else f"{row['output_token_per_s']:,.1f}",
-    ]
+def _columns(rows: Sequence[Row]) -> dict[str, Show]:
+    """Headings, and what each shows of the runs of a cell that count: those of every sweep, and those that
+    this one asked for (a limit, an arrival rate, several sizes) or has enough requests for."""
+
+    def told(key: str) -> bool:
+        return any(row.get(key) is not None for row in rows)
+
+    percentiles = [one for one in ("p50", "p95", "p99") if one == "p50" or told(f"ttft_s_{one}")]
+    columns: dict[str, Show] = {
+        "accuracy (95 %)": _accuracy,
+        "cut": partial(_percent, "truncated_rate"),
+        f"TTFT {'/'.join(percentiles)}": partial(_seconds_of, [f"ttft_s_{one}" for one in percentiles]),
+        "TTFVT p50": partial(_seconds_of, ["ttfvt_s_p50"]),
+        "TPOT p50": partial(_seconds_of, ["tpot_s_p50"]),
+        "E2E p50": partial(_seconds_of, ["e2e_s_p50"]),
+    }
+    if any(told(f"slo_{limit.name}") for limit in fields(SloConfig)):
+        columns |= {
+            "within limits": partial(_percent, "slo_attainment"),
+            "goodput/s": partial(_rate, "goodput_per_s"),
+        }
+    if told("offered_request_per_s"):
+        columns |= {
+            "offered/s": partial(_rate, "offered_request_per_s"),
+            "served/s": partial(_rate, "served_request_per_s"),
+        }
+    columns["tokens/s"] = partial(_rate, "output_token_per_s")
+    if len({row.get("gpus") for row in rows if row.get("gpus") is not None}) > 1:
+        columns |= {
+            "GPUs": lambda runs: str(runs[0].get("gpus") or "") if runs else "",
+            "tokens/s/GPU": partial(_rate, "output_token_per_s_per_gpu"),
+        }
+    return columns
 
 
-def _over_runs(rows: Sequence[Row]) -> list[str]:
-    """As `_numbers`, of the runs that count: their means with the interval whose unit is the run. Accuracy's
-    is over the items, which all runs share: the mean of theirs."""
+# Of several runs each of these shows the mean, with the interval whose unit is the run.
 
-    def mean_of(key: str) -> float | None:
-        return mean(present(row.get(key) for row in rows))
 
-    def seconds(key: str) -> str:
-        found = over_runs(present(row.get(key) for row in rows))
-        return "" if found is None else _seconds(found.mean, found.half)
+def _mean(key: str, runs: Sequence[Row]) -> float | None:
+    return mean(present(row.get(key) for row in runs))
 
-    accuracy, low, high = (mean_of(f"accuracy{end}") for end in ("", "_low", "_high"))
-    cut = mean_of("truncated_rate")
-    rate = over_runs(present(row.get("output_token_per_s") for row in rows))
-    return [
-        _share(accuracy, low, high),
-        "" if cut is None else f"{100 * cut:.0f} %",
-        "/".join(seconds(key) for key in ("ttft_s_p50", "ttft_s_p99")).strip("/"),
-        *(seconds(key) for key in ("ttfvt_s_p50", "tpot_s_p50", "e2e_s_p50")),
-        "" if rate is None else _within(rate.mean, rate.half, ",.1f"),
-    ]
+
+def _accuracy(runs: Sequence[Row]) -> str:
+    """Its interval is over the items, which all runs share: the mean of theirs."""
+    accuracy, low, high = (_mean(f"accuracy{end}", runs) for end in ("", "_low", "_high"))
+    if accuracy is None or low is None or high is None:
+        return ""
+    return f"{100 * accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _percent(key: str, runs: Sequence[Row]) -> str:
+    share = _mean(key, runs)
+    return "" if share is None else f"{100 * share:.0f} %"
+
+
+def _rate(key: str, runs: Sequence[Row]) -> str:
+    found = over_runs(present(row.get(key) for row in runs))
+    if found is None:
+        return ""
+    return _within(found.mean, found.half, ",.1f" if abs(found.mean) >= 10 else ",.2f")
+
+
+def _seconds_of(keys: Sequence[str], runs: Sequence[Row]) -> str:
+    found = [over_runs(present(row.get(key) for row in runs)) for key in keys]
+    return "/".join("" if one is None else _seconds(one.mean, one.half) for one in found).strip("/")
 
 
 def _within(mean: float, half: float | None, form: str) -> str:
     return f"{mean:{form}}" + ("" if half is None else f" ± {half:{form}}")
-
-
-def _share(accuracy: float | None, low: float | None, high: float | None) -> str:
-    if accuracy is None or low is None or high is None:
-        return ""
-    return f"{100 * accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _seconds(value: float | None, half: float | None = None) -> str:

@@ -253,7 +253,14 @@ class Progress:
         run = self.runs.get(cell.cell_id)
         if expected_s is None or run is None:
             return expected_s
-        return max(0.0, expected_s - (now_s - run.since_s))
+        left_s = expected_s - (now_s - run.since_s)
+        if left_s > 0 or run.phase != "load" or run.load is None or not run.load.requests:
+            return max(0.0, left_s)
+        # It takes longer than expected: at the pace of its requests so far, if any has ended.
+        if not run.load.finished:
+            return None
+        each_s = (run.at_s - run.phase_since_s) / run.load.finished
+        return max(0.0, each_s * (run.load.requests - run.load.finished) - (now_s - run.at_s))
 
     def _start_left_s(self, deployment: Deployment, now_s: float) -> float:
         phase, since_s = self._phase_of(deployment)

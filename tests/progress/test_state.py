@@ -157,6 +157,26 @@ def test_the_time_left_is_the_estimates_corrected_by_what_finished_took(clock: C
     assert progress.left_s() == pytest.approx(20 + 30)
 
 
+def test_a_cell_that_takes_longer_than_expected_ends_at_the_pace_of_its_requests(clock: Clock) -> None:
+    one = deployment("one", 1, cells=1)
+    progress = Progress(plan_of(one, cell_s=60.0), clock)
+    started(progress, one)
+    progress.serve("slot")
+    progress.measure("slot", one, one.cells[0])
+    cell_id, began_s = one.cells[0].cell_id, clock.now_s
+
+    def loaded(at_s: float, finished: int) -> float | None:
+        clock.now_s = began_s + at_s
+        progress.load(WorkerProgress("load", cell_id, 50, finished, 0))
+        return progress.left_s()
+
+    assert loaded(10, 0) == pytest.approx(50)
+    assert loaded(65, 0) is None, "none of 50 has ended: nobody can tell"
+    assert loaded(70, 6) == pytest.approx(44 * 10), "six took the 60 s since the load began"
+    clock.now_s += 30
+    assert progress.left_s() == pytest.approx(44 * 10 - 30)
+
+
 def test_the_time_left_is_shared_by_the_gpus_and_at_least_the_longest_deployments(clock: Clock) -> None:
     many = [deployment(f"d{number}", 1, cells=1) for number in range(8)]
     progress = Progress(plan_of(*many), clock)

@@ -1,0 +1,74 @@
+"""The table at a sweep's end shows what was asked for, and says what makes a row look odd."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from orchestrator.plan.plan import Job, make_plan
+from orchestrator.progress.results_table import print_summary
+from tests.support.compose import config_of
+
+ROW = {
+    "status": "done",
+    "flags": [],
+    "output_token_per_s": 100.0,
+    "ttft_s_p50": 0.2,
+    "gpus": 1,
+    "max_tokens": 64,
+}
+
+
+def summary(folder: Path, *rows: dict[str, Any]) -> list[str]:
+    """The lines of a study of as many cells."""
+    common = ("engine=simulated", "hardware=h200", "model=r1-7b", f"results_dir={folder}")
+    jobs = [(f"max_tokens={64 + number}",) for number in range(len(rows))]
+    plan = make_plan([Job(job, config_of(*common, *job)) for job in jobs])
+    stored = {one.cell.cell_id: ROW | row for one, row in zip(plan.cells, rows, strict=True)}
+    said = io.StringIO()
+    print_summary(plan, stored, Console(file=said, width=250))
+    return said.getvalue().splitlines()
+
+
+def test_a_plain_sweep_shows_what_every_sweep_shows(tmp_path: Path) -> None:
+    (header,) = [line for line in summary(tmp_path, {}, {}) if "tokens/s" in line]
+    assert "TTFT p50 " in header
+    assert not {"p95", "p99", "GPUs", "goodput/s", "within", "served/s"} & set(
+        header.replace("/", " ").split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "heading", "value"),
+    [
+        ({"slo_ttft_s": 1.0, "slo_attainment": 0.75, "goodput_per_s": 1.5}, "within limits", "75 %"),
+        ({"slo_itl_s": 0.1, "slo_attainment": 0.75, "goodput_per_s": 1.5}, "goodput/s", "1.50"),
+        ({"offered_request_per_s": 12.0, "served_request_per_s": 8.7}, "offered/s", "12.0"),
+        ({"offered_request_per_s": 12.0, "served_request_per_s": 8.7}, "served/s", "8.70"),
+        ({"ttft_s_p95": 0.25}, "TTFT p50/p95", "200.0 ms/250.0 ms"),
+        ({"ttft_s_p95": 0.25, "ttft_s_p99": 1.5}, "TTFT p50/p95/p99", "200.0 ms/250.0 ms/1.50 s"),
+        ({"gpus": 2, "output_token_per_s_per_gpu": 50.0}, "tokens/s/GPU", "50.0"),
+    ],
+)
+def test_what_was_asked_for_has_its_column(
+    tmp_path: Path, row: dict[str, Any], heading: str, value: str
+) -> None:
+    lines = summary(tmp_path, {}, row)
+    (header,) = [line for line in lines if "tokens/s" in line]
+    (own,) = [line for line in lines if line.startswith("65 ")]
+    end = header.index(heading) + len(heading)
+    assert own[:end].endswith(value), "columns are aligned to the right"
+
+
+def test_all_answers_cut_and_the_same_answers_twice_are_told(tmp_path: Path) -> None:
+    lines = summary(
+        tmp_path, {"truncated_rate": 1.0}, {"truncated_rate": 0.99, "repeats": 2, "temperature": 0.0}
+    )
+    assert [line.split(": ", 1)[1] for line in lines if line.startswith("note  ")] == [
+        "every answer was cut off at max_tokens=64",
+        "repeats=2 at temperature 0 asks for the same answers again",
+    ]
