@@ -1,7 +1,6 @@
 # The two commands: `make demo` sets everything up and runs a real sweep; `make test` runs the tests.
 PYTHON ?= python3.11
 BIN := .venv/bin
-FAST := not engine and not slow and not ray
 SETUP := .venv/.ready-$(shell cat requirements/orchestrator.txt requirements/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 
 .PHONY: demo setup engine engines test test-fast check clean
@@ -23,11 +22,11 @@ engine: setup
 engines: engine
 	$(BIN)/python -m orchestrator.engines.install sglang-cpu
 
-test: engines test-fast
-	$(BIN)/python -m pytest -m "not ($(FAST))"
+test: engines
+	$(BIN)/python -m pytest
 
 test-fast: setup
-	$(BIN)/python -m pytest -n auto -m "$(FAST)"
+	$(BIN)/python -m pytest -n auto -m "not engine and not slow and not ray"
 
 check: setup
 	$(BIN)/ruff check .
