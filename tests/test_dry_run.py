@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.cli import sweep
 
+pytestmark = pytest.mark.slow
+
 
 def plan_of(*arguments: str, results: Path) -> dict[str, Any]:
     done = sweep("-m", "dry_run=json", f"results_dir={results}", *arguments)
@@ -91,7 +93,6 @@ def test_a_person_reads_the_same_plan(tmp_path: Path) -> None:
     assert "2 cells to run on 2 deployments" in done.stdout
 
 
-@pytest.mark.slow
 def test_a_thousand_cells_are_planned_in_seconds(tmp_path: Path) -> None:
     began_s = cpu_s()
     plan = plan_of(

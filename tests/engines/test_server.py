@@ -20,6 +20,8 @@ from orchestrator.engines.server import Server, by_hand, drawn, running
 from orchestrator.errors import EngineError
 from tests.engines.fake import LAUNCH, fake_adapter, is_alive, tree
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
@@ -237,7 +239,6 @@ def test_a_grandchild_is_gone_when_the_engine_ends_by_itself(log: Path, tmp_path
         assert not is_alive(int(pid_file.read_text()))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("guards", [slice(0, 1), slice(1, 2), slice(0, 2)], ids=["outer", "inner", "both"])
 def test_nothing_is_left_when_a_guard_is_killed(
     log: Path, tmp_path: Path, guards: slice, monkeypatch: pytest.MonkeyPatch

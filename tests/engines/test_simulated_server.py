@@ -24,6 +24,8 @@ from orchestrator.telemetry.engine import assert_present, read_once
 from tests.engines.fake import all_gone, tree
 from tests.support.compose import config_of
 
+pytestmark = pytest.mark.slow
+
 PROMPT = "What is 3 + 4?\n\nReply with the final answer only."
 
 

@@ -24,6 +24,8 @@ from orchestrator.engines.standby_process import Standby, started
 from orchestrator.errors import EngineError
 from tests.engines.fake import LAUNCH, SCRIPT, all_gone, fake_adapter, is_alive, tree
 
+pytestmark = pytest.mark.slow
+
 DUMMY = replace(LAUNCH, weights="dummy")
 
 

@@ -14,6 +14,8 @@ from orchestrator.grading.isolated import Grader
 from orchestrator.records import Grade, Item
 from tests.support.children import running
 
+pytestmark = pytest.mark.slow
+
 SUM = Item("x", (), "x^2+1", "math")
 FIVE = Item("y", (), "5", "math")
 CHOICE = Item("z", (), "B", "choice", ("red", "blue"))
@@ -128,7 +130,6 @@ def test_nothing_to_grade_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> 
     assert grade_many([FIVE], ["\\boxed{5}"], [True]) == [Grade(None, correct=False)]
 
 
-@pytest.mark.slow
 def test_at_least_500_answers_a_second() -> None:
     count = 2000
     texts = [f"Some steps, 3 + 4 = 7.\n\n\\boxed{{{i % 7}}}" for i in range(count)]

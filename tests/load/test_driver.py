@@ -26,6 +26,8 @@ from tests.load.scripted import Script, job
 from tests.support.children import running
 from tests.support.scripted_server import serve
 
+pytestmark = pytest.mark.slow
+
 VARIED: list[Script] = [{"tokens": 1 + (7 * i) % 12, "gap_s": 0.003, "ttft_s": 0.01} for i in range(60)]
 
 
@@ -183,7 +185,6 @@ def test_a_client_that_dies_is_an_error_of_the_measurement_and_leaves_none_behin
     assert running("orchestrator.load.client.process") == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_client_that_stood_still_shows_as_receive_lag(port: int, processes: int) -> None:
     stopped_s = 1.0

@@ -17,6 +17,8 @@ from tests.load.raw_server import OK, STREAM, answering
 from tests.load.scripted import Script, job
 from tests.support.scripted_server import serve
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:

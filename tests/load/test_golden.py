@@ -17,9 +17,12 @@ from tests.load.scripted import Script, job, truth
 from tests.support.scripted_reply import WORDS
 from tests.support.scripted_server import serve
 
+pytestmark = pytest.mark.slow
+
 # From the server's stamp before its write to the client's after its read. The machine may be busy with other
 # things; the median of a request's chunks is held much tighter.
 TOLERANCE_S, MEDIAN_TOLERANCE_S = 0.1, 0.005
+STAMP_TOLERANCE_S = 0.001  # the kernel's clock is another one
 
 
 @pytest.fixture(scope="module", params=["1", "0"], ids=["c", "python"])
@@ -64,7 +67,7 @@ def test_one_token_a_chunk(port: int) -> None:
     assert record.finish_reason == "stop"
     assert record.http_status == 200
     assert record.sent_s is not None
-    assert record.chunk_s[0] - record.sent_s >= 0.05
+    assert record.chunk_s[0] - record.sent_s >= 0.05 - STAMP_TOLERANCE_S
 
 
 def test_reasoning_and_three_tokens_a_chunk(port: int) -> None:

@@ -21,6 +21,8 @@ from orchestrator.records import Record
 from tests.support.queues import GAP_S, closed, cut, lengths
 from tests.support.timelines import record
 
+pytestmark = pytest.mark.slow
+
 TRUE = 800.0
 MEAN, CV, SLOTS = 200.0, 0.8, 40
 
@@ -60,7 +62,6 @@ def test_latencies_are_those_of_all_answers(window_s: float) -> None:
     assert mean_of(rows, "token_per_s_per_user_p50") == pytest.approx(1 / GAP_S, rel=0.02)
 
 
-@pytest.mark.slow
 def test_the_ninetieth_percentile_is_right_or_absent() -> None:
     """It is at 18.8 s, beyond the shorter window."""
     every = GAP_S * lengths(np.random.default_rng(0), 1_000_000, MEAN, CV)
@@ -73,7 +74,6 @@ def test_the_ninetieth_percentile_is_right_or_absent() -> None:
     assert float(np.mean(known)) == pytest.approx(true, rel=0.05)
 
 
-@pytest.mark.slow
 def test_a_limit_is_held_by_as_many_as_without_the_window() -> None:
     """The attainment of a limit that half of the answers hold, each decided at 8 s after it was sent."""
     rows = [measured(seed, 40.0, e2e_s=8.0) for seed in range(30)]

@@ -22,6 +22,8 @@ from orchestrator.metrics.significance import (
     welch,
 )
 
+pytestmark = pytest.mark.slow
+
 UNITS = (3, 5, 8, 12, 19, 30)
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
 DRAWS: dict[str, Draw] = {
