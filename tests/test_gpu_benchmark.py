@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu import gantt, outcome, run, switches, table, timeline
+from benchmarks.gpu import gantt, logs, outcome, run, seen, switches, table, timeline
 from benchmarks.gpu.parts import PARTS, SWEEP, command
 from benchmarks.gpu.watch import Engine, wrong
 from orchestrator.records import Sample
@@ -182,7 +182,55 @@ def test_the_schedule_is_held_against_its_bound_and_each_size_against_one_gpu(tm
     assert (found.makespan_s, found.bound_s) == pytest.approx((75.0, 60.0))
     shares = [share for _, share in outcome.scaling(read_cells(study).to_pylist())]
     assert shares == pytest.approx([1.0, 0.75, 1.0])
-    assert "| s | 2 | 3 | 3 | 0 | 75 | 60 | 1.25 |" in outcome.markdown(tmp_path)
+    assert found.orders == {"longest first": 70.0, "best order": 70.0}, "40 beside 20, then 30 on both"
+    assert "| s | 2 | 3 | 3 | 0 | 75 | 60 | 1.25 | 70 | 70 |" in outcome.markdown(tmp_path)
+
+
+def test_memory_and_phases_of_a_start_are_read_from_the_engines_log(tmp_path: Path) -> None:
+    study = tmp_path / "s"
+    about = {"engine_ready_at": "2026-01-01T00:00:03+00:00", "prepared": False}
+    for name, opt in (("a", "none"), ("b", "fp8")):
+        row: dict[str, object] = {"cell_id": name, "deployment_id": name, "engine": "vllm", "model": "m"}
+        row |= {
+            "opt": [opt],
+            "gpus": 2,
+            "status": "done",
+            "started_at": NOON,
+            "deployment_start_s": 33.0,
+            "provenance": about,
+        }
+        commit(study, name, row, [], None, [])
+    said = {
+        "a": """INFO 12-31 23:59:40 [x] Loading model from scratch...
+INFO 12-31 23:59:42 [x] Model loading took 1.0 GiB
+INFO 01-01 00:00:01 [x] Available KV cache memory: 10.5 GiB""",
+        "b": "[TP0] KV Cache is allocated. dtype: bf16, #tokens: 9, K size: 1.50 GB, V size: 1.25 GB",
+    }
+    for name, log in said.items():
+        (study / "logs" / name).mkdir(parents=True)
+        (study / "logs" / name / "engine.log").write_text(log)
+    assert logs.markdown(tmp_path).splitlines()[2:] == [
+        "| vllm | m | fp8 | 2 | no | 5.50 |  |  |  |  |  |  |  | 33 |",
+        "| vllm | m | none | 2 | no | 21.00 | 10 | 2 |  |  |  |  |  | 33 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "beside", "own"), [("0,1", [2], 1), ("0,1", [1], 0), ("0", [2], 0), ("1,2", [], 0)]
+)
+def test_a_cell_whose_engine_is_not_on_just_its_own_gpus_or_not_alone_there_is_told(
+    tmp_path: Path, given: str, beside: list[int], own: int
+) -> None:
+    at_s = NOON.timestamp()
+    on: dict[str, list[list[Any]]] = {"0": [[7, "m 2", []]], "1": [[7, "m 2", []]]}
+    for gpu in beside:
+        on.setdefault(str(gpu), []).append([8, "m 1", []])
+    lines = [{"at": at_s - 1, "on": on}, {"at": at_s + 9, "looks": 20}]
+    (tmp_path / "watch.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    provenance = json.dumps({"environment": {"CUDA_VISIBLE_DEVICES": given}})
+    row = {"started_at": NOON, "model": "m", "provenance": provenance}
+    assert seen.on_their_own([row], seen.engines(tmp_path / "watch.jsonl")[0]) == own
+    assert seen.on_their_own([row | {"model": "n"}], seen.engines(tmp_path / "watch.jsonl")[0]) == 0
 
 
 def test_the_picture_has_what_an_engine_did_and_what_became_of_a_killed_one(tmp_path: Path) -> None:
@@ -195,7 +243,7 @@ def test_the_picture_has_what_an_engine_did_and_what_became_of_a_killed_one(tmp_
         {"at": 1070.0, "looks": 140},
     ]
     (tmp_path / "watch.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found, end_s = gantt.engines(tmp_path / "watch.jsonl")
+    found, end_s = seen.engines(tmp_path / "watch.jsonl")
     assert [(one.pid, one.first_s, one.last_s, one.killed_s) for one in found] == [
         (7, 1010.0, 1040.0, 1020.0),
         (8, 1010.0, 1070.0, None),

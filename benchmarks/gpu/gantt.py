@@ -11,7 +11,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import Patch
 
+from benchmarks.gpu.seen import Engine, engines
 from benchmarks.gpu.watch import label_of
 from orchestrator.store.ledger import reservations
 from orchestrator.store.read import read_cells
@@ -41,40 +41,10 @@ HEIGHT = 0.86
 
 
 @dataclass(frozen=True)
-class Engine:
-    """Seen on ``gpus`` from one look to another, in seconds since the epoch. ``killed_s``: when its worker
-    was."""
-
-    pid: int
-    label: str
-    gpus: tuple[int, ...]
-    first_s: float
-    last_s: float
-    killed_s: float | None
-
-
-@dataclass(frozen=True)
 class Bar:
     kind: str
     begins_s: float
     ends_s: float
-
-
-def engines(watch: Path) -> tuple[list[Engine], float]:
-    """Those that were on a GPU, and when the watch ended. One is gone at the first look that misses it."""
-    lines = [json.loads(line) for line in watch.read_text().splitlines()]
-    end_s = lines[-1]["at"]
-    kills = [(line["at"], line["killed_worker_of"]) for line in lines if "killed_worker_of" in line]
-    looks = [line for line in lines if "on" in line] + [{"at": end_s, "on": {}}]
-    found: dict[int, Engine] = {}
-    for look, following in pairwise(looks):
-        for gpu, (pid, label, _) in ((int(gpu), one) for gpu, listed in look["on"].items() for one in listed):
-            first_s = found[pid].first_s if pid in found else look["at"]
-            gpus = {gpu, *(found[pid].gpus if pid in found else ())}
-            last_s = following["at"]
-            killed_s = next((at for at, whom in kills if whom == label and first_s <= at <= last_s), None)
-            found[pid] = Engine(pid, label, tuple(sorted(gpus)), first_s, last_s, killed_s)
-    return list(found.values()), end_s
 
 
 def bars(

@@ -1,7 +1,9 @@
 """How a sweep over several GPUs came out, from what it stored: what more GPUs to a model bring, and how close
 the schedule came to its lower bound.
 
-    python -m benchmarks.gpu.outcome RESULTS
+    python -m benchmarks.gpu.outcome RESULTS [WATCH.jsonl]
+
+With what the watcher wrote it also says how many cells had their GPUs to themselves.
 """
 
 from __future__ import annotations
@@ -14,19 +16,27 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu.seen import engines, on_their_own
+from benchmarks.schedule.simulate import Policy, Simulation, Work, bound_s
+from orchestrator.cluster.packing import Need, Node
 from orchestrator.store.ledger import Reservation, reservations
 from orchestrator.store.read import read_cells
 
 Row = Mapping[str, Any]
+ORDERS: tuple[Policy, ...] = ("longest first", "best order")
 
 
 @dataclass(frozen=True)
 class Outcome:
     """Seconds. ``makespan_s`` from the first reservation to the end of the last, or of the last cell where
-    that is later: a sweep that was cut off did not write its last reservations. ``bound_s``: no schedule on
-    ``gpus`` that gives each deployment one engine is shorter than its GPU-seconds over the GPUs, or than its
-    longest deployment, each taken as one start and its cells as they were measured. ``again`` are cells that
-    took more than one attempt."""
+    that is later: a sweep that was cut off did not write its last reservations. ``again`` are cells that took
+    more than one attempt.
+
+    Of the deployments that were measured, each taken as one start and its cells as they were, on one host
+    with these ``gpus``: ``bound_s`` is what no schedule that gives each one engine is shorter than (its
+    GPU-seconds over the GPUs, or its longest deployment), and ``orders`` what the scheduler comes to in
+    simulated time when it admits them longest first, and in the order that it chooses.
+    """
 
     study: str
     gpus: int
@@ -35,6 +45,7 @@ class Outcome:
     again: int
     makespan_s: float
     bound_s: float
+    orders: Mapping[Policy, float]
 
 
 def outcome(study_dir: Path) -> Outcome | None:
@@ -43,27 +54,31 @@ def outcome(study_dir: Path) -> Outcome | None:
     cells = [row for row in read_cells(study_dir).to_pylist() if row["deployment_start_s"] is not None]
     if not held or not cells:
         return None
-    chains: dict[str, float] = defaultdict(float)
-    starts: dict[str, float] = {}
-    gpus: dict[str, int] = {}
+    of: dict[str, list[Row]] = defaultdict(list)
     for row in cells:
-        key = row["deployment_id"]
-        chains[key] += row["duration_s"]
-        starts[key] = min(row["deployment_start_s"], starts.get(key, row["deployment_start_s"]))
-        gpus[key] = row["gpus"]
-    there = most_held(held)
-    area_s = sum(gpus[key] * (chains[key] + starts[key]) for key in chains) / there
+        of[row["deployment_id"]].append(row)
+    works = [
+        Work(
+            key=key,
+            need=Need(gpus=rows[0]["gpus"], cpus=0.0),
+            start_s=min(row["deployment_start_s"] for row in rows),
+            cells_s=tuple(row["duration_s"] for row in rows),
+        )
+        for key, rows in of.items()
+    ]
+    host = [Node("host", most_held(held), 0.0)]
     began = min(one.started_at for one in held)
     ends = [one.started_at + timedelta(seconds=one.duration_s) for one in held]
     ends += [row["started_at"] + timedelta(seconds=row["duration_s"]) for row in cells if row["started_at"]]
     return Outcome(
         study=study_dir.name,
-        gpus=there,
-        deployments=len(chains),
+        gpus=round(host[0].gpus),
+        deployments=len(works),
         cells=len(cells),
         again=sum(row["attempts"] > 1 for row in cells),
         makespan_s=(max(ends) - began).total_seconds(),
-        bound_s=max(area_s, *(chains[key] + starts[key] for key in chains)),
+        bound_s=bound_s(works, host),
+        orders={policy: Simulation(works, host, policy).run().makespan_s for policy in ORDERS},
     )
 
 
@@ -104,11 +119,12 @@ def markdown(results: Path) -> str:
     outcomes = [found for study in studies if (found := outcome(study)) is not None]
     if not outcomes:
         return ""
-    lines = ["| study | GPUs | deployments | cells | tried again | makespan, s | bound, s | ratio |"]
-    lines.append("|---" * 8 + "|")
+    head = "| study | GPUs | deployments | cells | tried again | makespan, s | bound, s | ratio |"
+    lines = [head + "".join(f" {policy}, s |" for policy in ORDERS), "|---" * (8 + len(ORDERS)) + "|"]
     lines += [
         f"| {one.study} | {one.gpus} | {one.deployments} | {one.cells} | {one.again} "
         f"| {one.makespan_s:.0f} | {one.bound_s:.0f} | {one.makespan_s / one.bound_s:.2f} |"
+        + "".join(f" {one.orders[policy]:.0f} |" for policy in ORDERS)
         for one in outcomes
     ]
     for study in studies:
@@ -131,5 +147,15 @@ def _scaled(cells: Sequence[Row]) -> list[str]:
     return lines
 
 
+def to_themselves(results: Path, watch: Path) -> str:
+    """How many of the cells that were measured had exactly their own GPUs, and alone."""
+    cells = [row for path in sorted(results.glob("*/cells")) for row in read_cells(path.parent).to_pylist()]
+    measured = [row for row in cells if row["started_at"] is not None and row["gpus"]]
+    count = on_their_own(measured, engines(watch)[0])
+    return f"\n{count} of {len(measured)} cells had an engine on exactly the GPUs given to it, and alone\n"
+
+
 if __name__ == "__main__":
     sys.stdout.write(markdown(Path(sys.argv[1])))
+    if sys.argv[2:]:
+        sys.stdout.write(to_themselves(Path(sys.argv[1]), Path(sys.argv[2])))

@@ -9,20 +9,29 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from orchestrator.cluster.packing import Node, Promise, Running, Waiting, decide, longest_first
+from orchestrator.cluster.packing import (
+    Node,
+    Promise,
+    Running,
+    Waiting,
+    decide,
+    longest_first,
+    or_infinite,
+    without,
+)
 
-FEW_NODES, FEW_WAITING = 2, 64  # beyond these it gains little and costs much
+FEW_NODES, FEW_WAITING = 2, 32  # beyond these it gains little and costs much
 SOONER = 0.99  # another order has to end that much sooner, since estimates are no better
 
 
 def widest_first(one: Waiting) -> tuple[float, ...]:
     """By GPUs, then by length."""
-    return (-_width(one), -_seconds(one))
+    return (-one.need.all_gpus, -or_infinite(one.estimated_s))
 
 
 def largest_first(one: Waiting) -> tuple[float, ...]:
     """By GPU-seconds."""
-    return (-_width(one) * _seconds(one), -_width(one))
+    return (-one.need.all_gpus * or_infinite(one.estimated_s), -one.need.all_gpus)
 
 
 def ordered(
@@ -54,32 +63,19 @@ def _length_s(
     promise: Promise | None,
 ) -> float:
     """Seconds until the last has ended, when they are admitted in this order; infinite where one never is."""
-    left, going, free = list(waiting), list(running), {node.node_id: node for node in nodes}
+    left, going, free = list(waiting), list(running), list(nodes)
     at_s = now_s
     while True:
-        starts, promise = decide(left, going, list(free.values()), at_s, promise)
+        starts, promise = decide(left, going, free, at_s, promise)
         for start in starts:
             one = next(one for one in left if one.key == start.key)
             left.remove(one)
-            going.append(Running(one.need, start.nodes, at_s + _seconds(one)))
-            free |= {name: free[name].plus(one.need, -1) for name in start.nodes}
+            going.append(Running(one.need, start.nodes, at_s + or_infinite(one.estimated_s)))
+            free = without(free, one.need, start.nodes)
         if not left or not going:
             break
-        first = min(going, key=_end_s)
-        at_s = max(at_s, _end_s(first))
-        for ended in [one for one in going if _end_s(one) <= at_s]:
+        at_s = max(at_s, min(or_infinite(one.ends_s) for one in going))
+        for ended in [one for one in going if or_infinite(one.ends_s) <= at_s]:
             going.remove(ended)
-            free |= {name: free[name].plus(ended.need) for name in ended.nodes if name in free}
-    return math.inf if left else max((_end_s(one) for one in going), default=at_s) - now_s
-
-
-def _width(one: Waiting) -> float:
-    return one.need.gpus * one.need.nodes
-
-
-def _seconds(one: Waiting) -> float:
-    return math.inf if one.estimated_s is None else one.estimated_s
-
-
-def _end_s(one: Running) -> float:
-    return math.inf if one.ends_s is None else one.ends_s
+            free = [node.plus(ended.need) if node.node_id in ended.nodes else node for node in free]
+    return math.inf if left else max((or_infinite(one.ends_s) for one in going), default=at_s) - now_s

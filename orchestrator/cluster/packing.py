@@ -30,6 +30,10 @@ class Need:
     gpu_memory_gib: float | None = None
     memory_bytes: float = 0.0
 
+    @property
+    def all_gpus(self) -> float:
+        return self.gpus * self.nodes
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -134,7 +138,7 @@ def without(nodes: Iterable[Node], need: Need, taken: Sequence[str]) -> list[Nod
 
 def longest_first(waiting: Iterable[Waiting]) -> list[Waiting]:
     """The order of admission; one whose length is unknown may be the longest."""
-    return sorted(waiting, key=lambda one: (-_or_infinite(one.estimated_s), -one.need.gpus * one.need.nodes))
+    return sorted(waiting, key=lambda one: (-or_infinite(one.estimated_s), -one.need.all_gpus))
 
 
 def decide(
@@ -206,7 +210,7 @@ class _Held:
         self.need = need
         self.then = {name: free[name] for name in promise.nodes}
         for one in going:
-            if _or_infinite(one.ends_s) <= _or_infinite(promise.starts_s):
+            if or_infinite(one.ends_s) <= or_infinite(promise.starts_s):
                 for name in one.nodes:
                     if name in self.then:
                         self.then[name] = self.then[name].plus(one.need)
@@ -220,7 +224,7 @@ class _Held:
                 self.then[name] = self.then[name].plus(one.need, -1)
 
     def _gone_by_then(self, one: Waiting, now_s: float) -> bool:
-        return now_s + _or_infinite(one.estimated_s) <= (self.promise.starts_s or 0.0)
+        return now_s + or_infinite(one.estimated_s) <= (self.promise.starts_s or 0.0)
 
 
 def _promise(one: Waiting, nodes: Iterable[Node], going: Sequence[Running]) -> Promise | None:
@@ -241,12 +245,12 @@ def _room_at_s(node: Node, need: Need, going: Sequence[Running]) -> float | None
     """When the node will hold ``need``: infinite where nobody can tell, None for never."""
     at_s = -math.inf
     ending = sorted(
-        (one for one in going if node.node_id in one.nodes), key=lambda one: _or_infinite(one.ends_s)
+        (one for one in going if node.node_id in one.nodes), key=lambda one: or_infinite(one.ends_s)
     )
     for one in ending:
         if node.holds(need):
             return at_s
-        at_s = _or_infinite(one.ends_s)
+        at_s = or_infinite(one.ends_s)
         node = node.plus(one.need)
     return at_s if node.holds(need) else None
 
@@ -260,5 +264,6 @@ def _best_fit(need: Need, nodes: Iterable[Node]) -> tuple[str, ...] | None:
     return tuple(node.node_id for node in fitting[: need.nodes])
 
 
-def _or_infinite(seconds: float | None) -> float:
+def or_infinite(seconds: float | None) -> float:
+    """What nobody can tell may be the longest."""
     return math.inf if seconds is None else seconds

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.metrics.significance import (
+    BLOCK,
     FEWEST_PAIRS,
     LEVEL,
+    RunsMethod,
     between_runs,
     holm,
     mcnemar,
@@ -27,11 +29,8 @@ from orchestrator.metrics.significance import (
 __all__ = ["Comparison", "compare_accuracy", "compare_runs", "compare_values", "holm", "mcnemar", "tango"]
 
 Unit = Literal["item", "run"]
-Method = Literal["mcnemar", "sign-flip", "permutation", "welch", "bootstrap", "too few"]
+Method = Literal["mcnemar", "sign-flip", "bootstrap"] | RunsMethod
 Verdict = Literal["equivalent", "different", "undecided", "too few", "within this run"]
-
-_METHODS: dict[str, Method] = {"permutation": "permutation", "welch": "welch", "too few": "too few"}
-_BLOCK = 4_000_000  # floats held at once while resampling: 32 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +166,7 @@ def compare_runs(a: Sequence[float], b: Sequence[float], *, items: int = 0) -> C
     if found is None:
         return Comparison(difference, None, None, None, items, "too few", "run", units)
     interval, method = found
-    return Comparison(
-        difference, interval.low, interval.high, interval.p, items, _METHODS[method], "run", units
-    )
+    return Comparison(difference, interval.low, interval.high, interval.p, items, method, "run", units)
 
 
 def _group(item_ids: Sequence[str], values: Sequence[float]) -> dict[str, list[float]]:
@@ -254,7 +251,7 @@ def _quantiles(
 def _resampled(items: int, resamples: int, seed: int, width: int) -> Iterator[NDArray[np.float64]]:
     """How often each item is drawn, for all resamples, in blocks whose rows times ``width`` fit in memory."""
     generator = np.random.default_rng(seed)
-    rows = max(1, _BLOCK // width)
+    rows = max(1, BLOCK // width)
     for start in range(0, resamples, rows):
         shape = min(rows, resamples - start)
         yield generator.multinomial(items, np.full(items, 1 / items), size=shape).astype(np.float64)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,11 @@ EXACT_BELOW = 20  # pairs; from there on flips are drawn
 MAX_SPLITS = 100_000  # 9 against 10 runs have 92,378
 
 _Z2 = 1.959963984540054**2  # the chi-squared distribution's 95 % quantile, one degree of freedom
-_BLOCK = 4_000_000  # floats held at once while resampling: 32 MB
+BLOCK = 4_000_000  # floats held at once while resampling: 32 MB
 _ROUNDING = 1e-12  # sums that differ by less, relatively, differ by rounding alone
+
+
+RunsMethod = Literal["permutation", "welch", "too few"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ def sign_flip(differences: NDArray[np.float64], seed: int, resamples: int) -> In
     return Interval(float(low), float(high), min(1.0, 2 * (side + 1) / flips))
 
 
-def between_runs(a: Sequence[float], b: Sequence[float]) -> tuple[Interval, str] | None:
+def between_runs(a: Sequence[float], b: Sequence[float]) -> tuple[Interval, RunsMethod] | None:
     """For the mean of ``b`` minus that of ``a``, one number a run, and the test that gave p: ``permutation``,
     ``welch`` or ``too few``. None with fewer than two runs on a side, which tell no spread.
 
@@ -164,7 +168,7 @@ def _all_subsets(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _drawn_subsets(values: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
     """The means of ``resamples`` subsets, each of all 2^n equally likely but the empty one."""
     generator = np.random.default_rng(seed)
-    rows = max(1, _BLOCK // len(values))
+    rows = max(1, BLOCK // len(values))
     means = []
     for start in range(0, resamples, rows):
         drawn = generator.random((min(rows, resamples - start), len(values))) < 0.5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -19,40 +21,40 @@ def opened(records: list[Record], ends_s: float | None = None) -> Measurement:
     return Measurement(records, (), RunConditions(schedule=Open(np.empty(0)), ends_s=ends_s))
 
 
-def share_behind(measurements: list[Measurement]) -> float:
-    return float(np.mean([behind(one) for one in measurements]))
+def share_behind(drawn: Callable[[np.random.Generator], Measurement], times: int = SEEDS) -> float:
+    """Of so many measurements, each drawn with another seed."""
+    return float(np.mean([behind(drawn(np.random.default_rng([seed, 1]))) for seed in range(times)]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("rate", "n", "mean"), [(2.0, 60, 40.0), (4.0, 200, 100.0), (12.0, 300, 400.0)])
 def test_a_server_without_a_limit_is_never_behind(rate: float, n: int, mean: float) -> None:
     """The last has answers of 20 s, of which most outlast the arrivals: all of the run is a ramp."""
-    runs = []
-    for seed in range(SEEDS):
-        random = np.random.default_rng([seed, 1])
-        runs.append(opened(infinite(poisson(random, rate, n), lengths(random, n, mean, 0.8))))
-    assert share_behind(runs) < 0.01
+
+    def drawn(random: np.random.Generator) -> Measurement:
+        return opened(infinite(poisson(random, rate, n), lengths(random, n, mean, 0.8)))
+
+    assert share_behind(drawn) < 0.01
 
 
 @pytest.mark.slow
 def test_nor_is_one_whose_window_cuts_the_requests() -> None:
-    runs = []
-    for seed in range(SEEDS):
-        random = np.random.default_rng([seed, 1])
+    def drawn(random: np.random.Generator) -> Measurement:
         records = infinite(poisson(random, 4.0, 300), lengths(random, 300, 100.0, 0.8))
-        runs.append(opened(cut(records, 40.0), 40.0))
-    assert share_behind(runs) < 0.01
+        return opened(cut(records, 40.0), 40.0)
+
+    assert share_behind(drawn) < 0.01
 
 
 @pytest.mark.slow
 def test_nor_is_one_that_is_asked_ever_faster() -> None:
     """A rate that rises from 0 to 8 a second."""
-    runs = []
-    for seed in range(SEEDS):
-        random = np.random.default_rng([seed, 1])
+
+    def drawn(random: np.random.Generator) -> Measurement:
         sent = np.sort(50 * np.sqrt(random.random(200))).tolist()
-        runs.append(opened(infinite(sent, lengths(random, 200, 100.0, 0.8))))
-    assert share_behind(runs) < 0.01
+        return opened(infinite(sent, lengths(random, 200, 100.0, 0.8)))
+
+    assert share_behind(drawn) < 0.01
 
 
 @pytest.mark.slow
@@ -60,14 +62,13 @@ def test_nor_is_one_that_is_asked_ever_faster() -> None:
 @pytest.mark.parametrize("window", [False, True])
 def test_eight_point_seven_served_of_twelve_offered_is_behind(n: int, window: bool) -> None:
     """Twenty at a time, 2.3 s each on average."""
-    mean = 20 / 8.7 / GAP_S
-    runs = []
-    for seed in range(50):
-        random = np.random.default_rng([seed, 1])
+    mean, ends_s = 20 / 8.7 / GAP_S, 0.9 * n / 12.0
+
+    def drawn(random: np.random.Generator) -> Measurement:
         records = servers(20, poisson(random, 12.0, n), lengths(random, n, mean, 0.5))
-        ends_s = 0.9 * n / 12.0
-        runs.append(opened(cut(records, ends_s), ends_s) if window else opened(records))
-    assert share_behind(runs) > 0.95
+        return opened(cut(records, ends_s), ends_s) if window else opened(records)
+
+    assert share_behind(drawn, 50) > 0.95
 
 
 def test_offered_and_served_stand_side_by_side_and_the_drain_apart() -> None:

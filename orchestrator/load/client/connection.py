@@ -202,7 +202,6 @@ class Connection:
             reader.flush()
         except Exception as broken:
             outcome, error = "error", _unreadable(broken)
-        status = reader.status  # released, it may begin with the next call at once
         self.call = None
         self.used = True
         self.idle_since_s = t
