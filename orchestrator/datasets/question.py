@@ -24,8 +24,8 @@ _POSITIONAL = re.compile(
 @dataclass(frozen=True, slots=True)
 class Question:
     """One question. ``answer`` is the reference (the letter when there are ``options``, empty when no answer
-    is right or wrong) and ``worked`` a worked solution without its final answer, for use as a few-shot
-    example."""
+    is right or wrong) and ``worked`` a worked solution, for use as a few-shot example: its final answer
+    is stated after it, and a box around it is taken away."""
 
     item_id: str
     text: str

@@ -1,4 +1,4 @@
-"""What a plan could not tell for certain, one line each."""
+"""What a plan could not tell for certain, and how it read what can be read in several ways; one line each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from orchestrator.cell import Cell
 from orchestrator.engines import ADAPTERS, environment
 from orchestrator.engines.revisions import unpinned
+from orchestrator.load.trace import read_trace
 
 if TYPE_CHECKING:
     from orchestrator.plan.plan import PlannedCell
@@ -19,6 +20,8 @@ def notes(planned: Sequence[PlannedCell], inherited: Mapping[str, str]) -> tuple
     cells = [one.cell for one in planned if one.status == "planned" and not one.cell.simulated]
     started = [cell for cell in cells if cell.config.engine.name in ADAPTERS]
     lines = [*_runs(one.cell for one in planned if one.status != "skipped")]
+    paths = _distinct(one.cell.config.load.path or "" for one in planned if one.status != "skipped")
+    lines += [f"load.path={path}: {read_trace(path).told}" for path in paths if path]
     lines += [
         f"revision of {one} not pinned: name its commit, or the hub may serve another under the same name"
         for one in _distinct(one for cell in cells for one in unpinned(cell.config))
