@@ -42,6 +42,11 @@ class Item:
     options: tuple[str, ...] = ()
     group: str | None = None
 
+    @property
+    def text(self) -> str:
+        """What is asked, as it is sent."""
+        return "\n\n".join(message["content"] for message in self.messages)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

@@ -26,6 +26,7 @@ from orchestrator.progress.results_table import print_summary
 from orchestrator.store.limits import under
 from orchestrator.store.read import read_cells, read_status
 from orchestrator.store.schema import METRIC_COLUMNS
+from orchestrator.store.versions import refuse_newer
 from orchestrator.store.write import check_writable
 
 DONE, INCOMPLETE, NOTHING_CAN_RUN = 0, 1, 2
@@ -50,6 +51,7 @@ def run(jobs: Sequence[Job], kept: Kept) -> StudyResult:
         raise ConfigError(
             f"objective={settings.objective}: must be a metric, one of {', '.join(METRIC_COLUMNS)}"
         )
+    refuse_newer(Path(settings.results_dir) / settings.study_name)
     plan = make_plan(jobs, lambda: _known(jobs))
     console = _console()
     if settings.dry_run == "json":

@@ -108,10 +108,9 @@ def _seen(path: Path) -> Lengths:
 def _stored(path: Path, key: str) -> Lengths:
     try:
         table = pq.read_table(path, columns=["output_tokens", "outcome"])
+        ok = table.filter(pc.equal(table["outcome"], "ok"))["output_tokens"].drop_null()
+        return np.asarray(ok.cast(pa.int64()).to_numpy(), np.int64)
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(
-            f"{key}: must be a CSV or JSON-lines trace, or Parquet with output_tokens ({reason})"
-        ) from None
-    ok = table.filter(pc.equal(table["outcome"], "ok"))["output_tokens"].drop_null()
-    return np.asarray(ok.to_numpy(), np.int64)
+        reason = (str(error).splitlines() or [""])[0]
+        said = f"must be a CSV or JSON-lines trace, or Parquet with output_tokens ({reason})"
+        raise ConfigError(f"{key}: {said}") from None

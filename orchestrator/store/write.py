@@ -49,6 +49,7 @@ def commit(
     grades: Sequence[Grade] | None,
     samples: Sequence[Sample],
     references: Mapping[str, str] | None = None,
+    questions: Mapping[str, str] | None = None,
     *,
     attempt_id: str | None = None,
 ) -> Path:
@@ -65,7 +66,7 @@ def commit(
     row = {**cell_row, "cell_id": cell_id, "attempt_id": attempt, "stored_at": datetime.now(UTC)}
     said: dict[str, Any] = {"simulated": bool(row.get("simulated")), "attempt_id": attempt}
     tables = {
-        "requests": request_rows(cell_id, records, grades, references, **said),
+        "requests": request_rows(cell_id, records, grades, references, questions, **said),
         "telemetry": telemetry_rows(cell_id, samples, int(row.get("gpus") or 0), **said),
         "cells": cell_table(row),
     }
