@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -199,7 +199,11 @@ class Plan:
 
 def overrides_of(cell: Cell) -> dict[str, str]:
     """A cell's overrides by key."""
-    pairs = (one.split("=", 1) for one in cell.overrides if "=" in one)
+    return by_key(cell.overrides)
+
+
+def by_key(overrides: Iterable[str]) -> dict[str, str]:
+    pairs = (one.split("=", 1) for one in overrides if "=" in one)
     return {key.lstrip("+"): value for key, value in pairs}
 
 

@@ -82,6 +82,23 @@ def commit(
             path.unlink(missing_ok=True)
 
 
+def forget(study_dir: Path, cell_id: str) -> Path:
+    """Takes the cell's row, requests and telemetry out of the study, so that it counts as not run, and
+    returns the folder among its `attempts` where they are kept. Raises OSError; FileNotFoundError where the
+    cell has no row."""
+    own = {folder: own_path(study_dir, cell_id, folder) for folder in FOLDERS}
+    with _locked(_locks(study_dir), f".{cell_id}.lock"):
+        old = attempts.standing(study_dir, cell_id)
+        if old is None:
+            raise FileNotFoundError(errno.ENOENT, "the cell has no row", str(own["cells"]))
+        attempts.keep(study_dir, cell_id, old)
+        for folder in reversed(FOLDERS):  # the row first, whose presence is the commit
+            own[folder].unlink(missing_ok=True)
+            if own[folder].parent.is_dir():
+                sync_folder(own[folder].parent)
+    return kept_path(study_dir, cell_id, old.attempt_id, "cells").parent
+
+
 def prepare() -> None:
     """Does once what a process's first commit would wait a quarter of a second for: with its first array
     pyarrow imports pandas, where that is installed."""
