@@ -48,18 +48,21 @@ def fingerprint(dataset: DatasetConfig) -> str:
     Raises ConfigError for everything that can be wrong without one, every row of a file included: see `load`.
     """
     family = _family(dataset)
-    if dataset.path is None and family.rows is None:
+    if count(dataset, None) is None:
         return dataset.revision or "main"
-    _asked_and_shown(dataset, family)
     return family.version or source.local(str(dataset.path))[1]
 
 
 def count(dataset: DatasetConfig, limit: int | None) -> int | None:
     """How many items `load` gives; None for a hub's, which only loading tells. Raises ConfigError."""
     family = _family(dataset)
-    if dataset.path is None and family.rows is None:
+    if dataset.path is None and family.size is None:
         return None
-    return len(_asked_and_shown(dataset, family)[0][:limit])
+    size = family.size or len(_of_file(dataset))
+    left = size if family.exemplars else size - dataset.shots
+    if left < 1:
+        raise ConfigError(_none_left(dataset))
+    return left if limit is None else min(limit, left)
 
 
 def wording(dataset: DatasetConfig) -> str:
@@ -124,7 +127,7 @@ def _asked_and_shown(dataset: DatasetConfig, family: Family) -> tuple[Sequence[Q
     if family.rows is not None:
         questions = _questions(family.rows(dataset), family, dataset)
     elif dataset.path is not None:
-        questions = _of_file(dataset.name, dataset.path, source.local(dataset.path)[1])
+        questions = _of_file(dataset)
     else:
         questions = _questions(source.hub(dataset), family, dataset)
     if dataset.sample == "hash":
@@ -133,14 +136,23 @@ def _asked_and_shown(dataset: DatasetConfig, family: Family) -> tuple[Sequence[Q
     if dataset.shots and not family.exemplars:
         questions, shots = questions[: -dataset.shots], questions[-dataset.shots :]
     if not questions:
-        raise ConfigError(f"{_where(dataset)}: no questions are left to ask (dataset.shots={dataset.shots})")
+        raise ConfigError(_none_left(dataset))
     return questions, shots
 
 
+def _of_file(dataset: DatasetConfig) -> Sequence[Question]:
+    """Read once for all jobs of a plan. Raises ConfigError."""
+    path = str(dataset.path)
+    return _parsed(dataset.name, path, source.local(path)[1])
+
+
 @functools.lru_cache(maxsize=8)
-def _of_file(name: str, path: str, _digest: str) -> Sequence[Question]:
-    """Once for all jobs of a plan. Raises ConfigError."""
+def _parsed(name: str, path: str, _digest: str) -> Sequence[Question]:
     return _questions(source.local(path)[0], FAMILIES[name], DatasetConfig(name=name, path=path))
+
+
+def _none_left(dataset: DatasetConfig) -> str:
+    return f"{_where(dataset)}: no questions are left to ask (dataset.shots={dataset.shots})"
 
 
 def _where(dataset: DatasetConfig) -> str:
@@ -174,7 +186,7 @@ def _questions(rows: Sequence[Row], family: Family, dataset: DatasetConfig) -> S
     return _unique(questions)
 
 
-def _unique(questions: Iterable[Question]) -> list[Question]:
+def _unique(questions: Iterable[Question]) -> Sequence[Question]:
     """The questions with ``-2``, ``-3`` added to an id that came before: some datasets repeat a question."""
     seen: Counter[str] = Counter()
     result = []
@@ -182,4 +194,4 @@ def _unique(questions: Iterable[Question]) -> list[Question]:
         seen[question.item_id] += 1
         times = seen[question.item_id]
         result.append(question if times == 1 else replace(question, item_id=f"{question.item_id}-{times}"))
-    return result
+    return tuple(result)

@@ -48,13 +48,14 @@ class Family:
     ``fields`` are the columns every row must have. ``question`` raises ValueError when a row makes no
     sense, and gives None for a row that is not part of the dataset (another subject, say). ``exemplars``
     are the field's standard few-shot examples; without them a few items are held out instead. ``rows``
-    replaces reading a file or the hub.
+    replaces reading a file or the hub, and gives ``size`` of them.
     """
 
     fields: tuple[str, ...]
     question: Callable[[Row], Question | None]
     exemplars: tuple[Question, ...] = ()
     rows: Callable[[DatasetConfig], Sequence[Row]] | None = None
+    size: int | None = None
     version: str | None = None
 
 

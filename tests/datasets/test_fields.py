@@ -215,6 +215,8 @@ def test_how_many_questions_there_will_be(tmp_path: Path) -> None:
     dataset = DatasetConfig(name="math500", path=write(tmp_path / "a.jsonl", rows), shots=2)
     assert [count(dataset, limit) for limit in (None, 2, 9)] == [3, 2, 3]
     assert count(DatasetConfig(name="gsm8k", hub_id="openai/gsm8k"), 5) is None
+    made = DatasetConfig(name="arithmetic", shots=12)
+    assert count(made, None) == len(load(made, None).items) == 500
 
 
 @pytest.mark.parametrize("name", ["math500", "aime24"])
