@@ -88,23 +88,25 @@ def ramp_times(n: int, rate_start: float, rate_end: float, random: np.random.Gen
     return np.asarray(2 * expected / np.maximum(rate_start + root, np.finfo(float).tiny))
 
 
-def check_trace(load: LoadConfig, requests: int | None) -> None:
+def check_trace(load: LoadConfig, requests: int | None, at_most: int | None = None) -> None:
     """Raises ConfigError where ``load`` replays a trace that cannot be read, or that has fewer arrivals than
-    there will be ``requests`` (None: not known yet)."""
-    if load.kind == "trace":
-        _replay(load, requests or 1)
+    there will be ``requests``; where they are not known yet, ``at_most`` arrivals are read, None: all."""
+    if load.kind == "trace" and load.path and requests is None:
+        read_trace(load.path, at_most)
+    elif load.kind == "trace":
+        _replay(load, requests or 0)
 
 
 def _replay(load: LoadConfig, n: int) -> Floats:
     if not load.path:
         raise ConfigError("load.path=None: load=trace needs a file of arrivals")
     speedup = _positive(load.speedup, "load.speedup", load.kind)
-    times = read_trace(load.path).times_s
+    times = read_trace(load.path, n).times_s
     if len(times) < n:
         raise ConfigError(
             f"load.path={load.path}: {len(times)} arrivals for {n} requests, lower limit or repeats"
         )
-    return np.asarray(times[:n] / speedup)
+    return np.asarray(times / speedup)
 
 
 def _positive(value: float | None, key: str, kind: str) -> float:

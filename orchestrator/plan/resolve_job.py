@@ -116,5 +116,11 @@ def _trace_revision(config: SweepConfig) -> str | None:
     if not file.is_file():
         raise ConfigError(f"load.path={path}: must be a file of arrivals, and there is no such file")
     items = datasets.count(config.dataset, config.limit)
-    check_trace(config.load, None if items is None else config.repeats * items)
+    check_trace(config.load, None if items is None else config.repeats * items, most_requests(config))
     return content.of_file(file)[:16]
+
+
+def most_requests(config: SweepConfig) -> int | None:
+    """The job's cell has no more; None where only loading its questions from the hub tells."""
+    items = datasets.count(config.dataset, config.limit) or config.limit
+    return None if items is None else config.repeats * items

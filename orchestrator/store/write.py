@@ -8,7 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,10 @@ def forget(study_dir: Path, cell_id: str) -> Path:
         if old is None:
             raise FileNotFoundError(errno.ENOENT, "the cell has no row", str(own["cells"]))
         attempts.keep(study_dir, cell_id, old)
+        if old.status is None:  # damaged: that these are its own cannot be told, and they are all there is
+            for folder in FOLDERS[:-1]:
+                with suppress(FileNotFoundError):
+                    link(own[folder], kept_path(study_dir, cell_id, old.attempt_id, folder))
         for folder in reversed(FOLDERS):  # the row first, whose presence is the commit
             own[folder].unlink(missing_ok=True)
             if own[folder].parent.is_dir():

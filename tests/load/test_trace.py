@@ -218,6 +218,15 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
         read_trace(tmp_path)
 
 
+def test_no_more_is_read_than_is_sent(tmp_path: Path) -> None:
+    path = trace(tmp_path, AZURE_2023 + "no time at all\n")
+    first = read_trace(path, 2)
+    assert (len(first.times_s), first.whole) == (2, False)
+    with pytest.raises(ConfigError, match="line 5"):
+        read_trace(path, 4)
+    assert read_trace(trace(tmp_path, AZURE_2023), 4).whole
+
+
 def test_a_trace_shorter_than_the_cell_is_refused(tmp_path: Path) -> None:
     load = LoadConfig(kind="trace", path=trace(tmp_path, AZURE_2023))
     check_trace(load, 3)

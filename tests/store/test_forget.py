@@ -37,3 +37,15 @@ def test_a_cell_that_is_not_there_cannot_be_forgotten(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="the cell has no row"):
         forget(tmp_path, "c1")
     assert not (tmp_path / "attempts").exists()
+
+
+def test_what_a_damaged_row_had_is_kept_with_it(tmp_path: Path) -> None:
+    path = store(tmp_path, attempt_id="one")
+    path.write_bytes(path.read_bytes()[:-100])
+    damaged, requests = path.read_bytes(), (tmp_path / "requests" / "c1.parquet").read_bytes()
+    kept = forget(tmp_path, "c1")
+    store(tmp_path, attempt_id="two")
+    clean_partial(tmp_path)
+    assert (kept / "cells.parquet").read_bytes() == damaged
+    assert (kept / "requests.parquet").read_bytes() == requests
+    assert statuses(tmp_path)["c1"].attempt_id == "two"
