@@ -24,6 +24,7 @@ from orchestrator.errors import ConfigError, StorageError
 from orchestrator.plan.plan import by_key
 from orchestrator.progress.formats import as_csv, latex, markdown
 from orchestrator.progress.results_table import Line, grids, print_grid, print_notes, wide_console
+from orchestrator.records import TRUNCATED
 from orchestrator.store.claims import Claims
 from orchestrator.store.files import or_storage_error
 from orchestrator.store.read import read_attempts, read_cells, read_requests
@@ -203,7 +204,7 @@ def _print_wrong(asked: Asked, rows: Sequence[Row], console: Console) -> None:
 
 
 def _print_answer(line: Line, one: Row, console: Console) -> None:
-    cut = ", cut off" if one["finish_reason"] == "length" else ""
+    cut = ", cut off" if (one["finish_reason"] or "").lower() in TRUNCATED else ""
     texts = {
         "question": one["question"] or "not stored: the cell is of a version that kept its hash alone",
         "answer": one["response_text"] or "",

@@ -169,12 +169,8 @@ OWN = ("dataset.path=FILE", "dataset=math500")
     ("content", "arguments", "says"),
     [
         ('{"problem": "2?", "answer": ""}', OWN, ["row 1", "answer is empty"]),
-        ('{"question": "2?", "answer": "#### x"}', ("dataset.path=FILE", "dataset=gsm8k"), ["row 1", "'x'"]),
-        ('{"problem": "\\ud83d", "answer": "1"}', OWN, ["row 1", "half of a surrogate pair"]),
         ('{"problem": "2?", "answer": "1"}', (*OWN, "dataset.shots=1"), ["dataset.shots=1"]),
-        (AZURE.replace("2023-11-16 18:15:47", "1700158547"), TRACE, ["load.path=", "line 3"]),
         (AZURE.replace("18:15:47", "18:15:45"), TRACE, ["line 3", "in order"]),
-        (AZURE, (*TRACE, "limit=3"), ["load.path=", "2 arrivals for 3 requests"]),
         (AZURE, (*TRACE, "limit=1", "repeats=3"), ["2 arrivals for 3 requests"]),
         ('{"timestamp": "0"}', TRACE, ["line 1", "timestamp, input_length, output_length"]),
         (
@@ -184,7 +180,6 @@ OWN = ("dataset.path=FILE", "dataset=math500")
         ),
         ("", (EXTERNAL,), ["engine.base_url=null", "http[s]://HOST"]),
         ("", (EXTERNAL, "engine.base_url=foo"), ["engine.base_url=foo", "http[s]://HOST"]),
-        ("", (EXTERNAL, "engine.base_url=http://h:99999"), ["engine.base_url=http://h:99999", "0-65535"]),
         ("", (EXTERNAL, "engine.base_url=http://h", "engine.api_key_env=NOT_SET_HERE"), ["NOT_SET_HERE"]),
     ],
 )

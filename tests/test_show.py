@@ -37,7 +37,11 @@ def store(study: Path, cell_id: str, *overrides: str, **change: Any) -> None:
     row = {**ROW, "status": "done", "overrides": list(overrides), **change}
     answers = [
         record(
-            0.0, [(1.0, 1, 0)], item_id=item, request_id=f"{cell_id}-{item}", response_text=f"It is {said}."
+            *(0.0, [(1.0, 1, 0)]),
+            item_id=item,
+            request_id=f"{cell_id}-{item}",
+            response_text=f"It is {said}.",
+            finish_reason="stop" if item == "q1" else "MAX_TOKENS",
         )
         for item, said in (("q1", "2"), ("q2", "22\x1b[2J"))
     ]
@@ -163,7 +167,7 @@ def test_wrong_answers_are_shown_with_their_questions(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = show(study, capsys, "wrong=2")
-    assert out.count("--- question\nWhat is 2 + 2?") == 2
+    assert out.count(" item q2, repeat 0, cut off\n--- question\nWhat is 2 + 2?") == 2
     assert "What is 1 + 1?" not in out
     assert "--- answer\nIt is 22" in out
     assert "--- expected\n4\n--- read from it\n22" in out

@@ -69,7 +69,11 @@ def options(row: Row, field: str) -> tuple[list[str], list[str]]:
     named = [str(label).strip() for label in labels]
     if len(set(named)) < len(named) or "" in named:
         raise ValueError(f"{field} has the labels {', '.join(named)}, which must differ")
-    return named, [_whole(str(one), field).strip() for one in texts]
+    read = [_whole(str(one), field).strip() for one in texts]
+    if sorted(one.upper() for one in named) == letters[: len(named)]:  # "both A and C" then means the same
+        order = sorted(range(len(named)), key=lambda place: named[place].upper())
+        return [named[place] for place in order], [read[place] for place in order]
+    return named, read
 
 
 def labelled(row: Row, field: str, labels: Sequence[str]) -> int:

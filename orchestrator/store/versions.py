@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,9 +19,9 @@ from orchestrator.store.schema import CELLS, GPU_COLUMNS, REQUESTS, TELEMETRY, V
 _SCHEMAS = {"cells": CELLS, "requests": REQUESTS, "telemetry": TELEMETRY}
 
 
-def check_version(schema: pa.Schema) -> None:
-    """Raises ValueError where a file is of a version that this one knows nothing of."""
-    said = (schema.metadata or {}).get(b"schema_version", b"1").decode(errors="replace")
+def check_version(metadata: Mapping[bytes, bytes] | None) -> None:
+    """Raises ValueError where a file with this metadata is of a version that this one knows nothing of."""
+    said = (metadata or {}).get(b"schema_version", b"1").decode(errors="replace")
     if not said.isdecimal() or int(said) > int(VERSION):
         raise ValueError(f"schema_version={said}: this version of the program reads up to {VERSION}")
 
@@ -30,11 +31,11 @@ def refuse_newer(study_dir: Path) -> None:
     what this one made of the others would not be the study."""
     for path in sorted((study_dir / "cells").glob("[!.]*.parquet")):
         try:
-            schema = pq.read_schema(path)
+            metadata = pq.read_metadata(path).metadata
         except UNREADABLE:
             continue  # damaged: `read` says so, and it counts as not there
         try:
-            check_version(schema)
+            check_version(metadata)
         except ValueError as error:
             raise ConfigError(f"{path}: {error}; use the version that stored it, or another study") from None
 
@@ -42,7 +43,7 @@ def refuse_newer(study_dir: Path) -> None:
 def migrated(table: pa.Table, folder: str) -> pa.Table:
     """A file's table as this version would have stored it. Raises ValueError where it is of a newer one, and
     pyarrow's exceptions where a column has another type than it must."""
-    check_version(table.schema)
+    check_version(table.schema.metadata)
     if folder == "telemetry":
         for name in GPU_COLUMNS & set(table.column_names):
             if not pa.types.is_list(table.schema.field(name).type):

@@ -80,6 +80,13 @@ def test_options_of_every_form_are_read(tmp_path: Path, name: str, options: obje
     assert right(item) == "Bern"
 
 
+def test_options_that_name_letters_keep_what_they_mean(tmp_path: Path) -> None:
+    options = {"C": "Both A and B", "a": "Paris", "B": "Rome"}
+    item = one(tmp_path, "supergpqa", {"question": "Capital?", "options": options, "answer_letter": "B"})
+    assert item.options == ("Paris", "Rome", "Both A and B")
+    assert item.reference == "B"
+
+
 def test_labels_may_be_numbers_and_the_answer_a_number(tmp_path: Path) -> None:
     choices: dict[str, list[Any]] = {"label": ["1", "2"], "text": [10, 2.5]}
     row: dict[str, Any] = {"question": "Which?", "choices": choices, "answerKey": "2"}

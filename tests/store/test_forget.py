@@ -12,6 +12,7 @@ from orchestrator.store.write import clean_partial, forget
 from tests.store.commits import killed_at, store
 
 
+@pytest.mark.slow
 def test_a_forgotten_cell_is_whole_at_one_place_or_the_other(tmp_path: Path) -> None:
     places = set()
     for step in range(1, 40):
