@@ -88,6 +88,11 @@ def parse_base_url(engine: EngineConfig) -> Endpoint:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(f"engine.base_url={url}: must be http[s]://HOST[:PORT][/PATH]")
+    if parts.username or parts.password:
+        raise ConfigError(
+            f"engine.base_url=…@{parts.hostname}: must hold no user or password; engine.api_key_env names "
+            "the environment variable that holds the server's key"
+        )
     tls = parts.scheme == "https"
     try:
         port = parts.port or (443 if tls else 80)
