@@ -57,17 +57,23 @@ async def _refuse(kind: str, send: Send) -> None:
     await send({"type": "http.response.body", "body": REFUSAL})
 
 
+def flags(middleware_flag: str | None = None) -> list[str]:
+    """Takes the key out of the environment and puts `KeyOnly` before what this process will serve; the
+    engine's arguments for that. ``middleware_flag`` is its own for an ASGI middleware, if it has one. Without
+    a key the engine runs as it is."""
+    key = os.environ.pop(KEY, None)
+    if not key:
+        return []
+    os.environ[DIGEST] = hashlib.sha256(key.encode()).hexdigest()
+    if middleware_flag is None:
+        _wrap_served_apps()
+        return ["--api-key", key]
+    return ["--api-key", key, middleware_flag, f"{__name__}.{KeyOnly.__name__}"]
+
+
 def run(module: str, middleware_flag: str | None = None) -> None:
-    """``module`` as ``python -m`` runs it, with the environment's key as its ``--api-key``: in the command
-    line ``ps`` would show it. ``middleware_flag`` is the engine's own for an ASGI middleware, if it has one.
-    Without a key the engine runs as it is."""
-    if key := os.environ.pop(KEY, None):
-        os.environ[DIGEST] = hashlib.sha256(key.encode()).hexdigest()
-        sys.argv += ["--api-key", key]
-        if middleware_flag:
-            sys.argv += [middleware_flag, f"{__name__}.{KeyOnly.__name__}"]
-        else:
-            _wrap_served_apps()
+    """``module`` as ``python -m`` runs it, with `flags`: in the command line ``ps`` would show the key."""
+    sys.argv += flags(middleware_flag)
     sys.modules.pop(module, None)
     runpy.run_module(module, run_name="__main__")
 
