@@ -195,8 +195,8 @@ class TrackerConfig:
     """Where each cell is logged besides Parquet."""
 
     name: str = "none"  # wandb | none
-    project: str = "reasoning-orchestrator"
-    entity: str | None = None
+    project: str | None = None  # None: what WANDB_PROJECT says, else reasoning-orchestrator
+    entity: str | None = None  # None: what WANDB_ENTITY says, else the user's own
     mode: str = "auto"  # auto: online when logged in, else offline | online | offline
 
 

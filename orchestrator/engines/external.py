@@ -90,9 +90,13 @@ def parse_base_url(engine: EngineConfig) -> Endpoint:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:  # a port that is none, an address with half a bracket
-        raise ConfigError(f"engine.base_url={url}: {error}") from error
+        shown = url.rpartition("@")[2]  # without a password
+        raise ConfigError(f"engine.base_url={shown}: {error}") from error
     if parts.username is not None or parts.password is not None:
-        raise ConfigError("engine.base_url: holds a user's name; name a key's variable in engine.api_key_env")
+        raise ConfigError(
+            f"engine.base_url=…@{host}: must hold no user or password; engine.api_key_env names "
+            "the environment variable that holds the server's key"
+        )
     plain = url == url.strip() and not re.search(r"[\s?#]", url)
     if parts.scheme not in ("http", "https") or not host or port == 0 or not plain:
         raise ConfigError(f"engine.base_url={url or 'null'}: must be http[s]://HOST[:PORT][/PATH]")
