@@ -15,7 +15,7 @@ import sys
 from collections import Counter
 
 LEAST = 0.85
-KILLED = ("killed", "timeout")
+KILLED = ("killed", "timeout", "segfault")
 _LINE = re.compile(r"^ +(?P<module>[\w.]+)\.x\S+__mutmut_\d+: (?P<status>.+)$", re.MULTILINE)
 
 

@@ -77,6 +77,7 @@ def test_without_any_count_there_is_no_time_per_token() -> None:
 
 def test_tokens_seen_are_known_where_every_request_ended_well_and_was_counted() -> None:
     assert requests.tokens_seen([SOME, SOME]) == 18
+    assert requests.tokens_seen([SOME, replace(SOME, output_tokens=0)]) == 9
     assert requests.tokens_seen([SOME, replace(SOME, outcome="timeout")]) is None
     assert requests.tokens_seen([SOME, replace(SOME, output_tokens=None)]) is None
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.load.receive.receiver import READ
 from orchestrator.load.stream.event_template import split_none
-from orchestrator.load.stream.response import ProtocolError
+from orchestrator.load.stream.response import ProtocolError, ResponseReader
 from orchestrator.load.stream.timeline import Timeline
 from tests.load.stream.events import event
-from tests.load.stream.fed import FedReader
+from tests.load.stream.fed import FedReader, HeldInMemory
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -133,6 +134,30 @@ def test_an_event_has_the_time_of_the_read_that_completes_it(reads: list[bytes],
     stream = timeline.stream()
     assert (list(stream.chunk_s), stream.response_text) == (times, "abc")
     assert list(stream.chunk_tokens) == [1, 1, 1]
+
+
+def test_reads_are_held_only_from_one_whole_event_to_the_next() -> None:
+    held = HeldInMemory()
+    reader = ResponseReader(held, split_none)
+    timeline = Timeline()
+    reader.begin(timeline)
+    whole = said("a", 1)
+
+    def holds_after(read: bytes) -> bool:
+        reader.feed(0.0, read)
+        return held.put(1.0, whole) is None
+
+    assert held.put(0.0, whole) == READ, "before the head"
+    assert not holds_after(STREAM)
+    assert holds_after(whole)
+    assert not holds_after(whole[:20])
+    assert holds_after(whole[20:])
+    assert not holds_after(chunk(b"data: {}\n"))
+    assert holds_after(chunk(b"\n"))
+    assert not holds_after(b"0\r\n\r\n")
+    assert (reader.complete, timeline.stream().response_text) == (True, "a" * 5)
+    reader.begin(Timeline())
+    assert held.put(0.0, whole) == READ
 
 
 def test_a_wrong_size_is_no_chunk() -> None:
