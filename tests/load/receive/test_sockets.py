@@ -55,6 +55,10 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("not within some seconds")
 
 
+async def until_heard(ear: Ear, reads: int) -> None:
+    await until(lambda: len(ear.heard) >= reads)
+
+
 def keep_the_loop_busy(seconds: float) -> None:
     time.sleep(seconds)
 
@@ -72,7 +76,7 @@ def test_a_read_is_stamped_with_its_arrival_not_with_its_reading(inner: InnerLoo
             theirs.send(b"x")
             after = perf_counter()
             keep_the_loop_busy(0.01)
-            await until(lambda sent=number: len(ear.heard) > sent)
+            await until_heard(ear, number + 1)
             assert before <= ear.heard[number][0]
             seen.append((after - before, ear.heard[number][0] - before))
         took, arrived = min(seen)  # on a busy machine some sendings take long
