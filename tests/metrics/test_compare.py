@@ -99,6 +99,7 @@ def test_five_items_are_too_few_to_differ_however_often_they_were_asked() -> Non
         "too few",
         "too few",
     )
+    assert (result.unit, result.units, result.low, result.high) == ("item", 5, None, None)
     once = compare_accuracy(ids(5), [False] * 5, ids(5), [True] * 5)
     assert once is not None
     assert (once.p, once.verdict()) == (2 / 2**5, "too few")
@@ -109,6 +110,16 @@ def test_equal_answers_to_few_items_prove_no_equality() -> None:
     assert result is not None
     assert (result.low, result.high) == pytest.approx(tango(0, 0, 10))
     assert (result.p, result.verdict(0.02), result.verdict(0.5)) == (1.0, "undecided", "equivalent")
+
+
+def test_repeats_in_one_cell_alone_are_repeats() -> None:
+    """Each item was right half of the time in A and always in B."""
+    result = compare_accuracy(ids(8) * 2, [True] * 8 + [False] * 8, ids(8), [True] * 8)
+    assert result is not None
+    assert (result.method, result.difference, result.p) == ("sign-flip", 0.5, 2 / 2**8)
+    same = compare_accuracy(ids(8), [True] * 8, ids(8) * 2, [True] * 16)
+    assert same is not None
+    assert (same.method, same.unit, same.units, same.difference) == ("sign-flip", "item", 8, 0.0)
 
 
 def test_repeating_the_same_answers_does_not_narrow_the_comparison() -> None:
@@ -207,6 +218,7 @@ def test_three_runs_can_differ_and_two_cannot() -> None:
     assert (three.method, three.units, three.verdict()) == ("welch", 6, "different")
     assert (two.method, two.p, two.verdict()) == ("too few", None, "too few")
     assert (one.low, one.p, one.verdict(100.0)) == (None, None, "too few")
+    assert (one.difference, one.method, one.unit, one.units) == (20.5, "too few", "run", 3)
     assert compare_runs([], [1.0]) is None
 
 

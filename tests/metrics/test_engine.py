@@ -176,4 +176,5 @@ def test_who_starves_is_unknown_without_one_of_the_three(field: str) -> None:
     unknown: dict[str, Any] = {field: None}
     assert gpu_starved_share([replace(STARVED, **unknown)], WINDOW) is None
     assert gpu_starved_share([replace(STARVED, t_s=9.0)], WINDOW) is None
+    assert gpu_starved_share([replace(STARVED, t_s=10.0), replace(STARVED, t_s=20.0)], WINDOW) == 1.0
     assert gpu_starved_share([STARVED], None) is None

@@ -142,6 +142,17 @@ def test_a_ramp_lasts_as_long_as_an_answer() -> None:
     assert one_a_second(19, 0.25)["steady_window_s"] is None
 
 
+def test_the_ramp_is_one_of_tokens_and_the_window_has_its_end_and_not_its_start() -> None:
+    """A chunk a second, of one token until 20 s and of five from then on; sent until 100 s."""
+    records = [record(float(i), [(i + 1.0, 1 if i < 20 else 5, 0)]) for i in range(101)]
+    assert steady_state(Measurement(records)) == {
+        "steady_start_s": 21.0,
+        "steady_window_s": 79.0,
+        "steady_output_token_per_s": 5.0,
+        "steady_request_per_s": 1.0,
+    }
+
+
 @pytest.mark.parametrize(("sent_until", "starts"), [(40, 40.0), (48, 48.0), (60, None)])
 def test_a_load_that_sends_in_its_first_half_has_its_level_behind_it(
     sent_until: int, starts: float | None

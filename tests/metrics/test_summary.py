@@ -253,6 +253,8 @@ def test_the_grader_says_which_wrong_answers_are_one_vote() -> None:
     assert summarize(records, grades, [], SLO, gpus=0)["maj_at_k"] == 0.0
     alone = [Grade(text, right, text) for text, right, _ in given]
     assert summarize(records, alone, [], SLO, gpus=0)["maj_at_k"] == 1.0
+    apart = [Grade("5", True, "5")] * 2 + [Grade(text, False, text) for text in ("1/2", "0.5", "2/4")]
+    assert summarize(records, apart, [], SLO, gpus=0)["maj_at_k"] == 1.0, "the grader told them apart"
 
 
 def test_a_shared_gpu_has_no_energy() -> None:

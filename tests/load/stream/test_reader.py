@@ -22,6 +22,10 @@ def said(text: str, total: int) -> bytes:
     return chunk(b"data: %b\n\n" % event(text, total=total))
 
 
+def in_two_lines(text: str, total: int, newline: bytes) -> bytes:
+    return chunk(b"data: %b\n\n" % event(text, total=total).replace(b",", b",%bdata: " % newline, 1))
+
+
 def fed(*reads: bytes) -> FedReader:
     """Each read's time is its number."""
     reader = FedReader(Timeline(), split_none)
@@ -122,6 +126,8 @@ def test_a_fault_of_a_callback_is_told_as_what_cannot_be_read(monkeypatch: pytes
         ([said("a", 1), chunk(b"data:%b\n\n" % event("b", total=2)), said("c", 3)], [1.0, 2.0, 3.0]),
         ([said("a", 1), chunk(b"data: %b\n" % event("b", total=2)), chunk(b"\n"), said("c", 3)], [1, 3, 4]),
         ([said("a", 1), b"0000" + said("b", 2), said("c", 3)], [1.0, 2.0, 3.0]),
+        ([said("a", 1), in_two_lines("b", 2, b"\r"), said("c", 3)], [1.0, 2.0, 3.0]),
+        ([said("a", 1), in_two_lines("b", 2, b"\n"), said("c", 3)], [1.0, 2.0, 3.0]),
     ],
 )
 def test_an_event_has_the_time_of_the_read_that_completes_it(reads: list[bytes], times: list[float]) -> None:

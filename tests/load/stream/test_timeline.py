@@ -135,6 +135,9 @@ def test_a_stream_that_never_came_to_its_usage_has_no_token_count() -> None:
         (b'{"error": "gone"}', "gone"),
         (b'{"choices": [], "error": {"message": "gone"}}', "gone"),
         (b'{"object": "error", "message": "bad request"}', "bad request"),
+        (b'{"object": "error", "code": 500}', '"code": 500'),
+        (b'{"message": "bad request"}', "bad request"),
+        (b'{"detail": "Not Found"}', "Not Found"),
         (b'{"choices": [{"index": 0}]}', "choices"),
         (b"<html>", "not JSON in the stream: <html>"),
         (b'{"choices": [{"delta": {"content": 5}}]}', "content"),
@@ -145,6 +148,20 @@ def test_what_is_no_chunk_is_an_error_and_ends_the_reading(data: bytes, says: st
     assert says in str(found.error)
     assert found.response_text == "a"
     assert found.output_tokens == 1
+
+
+@pytest.mark.parametrize(
+    "odd", [b"{}", b'{"object": "chunk"}', b'{"choices": [], "usage": {"x": 1}, "message": "hello"}']
+)
+def test_what_says_nothing_is_read_past(odd: bytes) -> None:
+    found = recorded([event("a", total=1), odd, event("b", total=2)])
+    assert (found.error, found.response_text, found.output_tokens) == (None, "ab", 2)
+
+
+@pytest.mark.parametrize("details", ["none", 5, [], None, {}])
+def test_details_that_hold_no_count_are_none(details: object) -> None:
+    found = recorded([event("a", total=1, completion_tokens_details=details)])
+    assert (found.error, found.output_tokens, found.reasoning_tokens) == (None, 1, 0)
 
 
 def test_the_streams_arrays_hold_no_objects() -> None:
