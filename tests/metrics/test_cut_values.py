@@ -2,7 +2,7 @@
 
 A load of 10 s:
 
-    A  sent 0, tokens at 1 (1 visible), 3 (2 visible), ends 3
+    A  sent 0, tokens at 1 (1 visible), 3 (2 visible), ends 3.5
     B  sent 4, nothing came: it had waited 6 s
     C  sent 2, tokens at 5 (2 reasoning), running for 8 s
     D  sent 6, tokens at 7 (1 visible), 9 (3 visible), running for 4 s
@@ -13,6 +13,8 @@ and R, whose connection was refused at 5.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ def cut(sent_s: float, *chunks: tuple[float, int, int]) -> Record:
     return record(sent_s, chunks, end_s=10.0, outcome="cancelled", cut_by_window=True)
 
 
-A = record(0.0, [(1.0, 1, 0), (3.0, 2, 0)])
+A = record(0.0, [(1.0, 1, 0), (3.0, 2, 0)], end_s=3.5)
 B, C, D = cut(4.0), cut(2.0, (5.0, 2, 2)), cut(6.0, (7.0, 1, 0), (9.0, 3, 0))
 R = record(None, outcome="error", end_s=5.0)
 
@@ -71,6 +73,24 @@ def test_a_latency_of_what_was_cut_is_a_lower_bound(column: str, value: float | 
     assert latencies(CELL)[column] == (None if value is None else pytest.approx(value))
 
 
+def test_thinking_that_was_cut_is_at_least_as_long_as_it_was_seen() -> None:
+    """C thought for 5 s and may have gone on for as long as the other's 8.5 s."""
+    thought = record(0.0, [(0.5, 1, 1), (9.0, 1, 0)])
+    found = latencies(measured([thought, C]))
+    assert (found["thinking_s_min"], found["thinking_s_max"]) == (8.5, 8.5)
+    shorter = record(0.0, [(0.5, 1, 1), (4.5, 1, 0)])
+    found = latencies(measured([shorter, C]))
+    assert (found["thinking_s_min"], found["thinking_s_max"]) == (4.0, None)
+
+
+def test_without_counts_per_chunk_whole_answers_are_counted_and_cut_ones_are_not_known() -> None:
+    final: dict[str, Any] = {"chunk_tokens": None, "chunk_reasoning": None}
+    whole = replace(A, **final)
+    assert summarize(measured([whole, B]), None, SloConfig())["output_tokens"] == 3
+    found = summarize(measured([whole, replace(D, **final)]), None, SloConfig())
+    assert (found["output_tokens"], found["thinking_token_share"], found["prompt_tokens"]) == (None, None, 20)
+
+
 def test_each_attempted_request_that_failed_is_infinitely_late() -> None:
     """A server that refuses is no faster: of five the third is the median, of six the third and fourth."""
     assert latencies(CELL)["ttft_s_p50_all"] == 1.0
@@ -105,7 +125,7 @@ def test_rates_count_what_came_inside_the_window() -> None:
         "total_token_per_s": 3.9,
         "visible_token_per_s": 0.7,
         "peak_output_token_per_s": 3.0,
-        "in_flight_mean": (3 + 6 + 8 + 4) / 10,
+        "in_flight_mean": (3.5 + 6 + 8 + 4) / 10,
     }
     assert {name: found[name] for name in expected} == pytest.approx(expected)
 

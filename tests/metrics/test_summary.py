@@ -244,6 +244,9 @@ def test_repeats_give_the_share_of_items_ever_right_and_right_by_majority() -> N
     ]
     got = summarize(records, [Grade(given, right) for _, given, right in answers], [], SLO, gpus=0)
     assert (got["accuracy"], got["pass_at_k"], got["maj_at_k"]) == (0.5, 1.0, 0.5)
+    two = [Grade("1", True), Grade("5", False)]
+    got = summarize(records[:2], two, [], SLO, gpus=0)
+    assert (got["accuracy"], got["pass_at_k"], got["maj_at_k"]) == (0.5, 1.0, 0.5), "a tie counts by share"
 
 
 def test_the_grader_says_which_wrong_answers_are_one_vote() -> None:

@@ -6,6 +6,7 @@ from array import array
 
 import pytest
 
+from orchestrator.load.stream.event_template import EventTemplate
 from orchestrator.load.stream.timeline import Timeline
 from tests.load.stream.events import counts, event, recorded, usage_only
 
@@ -156,6 +157,43 @@ def test_what_is_no_chunk_is_an_error_and_ends_the_reading(data: bytes, says: st
 def test_what_says_nothing_is_read_past(odd: bytes) -> None:
     found = recorded([event("a", total=1), odd, event("b", total=2)])
     assert (found.error, found.response_text, found.output_tokens) == (None, "ab", 2)
+
+
+THOUGHT, SAID = event(reasoning="hm", total=1), event("a", total=1)
+
+
+@pytest.mark.parametrize(
+    ("before", "options", "of", "taken"),
+    [
+        ([THOUGHT], {}, THOUGHT, True),
+        ([SAID], {}, SAID, True),
+        ([], {}, THOUGHT, False),  # the phase of the run has not begun
+        ([], {}, SAID, False),
+        ([THOUGHT], {}, SAID, False),
+        ([SAID], {}, THOUGHT, False),
+        ([event(" ", total=1)], {}, SAID, False),  # nothing visible yet
+        ([SAID], {"counted": False}, SAID, False),
+        ([event("a"), SAID], {}, SAID, False),  # a chunk without its count
+        ([SAID, b"<html>"], {}, SAID, False),
+    ],
+)
+def test_a_run_is_added_where_its_phase_has_begun_and_counts_are_sound(
+    before: list[bytes], options: dict[str, bool], of: bytes, taken: bool
+) -> None:
+    timeline = Timeline(**options)
+    for data in before:
+        timeline.add(1.0, data)
+    entries = len(timeline.chunk_s)
+    template = EventTemplate.of(of)
+    assert template is not None
+    assert timeline.add_run(template, [2.0, 3.0, 4.0], ["b", "", "c"]) is taken
+    assert list(timeline.chunk_s[entries:]) == ([2.0, 3.0, 4.0] if taken else [])
+    if taken:
+        stream = timeline.stream()
+        assert stream.usage_mode == "continuous"
+        assert list(stream.chunk_tokens) == [1, 1, 1, 1]
+        assert list(stream.chunk_thinking) == [int(of is THOUGHT)] * 4
+        assert (stream.output_tokens, (stream.reasoning_text or stream.response_text)[-2:]) == (4, "bc")
 
 
 @pytest.mark.parametrize("details", ["none", 5, [], None, {}])
