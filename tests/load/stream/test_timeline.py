@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from typing import Any
 
 import pytest
 
@@ -178,7 +179,7 @@ THOUGHT, SAID = event(reasoning="hm", total=1), event("a", total=1)
     ],
 )
 def test_a_run_is_added_where_its_phase_has_begun_and_counts_are_sound(
-    before: list[bytes], options: dict[str, bool], of: bytes, taken: bool
+    before: list[bytes], options: dict[str, Any], of: bytes, taken: bool
 ) -> None:
     timeline = Timeline(**options)
     for data in before:
