@@ -127,6 +127,19 @@ def test_energy_is_that_of_the_window_over_all_gpus() -> None:
     assert energy_j(samples, WINDOW, gpus=2) == pytest.approx(1000.0 + 2000.0)
 
 
+def test_samples_at_the_very_ends_of_the_window_bracket_it() -> None:
+    samples = [Sample(10.0, gpu_energy_j=(50.0,)), Sample(20.0, gpu_energy_j=(75.0,))]
+    assert energy_j(samples, WINDOW, gpus=1) == 25.0
+    assert energy_j(samples[::-1], WINDOW, gpus=1) == 25.0
+    assert energy_j(samples, Window(9.9, 20.0), gpus=1) is None
+    assert energy_j(samples, Window(10.0, 20.1), gpus=1) is None
+    counted = [Sample(10.0, preemptions_total=1.0), Sample(20.0, preemptions_total=4.0)]
+    assert counter_delta(counted, "preemptions_total", WINDOW) == 3.0
+    assert counter_delta(counted[::-1], "preemptions_total", WINDOW) == 3.0
+    assert gauge_max(usage((10.0, 0.5), (20.0, 0.25)), "kv_usage", WINDOW) == 0.5
+    assert gauge_max(usage((20.0, 0.25)), "kv_usage", WINDOW) == 0.25
+
+
 def test_energy_needs_a_counter_on_both_sides_that_never_falls() -> None:
     assert energy_j([Sample(5.0), Sample(25.0)], WINDOW, gpus=1) is None
     assert (
@@ -174,6 +187,8 @@ def test_what_was_taken_is_what_others_used_as_far_as_the_engine_waited() -> Non
     assert host_taken_share([crowd(12.0, 0.4, 0.3)], Window(11.5, 12.49)) is None, "too short to tell"
     assert host_taken_share([crowd(12.0, 0.4, 0.3)], Window(11.5, 12.5)) is not None
     assert engine_metrics([crowd(12.0, -0.02, 0.3)], WINDOW)["others_cpus_mean"] == 0.0
+    still = Sample(12.0, engine_cpus=0.0, others_cpus=0.0, engine_cpu_wait=0.0)
+    assert host_taken_share([still], WINDOW) == 0.0
 
 
 STARVED = Sample(15.0, running=8.0, engine_cpu_busiest=0.98, gpu_util=(0.0, 0.0))
@@ -212,4 +227,5 @@ def test_who_starves_is_unknown_without_one_of_the_three(field: str) -> None:
     unknown: dict[str, Any] = {field: None}
     assert gpu_starved_share([replace(STARVED, **unknown)], WINDOW) is None
     assert gpu_starved_share([replace(STARVED, t_s=9.0)], WINDOW) is None
+    assert gpu_starved_share([replace(STARVED, t_s=10.0), replace(STARVED, t_s=20.0)], WINDOW) == 1.0
     assert gpu_starved_share([STARVED], None) is None
