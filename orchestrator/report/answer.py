@@ -11,7 +11,7 @@ from orchestrator.report.names import Names
 from orchestrator.report.options import Options
 from orchestrator.report.pairs import groups, reference_of
 from orchestrator.report.variants import Variant
-from orchestrator.report.words import amounts, words
+from orchestrator.report.words import amounts, fewest_runs, words
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,6 @@ def answers(
 ) -> list[Answer]:
     """One per model, kind of GPU and setting, in their order. Models are not chosen among, since they answer
     differently: the tables compare them."""
-    hypotheses = sum(line.p is not None for line in lines)
     by_pair: dict[tuple[Variant, Variant], list[Line]] = {}
     for line in lines:
         by_pair.setdefault((line.pair.baseline, line.pair.variant), []).append(line)
@@ -41,7 +40,7 @@ def answers(
         reference = reference_of(group, options.baseline)
         against = {one: by_pair.get((reference, one), []) for one in group if reference is not None}
         where = f"{group[0].facts['model']}, {names.setting(group[0])}"
-        say = _Say(options, names, hypotheses)
+        say = _Say(options, names)
         found.append(_answer(where, group, reference, against, say))
     return found
 
@@ -52,10 +51,9 @@ class _Say:
 
     options: Options
     names: Names
-    hypotheses: int
 
     def words(self, line: Line) -> str:
-        return words(line, self.options, self.hypotheses)
+        return words(line, self.options)
 
     def name(self, variant: Variant) -> str:
         return self.names.engine(variant)
@@ -216,7 +214,7 @@ def _beside(goal: Line | None, lines: Sequence[Line], say: _Say) -> tuple[str, .
 
 def _sure(goal: Line, accuracy: Line | None) -> tuple[str, ...]:
     runs = f"{len(goal.pair.baseline.runs)} against {len(goal.pair.variant.runs)} runs"
-    said = [f"{runs}, p = {p_text(goal.adjusted_p)} after Holm's correction over the whole report"]
+    said = [f"{runs}, p = {p_text(goal.adjusted_p)} after the correction over the whole report"]
     if accuracy is not None and accuracy.comparison is not None:
         said.append(f"accuracy over {accuracy.comparison.items} questions that both answered")
     elif accuracy is None:
@@ -225,11 +223,13 @@ def _sure(goal: Line, accuracy: Line | None) -> tuple[str, ...]:
 
 
 def _how_to_know(lines: Sequence[Line | None]) -> tuple[str, ...]:
-    if any(line is not None and line.verdict == "within this run" for line in lines):
-        return (
-            "One run on a side: what another would give is not known. The same command with runs=4 tells.",
-        )
-    return ()
+    single = [line for line in lines if line is not None and line.verdict == "within this run"]
+    if not single:
+        return ()
+    fewest = max(fewest_runs(line.tests) for line in single)
+    return (
+        f"One run on a side: what another would give is not known. The same sweep with runs={fewest} tells.",
+    )
 
 
 def _numbers(variant: Variant) -> tuple[str, ...]:

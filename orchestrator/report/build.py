@@ -10,7 +10,8 @@ from orchestrator.errors import ConfigError
 from orchestrator.report import curves, figures, theme
 from orchestrator.report.accuracy import AccuracyRow, accuracy_rows
 from orchestrator.report.answer import Answer, answers
-from orchestrator.report.comparisons import Line, compare_all
+from orchestrator.report.comparisons import Line, compare, with_verdicts
+from orchestrator.report.multiplicity import adjusted
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
 from orchestrator.report.pairs import Alone, pairs
@@ -53,7 +54,7 @@ def find(runs: Sequence[Run], options: Options) -> Findings:
     variants, apart = sort_out(runs)
     found, alone = pairs(variants, options.baseline) if variants else ([], [])
     names = Names(variants)
-    lines = compare_all(found, options)
+    lines = with_verdicts(adjusted(compare(found)), options)
     said = answers(variants, lines, options, names)
     return Findings(variants, apart, alone, lines, accuracy_rows(variants), said, names)
 

@@ -21,7 +21,7 @@ from orchestrator.metrics.compare import (
     compare_runs,
     compare_values,
 )
-from orchestrator.metrics.significance import FEWEST_PAIRS, holm, sign_flip
+from orchestrator.metrics.significance import FEWEST_PAIRS, sign_flip
 from orchestrator.metrics.stats import mean
 from orchestrator.report.options import Options
 from orchestrator.report.pairs import Pair
@@ -63,7 +63,8 @@ MEASURES = (
 class Line:
     """One measure of one pair. ``a`` and ``b``: baseline and variant, means over the runs. ``difference`` and
     its interval are shares of the baseline; of accuracy, differences of shares (0.01 is a point).
-    ``adjusted_p``: after Holm over all lines of the report. ``why_not``: why nothing could be compared."""
+    ``adjusted_p`` and by how many ``tests`` it is corrected at most: `multiplicity`. ``why_not``: why nothing
+    could be compared."""
 
     pair: Pair
     measure: Measure
@@ -74,13 +75,14 @@ class Line:
     low: float | None = None
     high: float | None = None
     adjusted_p: float | None = None
+    tests: int = 1
     verdict: Verdict | None = None
     spread: tuple[float, float] = (math.nan, math.nan)  # sd of a unit, of the baseline's and the variant's
     why_not: str | None = None
 
     @property
     def p(self) -> float | None:
-        """Before Holm."""
+        """Before the correction."""
         return None if self.comparison is None else self.comparison.p
 
     @property
@@ -91,14 +93,14 @@ class Line:
         return (self.difference > 0) == (self.measure.kind in ("rate", "accuracy"))
 
 
-def compare_all(pairs: Sequence[Pair], options: Options) -> list[Line]:
-    """Lines of all pairs, in their order. Holm's correction is over all of them together."""
-    lines = [line for pair in pairs for line in _lines(pair)]
-    adjusted = holm([line.p for line in lines])
-    return [
-        replace(line, adjusted_p=p, verdict=_verdict(line, p, options))
-        for line, p in zip(lines, adjusted, strict=True)
-    ]
+def compare(pairs: Sequence[Pair]) -> list[Line]:
+    """Lines of all pairs, in their order, before any correction and without verdicts."""
+    return [line for pair in pairs for line in _lines(pair)]
+
+
+def with_verdicts(lines: Sequence[Line], options: Options) -> list[Line]:
+    """By their ``adjusted_p`` and the margins."""
+    return [replace(line, verdict=_verdict(line, options)) for line in lines]
 
 
 def margin_of(line: Line, options: Options) -> float:
@@ -106,11 +108,11 @@ def margin_of(line: Line, options: Options) -> float:
     return options.accuracy_margin if line.measure.kind == "accuracy" else options.time_margin
 
 
-def _verdict(line: Line, adjusted_p: float | None, options: Options) -> Verdict | None:
+def _verdict(line: Line, options: Options) -> Verdict | None:
     if line.comparison is None:
         return None
     on_scale = replace(line.comparison, difference=line.difference or 0.0, low=line.low, high=line.high)
-    return on_scale.verdict(margin_of(line, options), adjusted_p)
+    return on_scale.verdict(margin_of(line, options), line.adjusted_p)
 
 
 def _lines(pair: Pair) -> list[Line]:

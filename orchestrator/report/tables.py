@@ -48,21 +48,18 @@ class Table:
 
 def comparison_tables(lines: Sequence[Line], options: Options, names: Names) -> list[Table]:
     """One for each axis that has a pair."""
-    hypotheses = sum(line.p is not None for line in lines)
-    tables = (_comparisons(axis, lines, options, names, hypotheses) for axis in AXES)
+    tables = (_comparisons(axis, lines, options, names) for axis in AXES)
     return [table for table in tables if table is not None]
 
 
-def _comparisons(
-    axis: Axis, lines: Sequence[Line], options: Options, names: Names, hypotheses: int
-) -> Table | None:
+def _comparisons(axis: Axis, lines: Sequence[Line], options: Options, names: Names) -> Table | None:
     of_axis = [line for line in lines if line.pair.axis is axis]
     if not of_axis:
         return None
     cells, rows, marks = [], [], []
     for line in of_axis:
         variant, baseline = line.pair.variant, line.pair.baseline
-        said = words(line, options, hypotheses)
+        said = words(line, options)
         first = f"{names.configuration(variant)} against {_difference(names, variant, baseline)}"
         also = f" ({line.pair.also})" if line.pair.also else ""
         setting = names.setting(variant)
@@ -80,10 +77,11 @@ def _comparisons(
         )
         marks.append(_mark(line))
         rows.append(_numbers(line, said))
-    tests = (
-        f"p is Holm's over all {hypotheses} tests of this report." if hypotheses else "No test was possible."
+    note = (
+        "Differences are shares of the baseline, of accuracy points. Intervals cover 95 %. p is corrected over all "
+        "tests of this report: Holm's over throughput (or goodput), accuracy and length of all pairs; the rest is "
+        "read where one of those is significant."
     )
-    note = f"Differences are shares of the baseline, of accuracy points. Intervals cover 95 %. {tests}"
     head = (
         "Configuration",
         "Measure",

@@ -178,6 +178,7 @@ def _settings(row: Row) -> dict[str, str]:
         rest[part] = {k: v for k, v in (config.get(part) or {}).items() if k not in elsewhere}
     own = {name: engine.get(name) for name in ("args", "env", "base_url")}
     return {
+        "cache": as_text(row.get("cache") or "cold"),  # there was no other in older versions
         "engine_settings": _compact(own),
         "context": as_text(model.get("context")),
         "other_settings": _compact(rest),

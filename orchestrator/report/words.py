@@ -20,8 +20,8 @@ _DIRECTION = {  # kind of the measure -> of a difference below and above 0
 _UNCHANGED = {"rate": "unchanged", "time": "unchanged", "tokens": "as long", "accuracy": "accuracy unchanged"}
 
 
-def words(line: Line, options: Options, hypotheses: int) -> str:
-    """What the line says. ``hypotheses``: how many p the report has, for what would decide."""
+def words(line: Line, options: Options) -> str:
+    """What the line says."""
     if line.why_not is not None or line.comparison is None:
         return f"not compared: {line.why_not}"
     if line.verdict == "equivalent":
@@ -32,8 +32,8 @@ def words(line: Line, options: Options, hypotheses: int) -> str:
         inside = f"; within this run {between(line)}" if line.low is not None else ""
         return f"{signed(line, line.difference)} with one run on a side: no significance{inside}"
     if line.verdict == "too few" and line.low is None:
-        return f"too few {line.comparison.unit}s to tell; {more(line, options, hypotheses)}"
-    return f"not decided ({_range(line)}): {more(line, options, hypotheses)}"
+        return f"too few {line.comparison.unit}s to tell; {more(line, options)}"
+    return f"not decided ({_range(line)}): {more(line, options)}"
 
 
 def between(line: Line) -> str:
@@ -63,31 +63,31 @@ def signed(line: Line, value: float | None) -> str:
     return f"{sign}{text} {_unit(line)}"
 
 
-def more(line: Line, options: Options, hypotheses: int) -> str:
+def more(line: Line, options: Options) -> str:
     """How many further runs, or items, would decide if what was seen is so."""
     comparison = line.comparison
     assert comparison is not None
     if comparison.unit == "run":
         have = min(len(line.pair.baseline.runs), len(line.pair.variant.runs))
-        needed = runs_needed(line, have, margin_of(line, options), hypotheses)
+        needed = runs_needed(line, have, margin_of(line, options))
         if needed is None:
             return f"more than {MOST_RUNS} runs a side would be needed"
         count = needed - have
         return (
             f"{count} {'run' if count == 1 else 'runs'} more on each side would decide, if this is what is so"
         )
-    items = items_needed(line, margin_of(line, options), hypotheses)
+    items = items_needed(line, margin_of(line, options))
     if items is None:
         return "too few items to say how many would decide"
     count = max(1, items - comparison.items)
     return f"about {count:,} items more would decide, if this is what is so"
 
 
-def runs_needed(line: Line, have: int, margin: float, hypotheses: int) -> int | None:
+def runs_needed(line: Line, have: int, margin: float) -> int | None:
     """The fewest runs a side with which the difference seen, with the spread seen, is found significant at
-    `LEVEL` over all hypotheses (Bonferroni's, which Holm's never exceeds), or equivalent. None beyond
+    `LEVEL` over ``line.tests`` (Bonferroni's, which Holm's never exceeds), or equivalent. None beyond
     `MOST_RUNS`. With one run on a side the spread is not known, and it is what a test needs at all."""
-    level = LEVEL / max(1, hypotheses)
+    level = LEVEL / line.tests
     unseen = any(math.isnan(sd) for sd in line.spread)
     for runs in range(have + 1, MOST_RUNS + 1):
         if _smallest_p(runs) > level:
@@ -103,15 +103,21 @@ def runs_needed(line: Line, have: int, margin: float, hypotheses: int) -> int | 
     return None
 
 
-def items_needed(line: Line, margin: float, hypotheses: int) -> int | None:
+def items_needed(line: Line, margin: float) -> int | None:
     """As `runs_needed`, of items: by the normal approximation, with the spread of the items' differences."""
     sd, difference = line.spread[1], abs(line.difference or 0.0)
     if not sd > 0:
         return None
-    significant = math.inf if difference == 0 else (_z(LEVEL / max(1, hypotheses)) * sd / difference) ** 2
+    significant = math.inf if difference == 0 else (_z(LEVEL / line.tests) * sd / difference) ** 2
     equivalent = (_z(LEVEL) * sd / (margin - difference)) ** 2 if difference < margin else math.inf
     fewest = min(significant, equivalent)
     return None if math.isinf(fewest) else math.ceil(fewest)
+
+
+def fewest_runs(tests: int) -> int:
+    """Runs a side with which a difference can be significant at all among so many tests."""
+    able = (runs for runs in range(3, MOST_RUNS) if _smallest_p(runs) <= LEVEL / tests)
+    return max(4, next(able, MOST_RUNS))  # three rest on the values' being normal
 
 
 def _smallest_p(runs: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.metrics.significance import holm
 from orchestrator.report.build import Findings, find
 from orchestrator.report.comparisons import Line
 from orchestrator.report.options import Options
@@ -30,7 +31,7 @@ def line(found: Findings, measure: str, opt: str = "fp8") -> Line:
 
 
 def said(found: Findings, measure: str, opt: str = "fp8") -> str:
-    return words(line(found, measure, opt), Options(), sum(one.p is not None for one in found.lines))
+    return words(line(found, measure, opt), Options())
 
 
 def test_a_planted_gain_is_found_with_its_sign_and_size() -> None:
@@ -99,8 +100,7 @@ def test_what_is_not_decided_says_how_many_runs_would() -> None:
     found = findings(BASE.but(noise=0.03), BASE.but(opt=("fp8",), noise=0.03, tpot_s=0.02 / 1.06))
     undecided = line(found, "throughput")
     assert undecided.verdict == "undecided"
-    hypotheses = sum(one.p is not None for one in found.lines)
-    needed = runs_needed(undecided, 4, 0.05, hypotheses)
+    needed = runs_needed(undecided, 4, 0.05)
     assert needed is not None
     assert f"{needed - 4} runs more on each side would decide" in said(found, "throughput")
     enough = findings(
@@ -110,14 +110,24 @@ def test_what_is_not_decided_says_how_many_runs_would() -> None:
     assert line(enough, "throughput").verdict in ("different", "equivalent")
 
 
-def test_holm_is_over_the_whole_report() -> None:
-    two = findings(BASE, FAST)
-    three = findings(BASE, FAST, BASE.but(opt=("awq",)), BASE.but(opt=("gptq",)))
-    assert line(two, "throughput").p == line(three, "throughput").p
-    less, more = line(two, "throughput").adjusted_p, line(three, "throughput").adjusted_p
-    assert less is not None
-    assert more is not None
-    assert less < more
+def test_what_decides_is_corrected_over_the_whole_report() -> None:
+    found = findings(BASE, FAST, BASE.but(opt=("awq",)), BASE.but(opt=("gptq",), accuracy=0.4))
+    deciding = [one for one in found.lines if one.measure.key in ("throughput", "accuracy", "tokens")]
+    assert len(deciding) == 9
+    assert [one.adjusted_p for one in deciding] == holm([one.p for one in deciding])
+
+
+def test_the_rest_of_a_pair_is_never_surer_than_what_decides_it() -> None:
+    found = findings(BASE.but(runs=6), FAST.but(runs=6), BASE.but(opt=("awq",), runs=6))
+    for opt, opened in (("fp8", True), ("awq", False)):
+        gate = min(line(found, key, opt).adjusted_p or 0.0 for key in ("throughput", "accuracy", "tokens"))
+        assert (gate < 0.05) == opened
+        for key in ("ttft", "tpot", "e2e"):
+            one = line(found, key, opt)
+            assert one.adjusted_p is not None
+            assert one.p is not None
+            assert one.adjusted_p >= max(gate, one.p)
+    assert line(found, "tpot").verdict == "different"
 
 
 def test_accuracy_is_compared_item_by_item_and_lost_points_are_said() -> None:
