@@ -2,11 +2,11 @@
 
 A pair's *deciding* measures are its goodput (without limits its throughput), its accuracy and the length of
 its answers. Holm's (1979) correction over those of all pairs together keeps a report on equal cells from
-claiming anything in 95 % of the cases. The other measures of a pair, which say how it comes about (TTFT, TPOT,
-E2E), are read only where one of its deciding ones is significant: Holm's within the pair, times pairs over
-such pairs, which keeps the average share of false claims among them (Benjamini and Bogomolov 2014, "Selective
-inference on multiple families of hypotheses"). One correction over all of them at once would ask for twice the
-runs to say the same.
+claiming anything in 95 % of the cases. The other measures of a pair say how it comes about (TTFT, TPOT, E2E).
+They are read only where a deciding one is significant: Holm's within the pair, times all pairs over such
+pairs, which keeps the average share of false claims among them (Benjamini and Bogomolov 2014, "Selective
+inference on multiple families of hypotheses"). One correction over all of them at once would ask for
+more runs to say the same.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ def cautions(findings: Findings, options: Options) -> list[str]:
     single = sum(len(variant.runs) == 1 for variant in findings.variants)
     if single:
         said.append(
-            f"{single} of {len(findings.variants)} configurations were measured once: of their times and rates no "
-            "difference can be significant. The same sweep with more runs adds what is missing."
+            f"{single} of {len(findings.variants)} configurations were measured once: of their times and "
+            "rates no difference can be significant. The same sweep with more runs adds what is missing."
         )
     flagged = Counter(flag for row in findings.accuracies for flag in row.flags)
     if flagged:
