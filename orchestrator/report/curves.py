@@ -130,7 +130,7 @@ def _lines(rows: Rows, name: str, title: str, y_title: str, what_to_do: str) -> 
         of_setting = [row for row in rows if row["setting"] == setting]
         head = alt.Title(setting, anchor="start", fontSize=12, color=INK)
         charts.append(
-            alt.Chart(alt.InlineData(values=of_setting), width=560, height=220, title=head)
+            alt.Chart(alt.InlineData(values=of_setting), width=680, height=200, title=head)
             .mark_line(interpolate="step-after", strokeWidth=2)
             .encode(
                 x=alt.X("t_s:Q", title="seconds"),

@@ -11,7 +11,7 @@ from orchestrator.report.comparisons import Line
 from orchestrator.report.names import Names
 from orchestrator.report.pairs import OPTIMIZATION
 from orchestrator.report.pareto import Point, pareto_points, per_gpu
-from orchestrator.report.theme import FAINT, INK, MOST_ROWS, MOST_SETTINGS, Figure
+from orchestrator.report.theme import COLORS, FAINT, INK, MOST_ROWS, MOST_SETTINGS, Figure
 from orchestrator.report.variants import Variant
 
 OVER_RUNS, WITHIN, NONE = "95 % over runs", "95 % within one run", "no interval"
@@ -23,6 +23,10 @@ _LATENCIES = (
 )
 _PERCENT = 100.0
 _SIDES: tuple[tuple[str, Literal["left", "right"], int], ...] = (("<=", "left", 4), (">", "right", 4))
+_VERDICTS = {  # the colour of each
+    **{"different": COLORS[0], "equivalent": COLORS[2], "undecided": COLORS[6]},
+    **{"within this run": COLORS[5], "too few": COLORS[3]},
+}
 Rows = list[dict[str, Any]]
 
 
@@ -150,8 +154,9 @@ def differences(lines: Sequence[Line], names: Names) -> Figure | None:
     shown = list(dict.fromkeys(row["measure"] for row in rows))
     data = alt.InlineData(values=[row for row in rows if row["label"] in kept])
     y = alt.Y("label:N", title=None, sort=None)
-    color = alt.Color("verdict:N", legend=alt.Legend(orient="bottom", columns=5))
-    base = alt.Chart(width=300, height=alt.Step(22))
+    scale = alt.Scale(domain=list(_VERDICTS), range=list(_VERDICTS.values()))
+    color = alt.Color("verdict:N", scale=scale, legend=alt.Legend(orient="bottom", columns=5))
+    base = alt.Chart(width=460, height=alt.Step(22))
     zero = base.mark_rule(color=FAINT, strokeDash=[4, 3]).encode(x=alt.datum(0))
     whiskers = base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q", y=y, color=color)
     dots = base.mark_point(filled=True, size=80).encode(
@@ -180,7 +185,11 @@ def budget(rows_of: Sequence[AccuracyRow], names: Names) -> Figure | None:
     """Accuracy against the token budget."""
     import altair as alt
 
-    if len({row.variant.facts["max_tokens"] for row in rows_of}) < 2:
+    budgets_of: dict[str, set[str]] = {}
+    for row in rows_of:
+        budgets_of.setdefault(names.configuration(row.variant), set()).add(row.variant.facts["max_tokens"])
+    rows_of = [row for row in rows_of if len(budgets_of[names.configuration(row.variant)]) > 1]
+    if not rows_of:
         return None
     rows: Rows = [
         {
@@ -232,7 +241,7 @@ def _dots(rows: Rows, title: str) -> Any:
     charts = []
     for setting in settings:
         of_setting = [row for row in rows if row["setting"] == setting][:MOST_ROWS]
-        base = alt.Chart(alt.InlineData(values=of_setting), width=380, height=alt.Step(22))
+        base = alt.Chart(alt.InlineData(values=of_setting), width=520, height=alt.Step(22))
         y = alt.Y("label:N", title=None, sort=None)
         dash = alt.StrokeDash(
             "interval:N",

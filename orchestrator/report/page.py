@@ -38,7 +38,7 @@ def page(
     style = files("orchestrator.report").joinpath("page.css").read_text()
     pictures = [{"of": figure, "svg": Markup(inline(figure.name, drawn))} for figure, drawn in figures]
     runs = [run for variant in findings.variants for run in variant.runs]
-    return environment.get_template("page.html").render(
+    text: str = environment.get_template("page.html").render(
         title=f"Report: {', '.join(options.studies)}",
         style=Markup(style + stylesheet()),
         answers=findings.answers,
@@ -54,6 +54,7 @@ def page(
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         cells=len(runs) + len(findings.apart),
     )
+    return text.replace(" %", "\u00a0%")  # a number and its unit stay on one line
 
 
 def cautions(findings: Findings, options: Options) -> list[str]:

@@ -78,9 +78,9 @@ def _comparisons(axis: Axis, lines: Sequence[Line], options: Options, names: Nam
         marks.append(_mark(line))
         rows.append(_numbers(line, said))
     note = (
-        "Differences are shares of the baseline, of accuracy points. Intervals cover 95 %. p is corrected over "
-        "all tests of this report: Holm's over throughput (or goodput), accuracy and length of all pairs; the "
-        "rest is read where one of those is significant."
+        "Differences are shares of the baseline, of accuracy points. Intervals cover 95 %. p is corrected "
+        "over all of this report: Holm's over throughput (or goodput), accuracy and length of all pairs; "
+        "the rest is read where one of those is significant."
     )
     head = (
         "Configuration",

@@ -42,6 +42,7 @@ def specification(figure: Figure) -> dict[str, Any]:
     spec["config"] = {
         "view": {"stroke": None},
         "axis": axis,
+        "axisQuantitative": {"tickCount": 6, "labelSeparation": 8},
         "legend": {**text, "labelLimit": 420, "symbolSize": 90, "title": None},
         "header": {
             **text,

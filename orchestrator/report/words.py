@@ -116,8 +116,8 @@ def items_needed(line: Line, margin: float) -> int | None:
 
 def fewest_runs(tests: int) -> int:
     """Runs a side with which a difference can be significant at all among so many tests."""
-    able = (runs for runs in range(3, MOST_RUNS) if _smallest_p(runs) <= LEVEL / tests)
-    return max(4, next(able, MOST_RUNS))  # three rest on the values' being normal
+    able = (runs for runs in range(4, MOST_RUNS) if _smallest_p(runs) <= LEVEL / tests)
+    return next(able, MOST_RUNS)  # three, too, but that rests on the values' being normal
 
 
 def _smallest_p(runs: int) -> float:

@@ -92,6 +92,8 @@ def test_one_run_has_no_significance_and_says_so() -> None:
     assert not [one for one in found.claims if one.measure.kind in ("time", "rate")]
     assert line(found, "throughput").verdict == "within this run"
     assert "no significance" in said(found, "throughput")
+    asked = next(one for one in found.answers).sure[-1]
+    assert "runs=5" in asked  # three tests: of four against four no p is below 0.05 / 3
     within = said(found, "tpot")
     assert "no significance; within this run faster by 1" in within
 
