@@ -16,10 +16,12 @@ from orchestrator.report.words import amounts, fewest_runs, words
 
 @dataclass(frozen=True)
 class Answer:
-    """For one model in one setting. ``take`` is what to do in a sentence; ``gains``, ``sure`` and ``limits``
-    are lists of sentences; ``decided``: whether a test says so."""
+    """For one model in one setting. ``choice`` names what to take or stay with, None where nothing fits;
+    ``take`` says it in a sentence; ``gains``, ``sure`` and ``limits`` are lists of sentences; ``decided``:
+    whether a test says so."""
 
     where: str
+    choice: str | None
     take: str
     decided: bool
     gains: tuple[str, ...]
@@ -43,6 +45,21 @@ def answers(
         say = _Say(options, names)
         found.append(_answer(where, group, reference, against, say))
     return found
+
+
+def headline(answers: Sequence[Answer]) -> str | None:
+    """All answers in one sentence, where there are several."""
+    chosen: dict[str, list[Answer]] = {}
+    for one in answers:
+        if one.choice is not None:
+            chosen.setdefault(one.choice, []).append(one)
+    if len(answers) < 2 or not chosen:
+        return None
+    parts = [
+        f"{name} in {len(of)} of {len(answers)} settings ({sum(one.decided for one in of)} decided by a test)"
+        for name, of in sorted(chosen.items(), key=lambda pair: -len(pair[1]))
+    ]
+    return f"{'; '.join(parts)}."
 
 
 @dataclass(frozen=True)
@@ -79,13 +96,13 @@ def _answer(
             f"{100 * (best.mean('slo_attainment') or 0):.0f} % of the requests; "
             f"{100 * say.options.slo_attainment:.0f} % are asked for."
         )
-        return Answer(where, take, False, (), (), tuple(limits(best)))
+        return Answer(where, None, take, False, (), (), tuple(limits(best)))
     if len(group) == 1:
         take = f"Only {say.name(group[0])} was measured here: there is nothing to choose."
-        return Answer(where, take, False, _numbers(group[0]), (), tuple(limits(group[0])))
+        return Answer(where, None, take, False, _numbers(group[0]), (), tuple(limits(group[0])))
     if reference is None:
         take = "No baseline was measured here, so there is nothing to hold the others against."
-        return Answer(where, take, False, (), (), tuple(limits(max(fit, key=_worth))))
+        return Answer(where, None, take, False, (), (), tuple(limits(max(fit, key=_worth))))
     proven = [one for one in fit if _is_gain(against[one], say.options)]
     if proven:
         return _take(where, max(proven, key=_worth), reference, fit, against, say)
@@ -144,7 +161,9 @@ def _take(
         if one is not reference
     )
     gains = _beside(goal, against[best], say)
-    return Answer(where, take, True, gains, (*_sure(goal, accuracy), *also), tuple(limits(best)))
+    return Answer(
+        where, say.name(best), take, True, gains, (*_sure(goal, accuracy), *also), tuple(limits(best))
+    )
 
 
 def _only_fit(where: str, reference: Variant, fit: Sequence[Variant], against: Against, say: _Say) -> Answer:
@@ -156,7 +175,13 @@ def _only_fit(where: str, reference: Variant, fit: Sequence[Variant], against: A
     )
     goal = _goal(against[best])
     return Answer(
-        where, take, False, _beside(goal, against[best], say), _how_to_know([goal]), tuple(limits(best))
+        where,
+        say.name(best),
+        take,
+        False,
+        _beside(goal, against[best], say),
+        _how_to_know([goal]),
+        tuple(limits(best)),
     )
 
 
@@ -174,6 +199,7 @@ def _stay(where: str, reference: Variant, fit: Sequence[Variant], against: Again
         )
         return Answer(
             where,
+            say.name(reference),
             f"Stay with {say.name(reference)}: {more}.",
             decided,
             told,
@@ -182,7 +208,9 @@ def _stay(where: str, reference: Variant, fit: Sequence[Variant], against: Again
         )
     doubt = _doubt(best, against, say)
     take = f"Stay with {say.name(reference)} for now: {say.name(best)} gave more, but {doubt}."
-    return Answer(where, take, False, told, _how_to_know(goals), tuple(limits(reference)))
+    return Answer(
+        where, say.name(reference), take, False, told, _how_to_know(goals), tuple(limits(reference))
+    )
 
 
 def _doubt(variant: Variant, against: Against, say: _Say) -> str:

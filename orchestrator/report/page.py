@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.report.answer import headline
 from orchestrator.report.options import Options
 from orchestrator.report.tables import Table, alone_notes
 from orchestrator.report.theme import Figure, inline, stylesheet
 from orchestrator.report.variants import Run
+
+ANSWERS_SHOWN = 8  # the others are folded away
 
 if TYPE_CHECKING:
     from orchestrator.report.build import Findings
@@ -42,6 +45,8 @@ def page(
         title=f"Report: {', '.join(options.studies)}",
         style=Markup(style + stylesheet()),
         answers=findings.answers,
+        headline=headline(findings.answers),
+        answers_shown=ANSWERS_SHOWN,
         cautions=cautions(findings, options),
         limits=_limits(runs, options),
         shared=findings.names.shared(),
