@@ -107,6 +107,7 @@ LEFT_OUT: Mapping[str, str] = {
     "runs": "how many cells there are; which of them one is, is in its `run`",
     "objective": "chooses among a cell's numbers",
     "dry_run": "how a sweep is run",
+    "report": "what is said of the numbers",
     "rerun": "how a sweep is run",
     "prepare": "how a sweep is run",
     "ray.address": "where a sweep is run",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from orchestrator.cell import Cell
 from orchestrator.cluster.address import wanted
 from orchestrator.cluster.environment import set_ray_environment
 from orchestrator.cluster.kept import Kept
+from orchestrator.config.schema import SloConfig
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.version import interpreter
 from orchestrator.errors import ConfigError
@@ -77,8 +79,27 @@ def run(jobs: Sequence[Job], kept: Kept) -> StudyResult:
     }
     beside = _failed_beside(plan)
     print_summary(plan, rows, console, beside)
+    if settings.report:
+        _report(plan, [job.config.slo for job in jobs], console)
     code = INCOMPLETE if beside else _exit_code(plan, rows)
     return StudyResult(code, _objectives(plan, rows, settings.objective))
+
+
+def _report(plan: Plan, limits: Sequence[SloConfig], console: Console) -> None:
+    """Writes the study's report beside its results. What goes wrong with it is said and changes nothing else:
+    the cells are stored, and the report's own command can be run again."""
+    from orchestrator.report.build import make_report  # it draws, with libraries that nothing else needs
+    from orchestrator.report.options import Options
+
+    slo = limits[0] if all(one == limits[0] for one in limits) else None
+    folder, study = plan.study_dir.parent, plan.study_dir.name
+    options = Options(results_dir=folder, studies=(study,), out=plan.study_dir / "report", slo=slo)
+    command = shlex.join(["python", "-m", "orchestrator.report", f"results_dir={folder}", f"study={study}"])
+    try:
+        said = f"report: {make_report(options, command)}"
+    except Exception as error:
+        said = f"no report ({type(error).__name__}: {error}); again: {command}"
+    console.print(said, markup=False, highlight=False)
 
 
 def _failed_beside(plan: Plan) -> dict[str, str]:

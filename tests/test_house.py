@@ -30,6 +30,7 @@ ORDER = (
     "engines",
     "search",
     "store",
+    "report",
     "plan",
     "measure",
     "track",

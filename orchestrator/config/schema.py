@@ -273,6 +273,7 @@ class SweepConfig(DeploymentConfig):
     slo: SloConfig = field(default_factory=SloConfig)
     objective: str = "output_token_per_s"  # what an optimizing sweeper is given, of docs/metrics.md
     dry_run: Any = False  # true, false, json
+    report: bool = False  # write the study's report when the sweep has ended
     rerun: str = "failed"  # which stored cells run again: failed (and invalid ones) | none | all
     ray: RayConfig = field(default_factory=RayConfig)
 

@@ -35,7 +35,7 @@ PlanStatus = Literal["planned", "done", "skipped"]
 # Overrides that say how a sweep is run, not what a cell is: they would only clutter its label.
 _HOUSEKEEPING = (
     *("dry_run", "rerun", "prepare", "results_dir", "study_name", "tracker", "ray", "timeout", "objective"),
-    *("runs", "hydra", "study"),
+    *("runs", "hydra", "study", "report"),
 )
 
 _SAME = "the same measurement as"
