@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -291,3 +291,9 @@ def make_cell(config: SweepConfig, facts: ResolvedJob, overrides: tuple[str, ...
         config=config,
         facts=facts,
     )
+
+
+def by_key(overrides: Iterable[str]) -> dict[str, str]:
+    """Overrides, as they were typed, by their keys."""
+    pairs = (one.split("=", 1) for one in overrides if "=" in one)
+    return {key.lstrip("+"): value for key, value in pairs}

@@ -20,13 +20,14 @@ from typing import Any
 
 from rich.console import Console
 
+from orchestrator.cell import by_key
 from orchestrator.errors import ConfigError, StorageError
-from orchestrator.plan.plan import by_key
 from orchestrator.progress.formats import as_csv, latex, markdown
 from orchestrator.progress.results_table import Line, grids, print_grid, print_notes, wide_console
 from orchestrator.records import TRUNCATED
 from orchestrator.store.claims import Claims
 from orchestrator.store.files import or_storage_error
+from orchestrator.store.frames import check_studies
 from orchestrator.store.read import read_attempts, read_cells, read_requests
 from orchestrator.store.versions import refuse_newer
 from orchestrator.store.write import clean_partial, forget
@@ -83,11 +84,8 @@ def parse(arguments: Sequence[str]) -> Asked:
         if key in given or not value:
             raise ConfigError(f"{argument}: {'is there twice' if key in given else 'has no value'}")
         given[key] = value
-    results_dir, study = Path(given.get("results_dir", "results")), given.get("study")
-    if study is None or not (results_dir / study / "cells").is_dir():
-        found = ", ".join(sorted(path.parent.name for path in results_dir.glob("*/cells")))
-        said = f"there is no such study in results_dir={results_dir}" if study else "name one"
-        raise ConfigError(f"study={study or 'null'}: {said}; it has {found or 'no study'}")
+    results_dir, study = Path(given.get("results_dir", "results")), given.get("study", "")
+    check_studies(results_dir, [study])
     if (form := given.get("format", "table")) not in FORMATS:
         raise ConfigError(f"format={form}: must be one of {', '.join(FORMATS)}")
     wrong = given.get("wrong")

@@ -217,8 +217,8 @@ def test_a_cell_that_is_being_measured_is_not_forgotten(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], ["study=null: name one", "it has s"]),
-        (["study=t"], ["study=t: there is no such study", "it has s"]),
+        ([], ["study=: no cell of such a study is stored", "there are s"]),
+        (["study=t"], ["study=t: no cell of such a study is stored", "there are s"]),
         (["study=s", "color=red"], ["color=red", "results_dir, study, format, cell, wrong, forget"]),
         (["study=s", "wrong"], ["wrong: must be KEY=VALUE"]),
         (["study=s", "study=s"], ["study=s: is there twice"]),

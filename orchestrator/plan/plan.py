@@ -6,13 +6,13 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from orchestrator.cell import Cell, secret_values
+from orchestrator.cell import Cell, by_key, secret_values
 from orchestrator.config.schema import DeploymentConfig, HardwareConfig, SweepConfig
 from orchestrator.plan import cost
 from orchestrator.plan.agreement import check_command, check_deployment
@@ -203,11 +203,6 @@ class Plan:
 def overrides_of(cell: Cell) -> dict[str, str]:
     """A cell's overrides by key."""
     return by_key(cell.overrides)
-
-
-def by_key(overrides: Iterable[str]) -> dict[str, str]:
-    pairs = (one.split("=", 1) for one in overrides if "=" in one)
-    return {key.lstrip("+"): value for key, value in pairs}
 
 
 def _deployment_json(deployment: Deployment) -> dict[str, Any]:

@@ -10,17 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from orchestrator.progress.results_table import Grid
-
-_TEX = {
-    **{one: f"\\{one}" for one in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "±": r"$\pm$",
-    "µ": r"$\mu$",
-}
+from orchestrator.report.tex import tex
 
 
 def markdown(grid: Grid) -> str:
@@ -37,7 +27,7 @@ def markdown(grid: Grid) -> str:
 def latex(grid: Grid) -> str:
     """A ``tabular`` with the rules of the booktabs package, its title as a comment."""
     columns = "l" * grid.left + "r" * (len(grid.header) - grid.left)
-    header, *rows = ([_tex(one) for one in row] for row in (grid.header, *grid.rows))
+    header, *rows = ([tex(_flat(one)) for one in row] for row in (grid.header, *grid.rows))
     return "\n".join(
         [
             f"% {_flat(grid.title)}; needs \\usepackage{{booktabs}}",
@@ -70,10 +60,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool):
         return str(value).lower()
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(one, one) for one in _flat(text))
 
 
 def _flat(text: str) -> str:

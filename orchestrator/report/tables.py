@@ -15,6 +15,7 @@ from orchestrator.report.comparisons import Line, Measure
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
 from orchestrator.report.pairs import AXES, REASONING, Alone, Axis
+from orchestrator.report.tex import tex
 from orchestrator.report.variants import Apart, Variant
 from orchestrator.report.words import signed, words
 
@@ -260,26 +261,17 @@ def to_latex(table: Table) -> str:
     """A table environment; its rules are those of the package booktabs."""
     lines = [
         "\\begin{table}",
-        f"\\caption{{{_tex(table.title)}. {_tex(table.note)}}}",
+        f"\\caption{{{tex(table.title)}. {tex(table.note)}}}",
         f"\\begin{{tabular}}{{{'l' * len(table.head)}}}",
         "\\toprule",
-        " & ".join(_tex(one) for one in table.head) + " \\\\",
+        " & ".join(tex(one) for one in table.head) + " \\\\",
         "\\midrule",
-        *(" & ".join(_tex(one) for one in row) + " \\\\" for row in table.cells),
+        *(" & ".join(tex(one) for one in row) + " \\\\" for row in table.cells),
         "\\bottomrule",
         "\\end{tabular}",
         "\\end{table}",
     ]
     return "\n".join(lines) + "\n"
-
-
-_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_TEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
-_TEX |= {"−": "$-$", "±": r"$\pm$", "·": r"$\cdot$", "–": "--", "<": "$<$", ">": "$>$"}
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(letter, letter) for letter in text)
 
 
 def _mark(line: Line) -> str:

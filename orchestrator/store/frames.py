@@ -33,11 +33,16 @@ class Frames:
 
 
 def load(results_dir: str | Path, study: str | Sequence[str]) -> Frames:
-    """One study's frames, or several studies' in one. Raises ConfigError where there is no such study. A file
-    that cannot be read, or is another attempt's, is logged as a warning and left out, as in `store.read`."""
+    """One study's frames, or several studies' in one. Raises ConfigError where there is no such study, and
+    for rows of a newer version. A file that cannot be read, or is another attempt's, is logged as a warning
+    and left out, as in `store.read`."""
+    from orchestrator.store.versions import refuse_newer
+
     studies = [study] if isinstance(study, str) else list(study)
     folders = [(name, Path(results_dir) / name) for name in studies]
     check_studies(Path(results_dir), studies)
+    for _, folder in folders:
+        refuse_newer(folder)
     return Frames(*(_frame(folders, kind) for kind in ("cells", "requests", "telemetry")))
 
 
@@ -53,9 +58,9 @@ def check_studies(results_dir: Path, studies: Sequence[str]) -> None:
 def _frame(folders: Sequence[tuple[str, Path]], kind: str) -> pl.LazyFrame:
     import polars as pl
 
-    from orchestrator.store.schema import CELLS, REQUESTS, telemetry_schema
+    from orchestrator.store.schema import CELLS, REQUESTS, TELEMETRY
 
-    schema = {"cells": CELLS, "requests": REQUESTS, "telemetry": telemetry_schema(2)}[kind]
+    schema = {"cells": CELLS, "requests": REQUESTS, "telemetry": TELEMETRY}[kind]
     empty = pl.DataFrame(schema.empty_table()).lazy()
     parts = [empty if "study" in schema.names else empty.with_columns(study=pl.lit(None, pl.String))]
     for study, folder in folders:
