@@ -180,7 +180,11 @@ OWN = ("dataset.path=FILE", "dataset=math500")
         ),
         ("", (EXTERNAL,), ["engine.base_url=null", "http[s]://HOST"]),
         ("", (EXTERNAL, "engine.base_url=foo"), ["engine.base_url=foo", "http[s]://HOST"]),
-        ("", (EXTERNAL, "engine.base_url=http://h", "engine.api_key_env=NOT_SET_HERE"), ["is not set in the environment"]),
+        (
+            "",
+            (EXTERNAL, "engine.base_url=http://h", "engine.api_key_env=NOT_SET_HERE"),
+            ["is not set in the environment"],
+        ),
     ],
 )
 def test_what_a_file_or_a_url_says_is_known_in_a_dry_run(
