@@ -130,8 +130,9 @@ class ResolvedJob:
     the words around each question, ``trace_revision`` for the content of the load's trace file,
     ``length_revision`` for that of a trace of output lengths. ``model_source`` is the hub id or package whose
     weights are loaded, ``files`` the content of files that ``engine_args`` name, ``served`` what an external
-    server says it serves (None: it was not asked). ``keys`` is what the plan asked by, for later plans; no
-    part of the identity.
+    server says it serves (None: it was not asked). Two are no part of the identity: ``keys`` is what the plan
+    asked by, for later plans, ``sources`` the hub id, folder and package of the weights, for the row, which
+    ``model_source`` and ``model_revision`` stand for.
     """
 
     model_revision: str
@@ -150,6 +151,7 @@ class ResolvedJob:
     files: Mapping[str, str] = field(default_factory=dict)
     served: Mapping[str, Any] | None = None
     keys: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

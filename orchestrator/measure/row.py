@@ -41,6 +41,7 @@ def cell_row(
         "model": config.model.name,
         "model_kind": config.model.kind,
         "model_revision": facts.model_revision,
+        **{f"model_{name}": facts.sources.get(name) for name in ("hub_id", "path", "package")},
         "weights": config.weights,
         "engine": config.engine.name,
         "engine_version": engine_version or facts.engine_version,

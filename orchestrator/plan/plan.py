@@ -26,6 +26,7 @@ from orchestrator.plan.resolve_job import resolve_job
 from orchestrator.plan.rules import check_values
 from orchestrator.plan.settle import settled
 from orchestrator.plan.sizes import done_notes, raised_notes, study_fits
+from orchestrator.plan.sources import with_sources
 from orchestrator.secrets import masked_overrides
 from orchestrator.store.read import CellStatus, read_status
 
@@ -221,16 +222,17 @@ def _deployment_json(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def make_plan(jobs: Sequence[Job], known: Known | Callable[[], Known] = NOTHING) -> Plan:
+def make_plan(jobs: Sequence[Job], known: Known | Callable[[Sequence[SweepConfig]], Known] = NOTHING) -> Plan:
     """Checks every job, names it by content, marks what is done or cannot work, and groups the rest.
-    ``known`` is what was found out about nodes, servers and the hub, or finds it out once the jobs are
-    checked.
+    ``known`` is what was found out about nodes, servers and the hub, or finds it out for the jobs once they
+    are checked.
 
     Raises ConfigError for the first job whose configuration is wrong.
     """
     first = jobs[0].config
     study_dir = Path(first.results_dir) / first.study_name
     hardware: dict[str, HardwareConfig] = {}
+    jobs, sources = with_sources(jobs)
     for job in jobs:
         check_values(job.config)
         asked = repr(job.config.hardware)
@@ -238,7 +240,7 @@ def make_plan(jobs: Sequence[Job], known: Known | Callable[[], Known] = NOTHING)
             hardware[asked] = resolve(job.config.hardware, job.config.ray.address)
     check_command([job.config for job in jobs])
     if callable(known):
-        known = known()
+        known = known([job.config for job in jobs])
     planned: list[PlannedCell] = []
     found: dict[str, _Found] = {}
     jobs = [replace(job, config=settled(job.config, known, os.environ)) for job in jobs]
@@ -256,7 +258,7 @@ def make_plan(jobs: Sequence[Job], known: Known | Callable[[], Known] = NOTHING)
     deployments = _deployments(list(found.values()))
     to_run = [one for one in found.values() if one.planned.status == "planned" and one.planned.stored is None]
     done_before = done_notes(study_dir, ((one.planned.cell, one.hardware, one.fit) for one in to_run), known)
-    told = (*known.notes, *notes(planned, os.environ), *raised_notes(sized, fits), *done_before)
+    told = (*known.notes, *notes(planned, os.environ), *sources, *raised_notes(sized, fits), *done_before)
     plan = Plan(first.study_name, study_dir, tuple(planned), deployments, told)
     return replace(plan, cells=tuple(_naming_the_same(one, plan, found) for one in planned))
 

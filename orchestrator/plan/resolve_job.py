@@ -14,7 +14,7 @@ from orchestrator.engines import ADAPTERS, content
 from orchestrator.engines.launch import Launch, build_launch
 from orchestrator.engines.revisions import DATASET
 from orchestrator.engines.version import engine_version
-from orchestrator.engines.weights import revision, served, source
+from orchestrator.engines.weights import revision, served, source, sources
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
 from orchestrator.paths import hub_parts
@@ -68,6 +68,7 @@ def resolve_job(
         files={} if launch is None else content.of_named(launch.args),
         served=told,
         keys=_keys(config, known),
+        sources={} if external else sources(model),
     )
     command = () if launch is None else tuple(ADAPTERS[launch.engine].command(launch))
     return Identified(make_cell(config, facts, overrides, run), fitted, command, reason)

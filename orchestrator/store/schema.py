@@ -101,6 +101,7 @@ CELLS = pa.schema(
         "model": pa.string(),
         "model_kind": pa.string(),
         "model_revision": pa.string(),
+        **{f"model_{source}": pa.string() for source in ("hub_id", "path", "package")},
         "engine": pa.string(),
         "engine_version": pa.string(),
         "opt": pa.list_(pa.string()),
