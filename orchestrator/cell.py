@@ -84,7 +84,7 @@ LEFT_OUT: Mapping[str, str] = {
     **{
         f"opt.*.{engine}.{key}": "decides what is skipped"
         for engine in ("vllm", "sglang", "simulated")
-        for key in ("unsupported", "hardware")
+        for key in ("unsupported", "unsupported_on", "hardware")
     },
     "dataset.size": "an estimate; the items are those of the revision",
     "dataset.gated": "chooses the words of an error",

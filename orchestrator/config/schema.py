@@ -114,6 +114,7 @@ class EngineOptConfig:
     env: dict[str, str] = field(default_factory=dict)
     overhead_gib: float = 0.0  # memory that the engine takes for it on each GPU, of its fraction
     unsupported: str | None = None  # why this engine cannot do it
+    unsupported_on: dict[str, str] = field(default_factory=dict)  # hardware's name -> why not there
     hardware: str | None = None
 
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from orchestrator.config.schema import HardwareConfig
+from orchestrator.engines import entry
+
 HardwareKind = Literal["cpu", "gpu"]
 
 
@@ -15,7 +18,8 @@ HardwareKind = Literal["cpu", "gpu"]
 class Launch:
     """Everything an engine's command line and environment follow from.
 
-    ``model`` is a local folder (absolute) or a hub id, ``context`` the longest prompt plus output in tokens,
+    ``model`` is a local folder (absolute) or a hub id, ``tokenizer`` the same where it is not the model's own
+    (the base model's, of a quantized checkpoint), ``context`` the longest prompt plus output in tokens,
     ``gpu_memory_utilization`` a share in (0, 1], ``version`` the engine's own (None: unknown, taken to be
     the newest that the adapter knows). ``args`` are the merged engine flags, ``env`` what the optimizations
     and the user add. ``host``, ``port`` and ``api_key`` are placeholders until `server.running` draws them.
@@ -28,6 +32,8 @@ class Launch:
     model: str
     served_name: str
     revision: str | None = None
+    tokenizer: str | None = None
+    tokenizer_revision: str | None = None
     tensor_parallel_size: int = 1
     nodes: int = 1
     hardware: HardwareKind = "gpu"
@@ -81,7 +87,8 @@ class Adapter:
     keys: flag -> the key to set instead. ``reasoning_fields`` of a streamed delta carry reasoning.
     ``preload`` are the modules that a standby imports where they exist; none of them may touch a GPU.
     ``preload_fork`` are the environment variables that have the engine's processes forked from there.
-    ``version`` is set where the engine is part of this package.
+    ``version`` is set where the engine is part of this package. ``defaults(hardware)`` are flags that it has
+    by itself on such hardware, as far as they are known: what sets those alone changes nothing.
     """
 
     name: str
@@ -97,6 +104,7 @@ class Adapter:
     reasoning_fields: tuple[str, ...]
     lazy: frozenset[str] = frozenset()
     version: str | None = None
+    defaults: Callable[[HardwareConfig], dict[str, Any]] = lambda hardware: {}
     preload: tuple[str, ...] = ()
     preload_fork: Mapping[str, str] = field(default_factory=dict)
 
@@ -127,16 +135,9 @@ def merge_args(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return {flag: value for flag, value in merged.items() if value is not None}
 
 
-def run_with_key(module: str) -> list[str]:
-    """The interpreter's words that run ``module`` with the key of the environment's ``ENGINE_API_KEY`` as its
-    ``--api-key``: in the command line ``ps`` would show it, and left in the environment every process of the
-    engine would have it."""
-    code = (
-        "import os, runpy, sys; key = os.environ.pop('ENGINE_API_KEY', None); "
-        "sys.argv += ['--api-key', key] if key else []; "
-        f"sys.modules.pop({module!r}, None); runpy.run_module({module!r}, run_name='__main__')"
-    )
-    return ["-c", code]
+def served_by(name: str, launch_python: str) -> list[str]:
+    """The words that run ``NAME serve`` with the key of the environment's ``ENGINE_API_KEY``."""
+    return [launch_python, entry.__file__, name, "serve"]
 
 
 def to_flags(args: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from orchestrator.engines import environment, failures, guard
+from orchestrator.engines import entry, environment, failures, guard
 from orchestrator.engines.adapter import Adapter, Launch
 from orchestrator.engines.http import ask
 from orchestrator.errors import EngineError
@@ -35,13 +35,21 @@ YIELD_TO_CLIENT = ("nice", "-n", "10")
 
 
 def by_hand(adapter: Adapter, launch: Launch) -> str:
-    """A shell line that runs the same engine. Secrets stand in it by name only."""
+    """A shell line that runs the same engine. Secrets stand in it by name only. An engine with a command of
+    its own, `vllm serve` say, is run by that, but for vLLM's CPU build, where that command fails."""
     env = adapter.environment(launch) | dict(launch.env)
-    words = [
+    words = adapter.command(launch)
+    key = ""
+    more = "@" in str(launch.args.get("tokenizer-path")) or (words[2] == "vllm" and launch.hardware == "cpu")
+    if words[1] == entry.__file__ and not more:
+        words = [str(Path(words[0]).with_name(words[2])), *words[3:]]
+        key = ' --api-key "$API_KEY"'
+        env.pop("ENGINE_API_KEY", None)
+    settings = [
         f'{name}="${name}"' if is_secret(name) else f"{name}={shlex.quote(value)}"
         for name, value in env.items()
     ]
-    return " ".join([*words, shlex.join(adapter.command(launch))]).replace(launch.api_key, "$API_KEY")
+    return (" ".join([*settings, shlex.join(words)]) + key).replace(launch.api_key, "$API_KEY")
 
 
 class Server:

@@ -95,7 +95,7 @@ def _both(model: ModelConfig, names: Sequence[str]) -> str:
 
 
 def _from(source: str, model: ModelConfig, typed: set[str]) -> tuple[ModelConfig, str | None]:
-    others = {name: None for name in SOURCES if name != source}
+    others: dict[str, Any] = {name: None for name in SOURCES if name != source}
     value = str(getattr(model, source))
     if source == "hub_id":
         model, typed = _split(value, model, typed)
@@ -105,11 +105,14 @@ def _from(source: str, model: ModelConfig, typed: set[str]) -> tuple[ModelConfig
     file = _listed(model.name)
     if source != "path" and file.get(source) == value and "name" not in typed:
         packaged = source == "hub_id" and file.get("package") and "revision" not in typed
-        same = {"revision": None} if packaged else {}  # the file's is that of its package
+        same: dict[str, Any] = {"revision": None} if packaged else {}  # the file's is that of its package
         return replace(model, **others, **same), None
     shape = _shape(Path(value).expanduser()) if source == "path" else {}
     if source == "path" and all(shape.get(key, (now := getattr(model, key))) == now for key in _TELLS_APART):
-        kept = {"revision": None, "checkpoints": _typed_entries(model.checkpoints, "checkpoints", typed)}
+        kept: dict[str, Any] = {
+            "revision": None,
+            "checkpoints": _typed_entries(model.checkpoints, "checkpoints", typed),
+        }
         note = f"model.path={value}: taken for {model.name}, whose sizes its config.json has"
         return replace(model, **others, **kept), note if file else None
     return _another(source, value, model, typed, shape)
@@ -122,7 +125,7 @@ def _another(
     kept = {one.split(".")[0] for one in typed}
     cleared = {name: _default(name) for name in (*_OF_THE_WEIGHTS, *_BESIDE_THEM) if name not in kept}
     told = {name: found for name, found in shape.items() if name not in kept}
-    others = {name: None for name in SOURCES if name != source}
+    others: dict[str, Any] = {name: None for name in SOURCES if name != source}
     entries = _typed_entries(model.checkpoints, "checkpoints", typed)
     name = model.name if "name" in typed else _name(value)
     made = replace(model, **{**cleared, **told, **others, "checkpoints": entries, "name": name})
