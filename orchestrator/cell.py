@@ -30,14 +30,11 @@ RESOLVED: Mapping[str, str] = {
     "model.checkpoints": "model_source",
     "model.draft": "engine_args",
     "model.eagle3": "engine_args",
-    "model.sampling.temperature": "sampling",
-    "model.sampling.top_p": "sampling",
-    "model.sampling.top_k": "sampling",
-    "model.sampling.seeded": "sampling",
-    "sampling.temperature": "sampling",
-    "sampling.top_p": "sampling",
-    "sampling.top_k": "sampling",
-    "sampling.seeded": "sampling",
+    **{
+        f"{prefix}sampling.{one.name}": "sampling"
+        for prefix in ("model.", "")
+        for one in fields(SamplingConfig)
+    },
     "engine.version": "engine_version",
     "engine.args": "engine_args",
     "engine.env": "engine_env",
@@ -117,6 +114,8 @@ LEFT_OUT: Mapping[str, str] = {
 }
 # Values of newer keys that mean what was measured before there were such keys: they count as absent too.
 AS_BEFORE: Mapping[str, Any] = {"load.cache": "cold"}
+# These are in it where they are null too.
+_SAMPLING_AT_FIRST = ("temperature", "top_p", "top_k", "seeded")
 # Of the keys that are in it as they stand, those that an engine's process depends on.
 _DEPLOYMENT = ("model.name", "model.dtype", "model.context", "weights", "engine.")
 
@@ -186,14 +185,12 @@ class Cell:
 
 
 def sampling(config: SweepConfig) -> SamplingConfig:
-    """What is sent: the job's own values, else the model card's."""
-    card, own = config.model.sampling, config.sampling
-    return SamplingConfig(
-        temperature=card.temperature if own.temperature is None else own.temperature,
-        top_p=card.top_p if own.top_p is None else own.top_p,
-        top_k=card.top_k if own.top_k is None else own.top_k,
-        seeded=bool(card.seeded if own.seeded is None else own.seeded),
-    )
+    """What is sent: the job's own values, else the model card's. One ``stop`` is a list of one."""
+    card, own = vars(config.model.sampling), vars(config.sampling)
+    sent = {name: card[name] if value is None else value for name, value in own.items()}
+    if isinstance(sent["stop"], str):
+        sent["stop"] = [sent["stop"]]
+    return SamplingConfig(**{**sent, "seeded": bool(sent["seeded"])})
 
 
 def opt_names(config: SweepConfig) -> tuple[str, ...]:
@@ -266,7 +263,11 @@ def cell_identity(config: SweepConfig, facts: ResolvedJob, run: int = 1) -> dict
         "dataset_revision": facts.dataset_revision,
         "wording": facts.wording,
         "trace_revision": facts.trace_revision,
-        "sampling": asdict(facts.sampling),
+        "sampling": {
+            name: value
+            for name, value in asdict(facts.sampling).items()
+            if value is not None or name in _SAMPLING_AT_FIRST
+        },
         "output_length": facts.length_revision or config.output_length,
     }
 

@@ -15,8 +15,10 @@ from omegaconf import MISSING
 
 @dataclass
 class SamplingConfig:
-    """Sampling parameters. At the top level, None means what the model's card recommends.
+    """Sampling parameters. At the top level, None means what the model's card recommends; what is None there
+    too is left to the server. All but ``seeded`` are sent by their names.
 
+    ``stop``: a text, or several, at which an answer ends; in reasoning too, as the servers look at all text.
     ``seeded``: each request carries a seed of its own. Not unless asked for: vLLM then samples request by
     request, past its fast kernels, and what users would wait for is no longer what is measured.
     """
@@ -25,6 +27,11 @@ class SamplingConfig:
     top_p: float | None = None
     top_k: int | None = None
     seeded: bool | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    stop: Any = None
+    reasoning_effort: str | None = None
 
 
 @dataclass

@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.config.schema import HardwareConfig
 from orchestrator.engines import entry
+
+if TYPE_CHECKING:  # a simulated engine runs without what the schema imports
+    from orchestrator.config.schema import HardwareConfig
 
 HardwareKind = Literal["cpu", "gpu"]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.config.schema import HardwareConfig
 from orchestrator.engines.adapter import Adapter, CacheReset, Launch, served_by, to_flags
+
+if TYPE_CHECKING:  # a simulated engine runs without what the schema imports
+    from orchestrator.config.schema import HardwareConfig
 
 CPU_KV_CACHE_BYTES = 2 << 30
 

@@ -30,6 +30,8 @@ def skip_reason(config: SweepConfig, hardware: HardwareConfig) -> str | None:
             "sampling.seeded=true: SGLang draws by a request's seed only with "
             "+engine.args.enable-deterministic-inference=true"
         )
+    if config.engine.name == "vllm" and sampling(config).min_p and _speculates(config):
+        return f"sampling.min_p={sampling(config).min_p}: vLLM does not take it with speculative decoding"
     if config.max_tokens >= config.model.context:
         context = f"{config.model.name}'s {config.model.context}"
         return f"max_tokens={config.max_tokens} leaves no room for a prompt in {context}"
@@ -67,6 +69,13 @@ def idle_reason(config: SweepConfig, hardware: HardwareConfig, launch: Launch) -
             engine = " ".join(one for one in (launch.engine, launch.version) if one)
             return f"opt={name} changes nothing: {engine} has its arguments on {hardware.name} without it"
     return None
+
+
+def _speculates(config: SweepConfig) -> bool:
+    args = [config.engine.args, *(opt.vllm.args for opt in config.opt.values() if opt.vllm is not None)]
+    return any(
+        flag_name(name) == "speculative-config" and value for one in args for name, value in one.items()
+    )
 
 
 def _deterministic(config: SweepConfig) -> bool:

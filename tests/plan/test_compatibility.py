@@ -98,3 +98,10 @@ def test_eight_bit_integers_have_no_kernel_on_a_b200(engine: str) -> None:
     assert "b200" in said
     assert "opt=fp8" in said
     assert reason(*typed) is None
+
+
+@pytest.mark.parametrize("spec", ["opt=[spec-ngram]", "++engine.args.speculative-config={method: ngram}"])
+def test_vllm_takes_no_min_p_with_speculation(spec: str) -> None:
+    assert "min_p" in str(reason("engine=vllm", "sampling.min_p=0.1", spec))
+    assert reason("engine=vllm", "sampling.min_p=0.1") is None
+    assert reason("engine=vllm", "sampling.min_p=0", spec) is None
