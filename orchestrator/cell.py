@@ -69,6 +69,7 @@ LEFT_OUT: Mapping[str, str] = {
         )
     },
     "model.draft_shapes": _FIT,
+    "max_tokens_fit": "the budget that follows is in max_tokens",
     "model.reasoning_parser": "an engine's is in engine_args; else reasoning_inline tells what follows",
     "engine.python": "a path; what it holds is in engine_version",
     "engine.api_key_env": "says which variable opens the server's door",

@@ -112,9 +112,11 @@ def _known(configs: Sequence[SweepConfig]) -> Known:
 
 
 def _console() -> Console:
-    """The terminal as it is; a file or a pipe gets lines wide enough for every table."""
+    """The terminal as it is; a file or a pipe gets lines wide enough for every table. Nothing in a name is a
+    style (``[fp8]``) or an emoji (``:100:``)."""
     console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, WIDE))
+    width = None if console.is_terminal else max(console.width, WIDE)
+    return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
 def _check_can_run(plan: Plan) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.engines import entry
+from orchestrator.engines.inside import entry
 
 if TYPE_CHECKING:  # a simulated engine runs without what the schema imports
     from orchestrator.config.schema import HardwareConfig

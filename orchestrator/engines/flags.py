@@ -14,8 +14,9 @@ from functools import lru_cache
 from typing import Any
 
 from orchestrator import paths
-from orchestrator.engines import ADAPTERS, entry
+from orchestrator.engines import ADAPTERS
 from orchestrator.engines.adapter import Adapter, Launch, flag_name
+from orchestrator.engines.inside import entry
 from orchestrator.errors import ConfigError
 
 HELP_S = 300.0  # the help comes after the engine was imported, on a busy machine

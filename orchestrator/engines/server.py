@@ -19,9 +19,10 @@ from pathlib import Path
 
 import psutil
 
-from orchestrator.engines import entry, environment, failures, guard
+from orchestrator.engines import environment, failures, guard
 from orchestrator.engines.adapter import Adapter, Launch
 from orchestrator.engines.http import ask
+from orchestrator.engines.inside import entry
 from orchestrator.errors import EngineError
 from orchestrator.records import Endpoint
 from orchestrator.secrets import is_secret
@@ -40,8 +41,8 @@ def by_hand(adapter: Adapter, launch: Launch) -> str:
     env = adapter.environment(launch) | dict(launch.env)
     words = adapter.command(launch)
     key = ""
-    more = "@" in str(launch.args.get("tokenizer-path")) or (words[2] == "vllm" and launch.hardware == "cpu")
-    if words[1] == entry.__file__ and not more:
+    cpu_build = launch.engine == "vllm" and launch.hardware == "cpu"
+    if words[1] == entry.__file__ and not cpu_build and "@" not in str(launch.args.get("tokenizer-path")):
         words = [str(Path(words[0]).with_name(words[2])), *words[3:]]
         key = ' --api-key "$API_KEY"'
         env.pop("ENGINE_API_KEY", None)

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.config.schema import SloConfig
 from orchestrator.metrics.runs import over_runs
@@ -37,26 +38,18 @@ def print_summary(
         if why_not := (beside or {}).get(planned.cell.cell_id):
             first = next(iter(why_not.strip().splitlines()), why_not)
             label = plan.label(planned.cell)
-            console.print(
-                f"not measured again  {label}: {first}; the earlier measurement stands",
-                markup=False,
-                highlight=False,
-            )
+            console.print(Text(f"not measured again  {label}: {first}; the earlier measurement stands"))
         if stored is None:
-            console.print(f"not run  {plan.label(planned.cell)}", markup=False, highlight=False)
+            console.print(Text(f"not run  {plan.label(planned.cell)}"))
         elif stored["status"] != "done":
             why = stored["reason"] or ", ".join(stored["flags"] or ())
-            console.print(
-                f"{stored['status']}  {plan.label(planned.cell)}: {why}", markup=False, highlight=False
-            )
+            console.print(Text(f"{stored['status']}  {plan.label(planned.cell)}: {why}"))
         elif told := [
             *(_note(flag, stored) for flag in stored["flags"] or () if flag in NOTES),
             *_odd(stored),
         ]:
-            console.print(
-                f"note  {plan.label(planned.cell)}: {'; '.join(told)}", markup=False, highlight=False
-            )
-    console.print(f"results: {plan.study_dir}", markup=False, highlight=False)
+            console.print(Text(f"note  {plan.label(planned.cell)}: {'; '.join(told)}"))
+    console.print(Text(f"results: {plan.study_dir}"))
 
 
 def _note(flag: str, row: Row) -> str:
@@ -81,9 +74,9 @@ def _table(plan: Plan, cells: Sequence[PlannedCell], rows: Mapping[str, Row], ti
         runs.setdefault(planned.cell.run_of, []).append(planned)
     repeated = any(len(group) > 1 for group in runs.values())
     columns = _columns([rows.get(planned.cell.cell_id, {}) for planned in cells])
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
     for key in keys:
-        table.add_column(key.removesuffix(".name"), overflow="fold")
+        table.add_column(Text(key.removesuffix(".name")), overflow="fold")
     for name in ("status", *(("runs",) if repeated else ()), *columns):
         table.add_column(name, justify="left" if name == "status" else "right")
     for planned, *others in runs.values():
@@ -97,7 +90,7 @@ def _table(plan: Plan, cells: Sequence[PlannedCell], rows: Mapping[str, Row], ti
         statuses = [f"{count} {status}" if len(counts) > 1 else status for status, count in counts.items()]
         shown = [str(len(done)) if others else ""] if repeated else []
         numbers = [show(done if others else stored[:1]) for show in columns.values()]
-        table.add_row(*first, ", ".join(statuses), *shown, *numbers)
+        table.add_row(*map(Text, first), ", ".join(statuses), *shown, *numbers)
     return table
 
 

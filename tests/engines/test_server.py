@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.engines import ADAPTERS, entry
+from orchestrator.engines import ADAPTERS
 from orchestrator.engines import server as server_module
 from orchestrator.engines.adapter import Adapter, Launch
 from orchestrator.engines.environment import clean
 from orchestrator.engines.http import ask
+from orchestrator.engines.inside import entry
 from orchestrator.engines.server import Server, by_hand, drawn, running
 from orchestrator.errors import EngineError
 from tests.engines.fake import LAUNCH, fake_adapter, is_alive, tree

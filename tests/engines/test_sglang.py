@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from orchestrator.config.schema import EngineOptConfig, ModelConfig, OptConfig, SweepConfig
-from orchestrator.engines import entry, sglang
+from orchestrator.engines import sglang
 from orchestrator.engines.adapter import Launch, metrics_of
+from orchestrator.engines.inside import entry
 from orchestrator.engines.launch import build_launch
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from orchestrator.config.schema import EngineOptConfig, ModelConfig, OptConfig, SweepConfig
-from orchestrator.engines import ADAPTERS, entry, vllm
+from orchestrator.engines import ADAPTERS, vllm
 from orchestrator.engines.adapter import Launch, metrics_of
+from orchestrator.engines.inside import entry
 from orchestrator.engines.launch import build_launch
 from orchestrator.errors import ConfigError
 

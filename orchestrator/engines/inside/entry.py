@@ -10,13 +10,15 @@ distribution of that very name, which its CPU build is not; only its ``--version
 import importlib
 import os
 import sys
-
-ENGINES = ("vllm", "sglang")
+from pathlib import Path
 
 
 def main(words: list[str]) -> None:
     """Becomes the engine ``words[0]``; does not return before it ends."""
-    sys.path[0] = ""  # not this file's folder, whose modules have the engines' names
+    inside = str(Path(__file__).parent)
+    sys.path[:] = [one for one in sys.path if one != inside] + [
+        inside
+    ]  # nothing here comes before the engine's
     key = os.environ.pop("ENGINE_API_KEY", None)
     sys.argv = [*words, *(["--api-key", key] if key else [])]
     if words[0] == "vllm":
