@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -126,15 +127,24 @@ def flag_name(name: str) -> str:
 
 
 def merge_args(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Later layers win. Mappings merge key by key; None takes a flag away again."""
+    """Later layers win. Mappings merge key by key, a JSON object in a text too; None takes a flag away."""
     merged: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():
             flag, below = flag_name(name), merged.get(flag_name(name))
+            value = _unjsoned(value)
             if isinstance(value, Mapping) and isinstance(below, Mapping):
                 value = {**below, **value}
             merged[flag] = value
     return {flag: value for flag, value in merged.items() if value is not None}
+
+
+def _unjsoned(value: Any) -> Any:
+    """``{"a": 1}`` as the mapping that it is, so that both spellings are one cell."""
+    if isinstance(value, str) and value.startswith("{"):
+        with suppress(ValueError):
+            return json.loads(value)
+    return value
 
 
 def served_by(name: str, launch_python: str) -> list[str]:
