@@ -70,12 +70,14 @@ class Launch:
 @dataclass(frozen=True, slots=True)
 class CacheReset:
     """The request that empties the prefix cache. ``succeeded`` reads the body of its 200 answer; where it
-    does not say (None), the engine's log since the request must hold ``logged``."""
+    does not say (None), the engine's log since the request must hold ``logged``. ``needed`` tells whether an
+    engine of that launch keeps anything: else it is not asked, and need not have the route."""
 
     method: str
     path: str
     succeeded: Callable[[bytes], bool | None]
     logged: str | None = None
+    needed: Callable[[Launch], bool] = lambda launch: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,8 @@ def _unjsoned(value: Any) -> Any:
 
 
 def served_by(name: str, launch_python: str) -> list[str]:
-    """The words that run ``NAME serve`` with the key of the environment's ``ENGINE_API_KEY``."""
+    """The words that run ``NAME serve`` with the key of the environment's ``ENGINE_API_KEY`` before every
+    route (`inside.entry`)."""
     return [launch_python, entry.__file__, name, "serve"]
 
 

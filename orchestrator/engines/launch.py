@@ -13,6 +13,7 @@ from orchestrator.engines.flags import check_reserved
 from orchestrator.engines.simulated.describe import described
 from orchestrator.errors import ConfigError
 from orchestrator.paths import hub_parts
+from orchestrator.secrets import is_secret_flag
 
 __all__ = ["Launch", "adapter_of", "build_launch", "to_flags"]
 
@@ -41,6 +42,12 @@ def build_launch(
     adapter = adapter_of(config)
     for key, args in layers(config):
         check_reserved(adapter, args, key)
+        for name in args:
+            if is_secret_flag(name):
+                raise ConfigError(
+                    f"{key}.{name}: everybody on the machine can read a command line: give a secret by "
+                    "engine.env.NAME, such as engine.env.HF_TOKEN"
+                )
     source = weights.served(config)
     entries = [entry for opt in config.opt.values() if (entry := _entry(opt, adapter.name))]
     tokenizer, tokenizer_revision = _tokenizer(config.model, source)

@@ -82,6 +82,14 @@ def test_the_key_travels_in_the_environment_alone() -> None:
     assert not any("s3cret" in word for word in vllm.command(launch))
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_developers_routes_are_there_only_to_empty_a_cache(cached: bool) -> None:
+    made = config(cache=EngineOptConfig(args={"enable-prefix-caching": True})) if cached else config()
+    launch = on_gpu(made)
+    assert vllm.environment(launch).get("VLLM_SERVER_DEV_MODE") == ("1" if cached else None)
+    assert vllm.ADAPTER.reset_cache.needed(launch) == cached
+
+
 def test_the_key_is_not_where_vllm_would_compile_anew_for_each() -> None:
     drawn = [vllm.environment(replace(on_gpu(config()), api_key=key)) for key in ("one", "other")]
     vllms = [{name: value for name, value in env.items() if name.startswith("VLLM_")} for env in drawn]

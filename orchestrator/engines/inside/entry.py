@@ -2,9 +2,9 @@
 
     ENGINE_API_KEY=... python entry.py vllm serve MODEL --flag ...
 
-Standard library only until the engine is imported. The key is taken out of the environment: there every
-process of the engine would have it, and in the command line ``ps`` would show it. vLLM's own command needs a
-distribution of that very name, which its CPU build is not; only its ``--version`` is left out here.
+Standard library only until the engine is imported. The key stands before every route (`engine_key`). vLLM's
+own command needs a distribution of that very name, which its CPU build is not; only its ``--version`` is left
+out here.
 """
 
 import importlib
@@ -19,8 +19,8 @@ def main(words: list[str]) -> None:
     sys.path[:] = [one for one in sys.path if one != inside] + [
         inside
     ]  # nothing here comes before the engine's
-    key = os.environ.pop("ENGINE_API_KEY", None)
-    sys.argv = [*words, *(["--api-key", key] if key else [])]
+    keyed = importlib.import_module("engine_key").flags("--middleware" if words[0] == "vllm" else None)
+    sys.argv = [*words, *keyed]
     if words[0] == "vllm":
         _vllm()
     else:
