@@ -31,14 +31,11 @@ RESOLVED: Mapping[str, str] = {
     "model.checkpoints": "model_source",
     "model.draft": "engine_args",
     "model.eagle3": "engine_args",
-    "model.sampling.temperature": "sampling",
-    "model.sampling.top_p": "sampling",
-    "model.sampling.top_k": "sampling",
-    "model.sampling.seeded": "sampling",
-    "sampling.temperature": "sampling",
-    "sampling.top_p": "sampling",
-    "sampling.top_k": "sampling",
-    "sampling.seeded": "sampling",
+    **{
+        f"{prefix}sampling.{one.name}": "sampling"
+        for prefix in ("model.", "")
+        for one in fields(SamplingConfig)
+    },
     "engine.version": "engine_version",
     "engine.args": "engine_args",
     "engine.env": "engine_env",
@@ -73,6 +70,7 @@ LEFT_OUT: Mapping[str, str] = {
         )
     },
     "model.draft_shapes": _FIT,
+    "max_tokens_fit": "the budget that follows is in max_tokens",
     "model.reasoning_parser": "an engine's is in engine_args; else reasoning_inline tells what follows",
     "engine.python": "a path; what it holds is in engine_version",
     "engine.api_key_env": "says which variable opens the server's door",
@@ -85,7 +83,7 @@ LEFT_OUT: Mapping[str, str] = {
     **{
         f"opt.*.{engine}.{key}": "decides what is skipped"
         for engine in ("vllm", "sglang", "simulated")
-        for key in ("unsupported", "hardware")
+        for key in ("unsupported", "unsupported_on", "hardware")
     },
     "dataset.size": "an estimate; the items are those of the revision",
     "dataset.gated": "chooses the words of an error",
@@ -119,6 +117,8 @@ LEFT_OUT: Mapping[str, str] = {
 }
 # Values of newer keys that mean what was measured before there were such keys: they count as absent too.
 AS_BEFORE: Mapping[str, Any] = {"load.cache": "cold"}
+# These are in it where they are null too.
+_SAMPLING_AT_FIRST = ("temperature", "top_p", "top_k", "seeded")
 # Of the keys that are in it as they stand, those that an engine's process depends on.
 _DEPLOYMENT = ("model.name", "model.dtype", "model.context", "weights", "engine.")
 
@@ -132,8 +132,9 @@ class ResolvedJob:
     the words around each question, ``trace_revision`` for the content of the load's trace file,
     ``length_revision`` for that of a trace of output lengths. ``model_source`` is the hub id or package whose
     weights are loaded, ``files`` the content of files that ``engine_args`` name, ``served`` what an external
-    server says it serves (None: it was not asked). ``keys`` is what the plan asked by, for later plans; no
-    part of the identity.
+    server says it serves (None: it was not asked). Two are no part of the identity: ``keys`` is what the plan
+    asked by, for later plans, ``sources`` the hub id, folder and package of the weights, for the row, which
+    ``model_source`` and ``model_revision`` stand for.
     """
 
     model_revision: str
@@ -152,6 +153,7 @@ class ResolvedJob:
     files: Mapping[str, str] = field(default_factory=dict)
     served: Mapping[str, Any] | None = None
     keys: Mapping[str, Any] = field(default_factory=dict)
+    sources: Mapping[str, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -186,14 +188,12 @@ class Cell:
 
 
 def sampling(config: SweepConfig) -> SamplingConfig:
-    """What is sent: the job's own values, else the model card's."""
-    card, own = config.model.sampling, config.sampling
-    return SamplingConfig(
-        temperature=card.temperature if own.temperature is None else own.temperature,
-        top_p=card.top_p if own.top_p is None else own.top_p,
-        top_k=card.top_k if own.top_k is None else own.top_k,
-        seeded=bool(card.seeded if own.seeded is None else own.seeded),
-    )
+    """What is sent: the job's own values, else the model card's. One ``stop`` is a list of one."""
+    card, own = vars(config.model.sampling), vars(config.sampling)
+    sent = {name: card[name] if value is None else value for name, value in own.items()}
+    if isinstance(sent["stop"], str):
+        sent["stop"] = [sent["stop"]]
+    return SamplingConfig(**{**sent, "seeded": bool(sent["seeded"])})
 
 
 def opt_names(config: SweepConfig) -> tuple[str, ...]:
@@ -274,7 +274,11 @@ def cell_identity(config: SweepConfig, facts: ResolvedJob, run: int = 1) -> dict
         "dataset_revision": facts.dataset_revision,
         "wording": facts.wording,
         "trace_revision": facts.trace_revision,
-        "sampling": asdict(facts.sampling),
+        "sampling": {
+            name: value
+            for name, value in asdict(facts.sampling).items()
+            if value is not None or name in _SAMPLING_AT_FIRST
+        },
         "output_length": facts.length_revision or config.output_length,
     }
 

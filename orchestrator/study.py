@@ -16,7 +16,7 @@ from orchestrator.cell import Cell
 from orchestrator.cluster.address import wanted
 from orchestrator.cluster.environment import set_ray_environment
 from orchestrator.cluster.kept import Kept
-from orchestrator.config.schema import SloConfig
+from orchestrator.config.schema import SloConfig, SweepConfig
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.version import interpreter
 from orchestrator.errors import ConfigError
@@ -53,7 +53,7 @@ def run(jobs: Sequence[Job], kept: Kept) -> StudyResult:
             f"objective={settings.objective}: must be a metric, one of {', '.join(METRIC_COLUMNS)}"
         )
     refuse_newer(Path(settings.results_dir) / settings.study_name)
-    plan = make_plan(jobs, lambda: _known(jobs))
+    plan = make_plan(jobs, _known)
     console = wide_console()
     if settings.dry_run == "json":
         sys.stdout.write(json.dumps(plan.to_json(), allow_nan=False) + "\n")
@@ -120,16 +120,16 @@ def _with_address(job: Job) -> Job:
     return replace(job, config=replace(job.config, ray=ray))
 
 
-def _known(jobs: Sequence[Job]) -> Known:
+def _known(configs: Sequence[SweepConfig]) -> Known:
     """What planning is told of nodes, servers and the hub: asked, or for a dry run as the study has it."""
-    settings = jobs[0].config
+    settings = configs[0]
     study_dir = Path(settings.results_dir) / settings.study_name
     if settings.dry_run:
-        return as_stored([job.config for job in jobs], study_dir)
+        return as_stored(configs, study_dir)
     set_ray_environment(settings.ray.address)
     from orchestrator.cluster.ask import ask
 
-    return ask([job.config for job in jobs], study_dir)
+    return ask(configs, study_dir)
 
 
 def _check_can_run(plan: Plan) -> None:

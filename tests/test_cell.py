@@ -15,6 +15,7 @@ from orchestrator.cell import (
     Cell,
     ResolvedJob,
     canonical_json,
+    cell_identity,
     digest,
     leaves,
     make_cell,
@@ -239,7 +240,7 @@ def test_every_fact_is_part_of_the_identity() -> None:
         "nodes": 2,
     }
     for field in fields(ResolvedJob):
-        if field.name == "keys":  # by what later plans look things up
+        if field.name in ("keys", "sources"):  # by what later plans look things up; other names of the source
             continue
         other = replace(facts(), **{field.name: others.get(field.name, "another")})
         assert cell(config(), other).cell_id != cell(config(), facts()).cell_id, field.name
@@ -259,3 +260,31 @@ def test_a_secret_is_no_part_of_a_cell_and_a_setting_is() -> None:
     assert cell(config(), secret).cell_id == plain.cell_id
     setting = replace(facts(), engine_env={"TOKENIZERS_PARALLELISM": "false"})
     assert cell(config(), setting).cell_id != plain.cell_id
+
+
+def test_sampling_that_nobody_sets_leaves_a_cell_its_name() -> None:
+    """Keys that came later count as absent where they are null."""
+    identity = cell_identity(config(), facts())["sampling"]
+    assert identity == {"temperature": 0.6, "top_p": 0.95, "top_k": None, "seeded": None}
+    later: dict[str, Any] = {"min_p": 0.0, "presence_penalty": 0.0, "repetition_penalty": 1.0, "stop": ["x"]}
+    for name, value in {**later, "reasoning_effort": "low"}.items():
+        other = replace(facts(), sampling=replace(facts().sampling, **{name: value}))
+        assert cell_identity(config(), other)["sampling"] == {**identity, name: value}
+
+
+@pytest.mark.parametrize(
+    ("name", "card", "own", "sent"),
+    [
+        ("min_p", 0.1, None, 0.1),
+        ("min_p", 0.1, 0.0, 0.0),
+        ("stop", "END", None, ["END"]),
+        ("stop", "END", ["a", "b"], ["a", "b"]),
+        ("reasoning_effort", "low", "high", "high"),
+        ("presence_penalty", None, 1.5, 1.5),
+        ("repetition_penalty", 1.05, None, 1.05),
+    ],
+)
+def test_a_models_card_counts_where_the_job_says_nothing(name: str, card: Any, own: Any, sent: Any) -> None:
+    made = config()
+    made.model.sampling, made.sampling = SamplingConfig(**{name: card}), SamplingConfig(**{name: own})
+    assert getattr(sampling(made), name) == sent

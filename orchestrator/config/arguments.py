@@ -5,6 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import is_dataclass
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from orchestrator.config.schema import SweepConfig
 
 # Hydra's flags that take a value; any unambiguous beginning of a long one stands for it.
 _VALUED = ("--cfg", "--package", "--config-path", "--config-name", "--config-dir", "--experimental-rerun")
@@ -13,6 +21,8 @@ _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath") 
 
 # Keys below these are the engine's or the template's own, so no schema knows them: Hydra wants `++`.
 _OPEN = re.compile(r"(engine\.(args|env)|model\.chat_template_kwargs)(\.[^=]+)?=")
+
+_STRUCTURED = ("{", "[", "'", '"')  # what begins so is a value of Hydra's grammar, well written or not
 
 
 def arrange(arguments: Sequence[str]) -> list[str]:
@@ -24,7 +34,7 @@ def arrange(arguments: Sequence[str]) -> list[str]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("-"):
-            overrides.append(_opened(word))
+            overrides.append(_read(word))
             continue
         flags.append(word)
         if rest and (_takes_value(word) or (_is_info(word) and rest[0] in _INFO)):
@@ -44,19 +54,56 @@ def _is_info(word: str) -> bool:
     return word == "-i" or (len(word) > 2 and "--info".startswith(word))
 
 
-def _opened(override: str) -> str:
-    """``engine.args.NAME=VALUE`` needs no ``++``, and its value may be JSON, as in the engines' manuals."""
+def _read(override: str) -> str:
+    """As Hydra can read it: ``engine.args.NAME=VALUE`` needs no ``++``, its value may be JSON, as in the
+    engines' manuals, and a text may hold what Hydra's grammar has other uses for (``=``, ``(``, a quote)."""
     bare = override.lstrip("+")
-    if _OPEN.match(bare) is None:
+    opened = _OPEN.match(bare) is not None
+    if "=" not in bare:
         return override
     key, value = bare.split("=", 1)
-    if value.startswith("{") and _is_json(value):
-        value = "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return f"{override[: len(override) - len(bare)] or '++'}{key}={value}"
+    sign = override[: len(override) - len(bare)] or ("++" if opened else "")
+    if not (opened or _is_text(key)) or _is_readable(f"k={value}"):
+        pass
+    elif opened and _is_json(value):
+        value = quoted(value)
+    elif value[:1] not in _STRUCTURED:
+        # A sweep's values one by one, as far as their commas tell them.
+        value = ",".join(one if _is_readable(f"k={one}") else quoted(one) for one in value.split(","))
+    return f"{sign}{key}={value}"
+
+
+def quoted(text: str) -> str:
+    """``text`` as a value of Hydra's grammar: only a quote, and backslashes before one, are escaped."""
+    text = re.sub(r"(\\*)'", lambda found: found[1] * 2 + "\\'", text)
+    return "'" + re.sub(r"(\\+)\Z", lambda found: found[1] * 2, text) + "'"
+
+
+@cache
+def _parser() -> OverridesParser:
+    return OverridesParser.create()
+
+
+def _is_readable(override: str) -> bool:
+    try:
+        _parser().parse_override(override)
+    except HydraException:
+        return False
+    return True
+
+
+def _is_text(key: str) -> bool:
+    """Whether the schema has a text there, or may have one."""
+    hint: Any = SweepConfig
+    for part in key.split("."):
+        if not (is_dataclass(hint) and isinstance(hint, type)):
+            return False
+        hint = get_type_hints(hint).get(part)
+    return hint is Any or str in (get_args(hint) or (hint,))
 
 
 def _is_json(text: str) -> bool:
     try:
-        return '"' in text and isinstance(json.loads(text), dict)
+        return '"' in text and isinstance(json.loads(text), dict | list)
     except ValueError:
         return False

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from orchestrator.config.arguments import quoted
 from orchestrator.config.schema import SweepConfig
 from orchestrator.errors import ConfigError
 
@@ -40,6 +42,13 @@ def explain(error: BaseException) -> str | None:
         return f"{key}={value}: must be {_allowed_type(key) or _reason(text)}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{found[1]}: several values need -m, which sweeps over them"
+    for one in chain:
+        if isinstance(one, OverrideParseException) and "=" in one.override:
+            key, value = one.override.lstrip("+").split("=", 1)
+            return (
+                f"{key}={value}: cannot be read; quote it for Hydra inside the shell's quotes: "
+                f"{shlex.quote(f'{key}={quoted(value)}')}"
+            )
     if found := re.search(r"Error parsing override '([^']*)'\n(.*)", text):
         return f"{found[1]}: is not key=value ({found[2]})"
     return " ".join(str(error).split())

@@ -15,8 +15,10 @@ from omegaconf import MISSING
 
 @dataclass
 class SamplingConfig:
-    """Sampling parameters. At the top level, None means what the model's card recommends.
+    """Sampling parameters. At the top level, None means what the model's card recommends; what is None there
+    too is left to the server. All but ``seeded`` are sent by their names.
 
+    ``stop``: a text, or several, at which an answer ends; in reasoning too, as the servers look at all text.
     ``seeded``: each request carries a seed of its own. Not unless asked for: vLLM then samples request by
     request, past its fast kernels, and what users would wait for is no longer what is measured.
     """
@@ -25,6 +27,11 @@ class SamplingConfig:
     top_p: float | None = None
     top_k: int | None = None
     seeded: bool | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    stop: Any = None
+    reasoning_effort: str | None = None
 
 
 @dataclass
@@ -114,6 +121,7 @@ class EngineOptConfig:
     env: dict[str, str] = field(default_factory=dict)
     overhead_gib: float = 0.0  # memory that the engine takes for it on each GPU, of its fraction
     unsupported: str | None = None  # why this engine cannot do it
+    unsupported_on: dict[str, str] = field(default_factory=dict)  # hardware's name -> why not there
     hardware: str | None = None
 
 
@@ -266,6 +274,7 @@ class SweepConfig(DeploymentConfig):
     repeats: int = 1  # passes over the items inside one measurement
     runs: int = 1  # measurements of the same cell, apart in time, each a cell of its own
     max_tokens: int = 256  # the budget of an answer, its reasoning included
+    max_tokens_fit: bool = False  # true: where the model's context does not take that, the most that it takes
     limit: int | None = None  # items of the dataset; None: all
     tensor_parallel_size: Any = "auto"  # auto, or a number
     output_length: Any = None  # weights=dummy only

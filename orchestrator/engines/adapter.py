@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from orchestrator.engines.inside import entry
+
+if TYPE_CHECKING:  # a simulated engine runs without what the schema imports
+    from orchestrator.config.schema import HardwareConfig
 
 HardwareKind = Literal["cpu", "gpu"]
-_INSIDE = str(Path(__file__).with_name("inside"))
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
     """Everything an engine's command line and environment follow from.
 
-    ``model`` is a local folder (absolute) or a hub id, ``context`` the longest prompt plus output in tokens,
+    ``model`` is a local folder (absolute) or a hub id, ``tokenizer`` the same where it is not the model's own
+    (the base model's, of a quantized checkpoint), ``context`` the longest prompt plus output in tokens,
     ``gpu_memory_utilization`` a share in (0, 1], ``version`` the engine's own (None: unknown, taken to be
     the newest that the adapter knows). ``args`` are the merged engine flags, ``env`` what the optimizations
     and the user add. ``host``, ``port`` and ``api_key`` are placeholders until `server.running` draws them.
@@ -29,6 +35,8 @@ class Launch:
     model: str
     served_name: str
     revision: str | None = None
+    tokenizer: str | None = None
+    tokenizer_revision: str | None = None
     tensor_parallel_size: int = 1
     nodes: int = 1
     hardware: HardwareKind = "gpu"
@@ -84,7 +92,8 @@ class Adapter:
     keys: flag -> the key to set instead. ``reasoning_fields`` of a streamed delta carry reasoning.
     ``preload`` are the modules that a standby imports where they exist; none of them may touch a GPU.
     ``preload_fork`` are the environment variables that have the engine's processes forked from there.
-    ``version`` is set where the engine is part of this package.
+    ``version`` is set where the engine is part of this package. ``defaults(hardware)`` are flags that it has
+    by itself on such hardware, as far as they are known: what sets those alone changes nothing.
     """
 
     name: str
@@ -100,6 +109,7 @@ class Adapter:
     reasoning_fields: tuple[str, ...]
     lazy: frozenset[str] = frozenset()
     version: str | None = None
+    defaults: Callable[[HardwareConfig], dict[str, Any]] = lambda hardware: {}
     preload: tuple[str, ...] = ()
     preload_fork: Mapping[str, str] = field(default_factory=dict)
 
@@ -119,22 +129,30 @@ def flag_name(name: str) -> str:
 
 
 def merge_args(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Later layers win. Mappings merge key by key; None takes a flag away again."""
+    """Later layers win. Mappings merge key by key, a JSON object in a text too; None takes a flag away."""
     merged: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():
             flag, below = flag_name(name), merged.get(flag_name(name))
+            value = _unjsoned(value)
             if isinstance(value, Mapping) and isinstance(below, Mapping):
                 value = {**below, **value}
             merged[flag] = value
     return {flag: value for flag, value in merged.items() if value is not None}
 
 
-def run_with_key(module: str, middleware_flag: str | None = None) -> list[str]:
-    """The interpreter's words that run ``module`` with the key of the environment's ``ENGINE_API_KEY`` before
-    every route (`engine_key.run`). ``middleware_flag`` is the engine's own for an ASGI middleware."""
-    given = ", ".join(repr(one) for one in (module, middleware_flag) if one)
-    return ["-c", f"import sys; sys.path.append({_INSIDE!r}); import engine_key; engine_key.run({given})"]
+def _unjsoned(value: Any) -> Any:
+    """``{"a": 1}`` as the mapping that it is, so that both spellings are one cell."""
+    if isinstance(value, str) and value.startswith("{"):
+        with suppress(ValueError):
+            return json.loads(value)
+    return value
+
+
+def served_by(name: str, launch_python: str) -> list[str]:
+    """The words that run ``NAME serve`` with the key of the environment's ``ENGINE_API_KEY`` before every
+    route (`inside.entry`)."""
+    return [launch_python, entry.__file__, name, "serve"]
 
 
 def to_flags(args: Mapping[str, Any]) -> list[str]:

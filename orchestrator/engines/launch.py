@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.config.schema import DeploymentConfig, EngineOptConfig, OptConfig
+from orchestrator.config.schema import DeploymentConfig, EngineOptConfig, ModelConfig, OptConfig
 from orchestrator.engines import ADAPTERS, version, weights
-from orchestrator.engines.adapter import Adapter, HardwareKind, Launch, flag_name, merge_args, to_flags
+from orchestrator.engines.adapter import Adapter, HardwareKind, Launch, merge_args, to_flags
+from orchestrator.engines.flags import check_reserved
 from orchestrator.engines.simulated.describe import described
 from orchestrator.errors import ConfigError
 from orchestrator.paths import hub_parts
@@ -39,22 +40,25 @@ def build_launch(
     together is decided in the plan. Raises ConfigError for a flag that another key sets.
     """
     adapter = adapter_of(config)
-    for name in config.engine.args:
-        if instead := adapter.reserved.get(flag_name(name)):
-            raise ConfigError(f"engine.args.{name}: is set by {instead}")
-        if is_secret_flag(name):
-            raise ConfigError(
-                f"engine.args.{name}: everybody on the machine can read a command line: give a secret by "
-                "engine.env.NAME, such as engine.env.HF_TOKEN"
-            )
+    for key, args in layers(config):
+        check_reserved(adapter, args, key)
+        for name in args:
+            if is_secret_flag(name):
+                raise ConfigError(
+                    f"{key}.{name}: everybody on the machine can read a command line: give a secret by "
+                    "engine.env.NAME, such as engine.env.HF_TOKEN"
+                )
     source = weights.served(config)
     entries = [entry for opt in config.opt.values() if (entry := _entry(opt, adapter.name))]
+    tokenizer, tokenizer_revision = _tokenizer(config.model, source)
     launch = Launch(
         engine=adapter.name,
         python=str(version.interpreter_path(config.engine)),
         model=model or weights.location(source),
         served_name=config.model.name,
         revision=source.revision,
+        tokenizer=tokenizer,
+        tokenizer_revision=tokenizer_revision,
         tensor_parallel_size=tensor_parallel_size,
         nodes=nodes,
         hardware=hardware,
@@ -80,6 +84,23 @@ def build_launch(
         ),
         env=_merge_env(*(entry.env for entry in entries), config.engine.env),
     )
+
+
+def _tokenizer(model: ModelConfig, source: ModelConfig) -> tuple[str | None, str | None]:
+    """The place and revision of the configured model's, where other weights are served in its place: a
+    quantizer's checkpoint may come with another template or special tokens. None for random weights, whose
+    folder is whole."""
+    if source is model or source.hub_id is None:
+        return None, None
+    return (model.path, None) if model.path else (model.hub_id, model.hub_id and model.revision)
+
+
+def layers(config: DeploymentConfig) -> list[tuple[str, Mapping[str, Any]]]:
+    """The arguments of optimizations and the user's own, each with its key."""
+    name = config.engine.name
+    entries = [(opt, _entry(config.opt[opt], name)) for opt in config.opt]
+    own = [(f"opt.{opt}.{name}.args", entry.args) for opt, entry in entries if entry is not None]
+    return [*own, ("engine.args", config.engine.args)]
 
 
 def _draft_pinned(args: dict[str, Any]) -> dict[str, Any]:

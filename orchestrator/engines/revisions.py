@@ -29,8 +29,8 @@ def unpinned(config: SweepConfig) -> list[str]:
 def _models(config: SweepConfig) -> list[str]:
     model, opts = config.model, config.opt.values()
     found = [model.checkpoints[o.checkpoint] for o in opts if o.checkpoint in model.checkpoints]
-    if not found and model.hub_id and not model.path and not model.package:
-        found = [_source(model.hub_id, model.revision)]
+    if model.hub_id and not model.path and not model.package:
+        found.append(_source(model.hub_id, model.revision))  # of a checkpoint its tokenizer
     if config.weights == "dummy" and model.architecture and not model.path:
         found = []
     return found + [getattr(model, o.needs) for o in opts if o.needs and getattr(model, o.needs, None)]

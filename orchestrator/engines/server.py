@@ -21,6 +21,7 @@ import psutil
 from orchestrator.engines import environment, failures, guard
 from orchestrator.engines.adapter import Adapter, Launch
 from orchestrator.engines.http import ask
+from orchestrator.engines.inside import entry
 from orchestrator.errors import EngineError
 from orchestrator.records import Endpoint
 from orchestrator.secrets import hidden, is_secret, known
@@ -35,13 +36,21 @@ YIELD_TO_CLIENT = ("nice", "-n", "10")
 
 
 def by_hand(adapter: Adapter, launch: Launch) -> str:
-    """A shell line that runs the same engine. Secrets stand in it by name only."""
+    """A shell line that runs the same engine. Secrets stand in it by name only. An engine with a command of
+    its own, `vllm serve` say, is run by that, but for vLLM's CPU build, where that command fails."""
     env = adapter.environment(launch) | dict(launch.env)
-    words = [
+    words = adapter.command(launch)
+    key = ""
+    cpu_build = launch.engine == "vllm" and launch.hardware == "cpu"
+    if words[1] == entry.__file__ and not cpu_build and "@" not in str(launch.args.get("tokenizer-path")):
+        words = [str(Path(words[0]).with_name(words[2])), *words[3:]]
+        key = ' --api-key "$API_KEY"'
+        env.pop("ENGINE_API_KEY", None)
+    settings = [
         f'{name}="${name}"' if is_secret(name) else f"{name}={shlex.quote(value)}"
         for name, value in env.items()
     ]
-    line = " ".join([*words, shlex.join(adapter.command(launch))]).replace(launch.api_key, "$API_KEY")
+    line = (" ".join([*settings, shlex.join(words)]) + key).replace(launch.api_key, "$API_KEY")
     return hidden(line, known(env))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.adapter import Adapter, CacheReset, Launch, run_with_key, to_flags
+from orchestrator.engines.adapter import Adapter, CacheReset, Launch, served_by, to_flags
+
+if TYPE_CHECKING:  # a simulated engine runs without what the schema imports
+    from orchestrator.config.schema import HardwareConfig
 
 CPU_KV_CACHE_TOKENS = 32768
 
@@ -21,6 +24,10 @@ def base_args(launch: Launch) -> dict[str, Any]:
         "enable-metrics": True,
         "enable-cache-report": True,
     }
+    if launch.tokenizer:
+        # SGLang has one revision for both, so that of the tokenizer goes with its name (`entry`).
+        at = f"@{launch.tokenizer_revision}" if launch.tokenizer_revision else ""
+        args["tokenizer-path"] = launch.tokenizer + at
     if launch.reasoning_parser:
         args["reasoning-parser"] = launch.reasoning_parser
     if launch.weights == "dummy":
@@ -38,6 +45,15 @@ def base_args(launch: Launch) -> dict[str, Any]:
     return args
 
 
+def defaults(hardware: HardwareConfig) -> dict[str, Any]:
+    """By ``handle_gpu_memory_settings`` of 0.5.23, whose sizes are in MiB of the whole GPU."""
+    if hardware.kind != "gpu" or hardware.memory_gib is None:
+        return {}
+    steps = ((20, 2048), (60, 4096), (160, 8192))
+    size = next((size for below_gib, size in steps if hardware.memory_gib < below_gib), 16384)
+    return {"chunked-prefill-size": size}
+
+
 def command(launch: Launch) -> list[str]:
     own: dict[str, Any] = {
         "model-path": launch.model,
@@ -53,7 +69,16 @@ def command(launch: Launch) -> list[str]:
             "node-rank": launch.node_rank,
             "dist-init-addr": launch.master or "$MASTER_ADDR:$MASTER_PORT",
         }
-    return [launch.python, *run_with_key("sglang.launch_server"), *to_flags(own), *to_flags(launch.args)]
+    return [*served_by("sglang", launch.python), *to_flags(own), *to_flags(respelt(launch))]
+
+
+def respelt(launch: Launch) -> dict[str, Any]:
+    """The launch's flags as its version spells them: ``--disable-cuda-graph`` is deprecated in 0.5.23."""
+    args = dict(launch.args)
+    if args.get("disable-cuda-graph") is True and not launch.older_than(0, 5, 23):
+        del args["disable-cuda-graph"]
+        args |= {"cuda-graph-backend-decode": "disabled", "cuda-graph-backend-prefill": "disabled"}
+    return args
 
 
 def environment(launch: Launch) -> dict[str, str]:
@@ -78,6 +103,7 @@ ADAPTER = Adapter(
     name="sglang",
     distributions=("sglang",),
     base_args=base_args,
+    defaults=defaults,
     command=command,
     environment=environment,
     metrics={
@@ -98,6 +124,7 @@ ADAPTER = Adapter(
     reset_cache=CacheReset("POST", "/flush_cache", cache_was_reset),
     reserved={
         "model-path": "model",
+        "model": "model",
         "revision": "model.revision",
         "served-model-name": "model.name",
         "host": "nothing: engines listen on the loopback only",
@@ -105,14 +132,26 @@ ADAPTER = Adapter(
         "api-key": "nothing: keys are drawn",
         "tp-size": "tensor_parallel_size",
         "tensor-parallel-size": "tensor_parallel_size",
+        **dict.fromkeys(
+            ("pp-size", "pipeline-parallel-size", "dp-size", "data-parallel-size"),
+            "nothing: a deployment reserves the GPUs of tensor_parallel_size and no more",
+        ),
+        **dict.fromkeys(("base-gpu-id", "gpu-id-step", "use-ray"), "nothing: the scheduler says which GPUs"),
         "nnodes": "tensor_parallel_size",
         "node-rank": "tensor_parallel_size",
         "dist-init-addr": "nothing: the nodes meet at a port that is drawn",
+        "nccl-init-addr": "nothing: the nodes meet at a port that is drawn",
         "load-format": "weights",
         "random-seed": "seed",
         "context-length": "model.context",
         "dtype": "model.dtype",
         "mem-fraction-static": "hardware.gpu_memory_utilization",
+        "config": "nothing: a file of flags would set what no cell's name has",
+        "admin-api-key": "nothing: keys are drawn",
+        **dict.fromkeys(
+            ("grpc-mode", "smg-grpc-mode", "grpc-port", "ssl-keyfile", "ssl-certfile"),
+            "nothing: engines are spoken to by HTTP on the loopback",
+        ),
     },
     reasoning_fields=("reasoning_content",),
     lazy=frozenset(

@@ -1,7 +1,7 @@
 """An engine's process before it is wanted: everything done that needs no GPU. Standard library only, run as a
 file by the engine's own interpreter, below a guard:
 
-    python standby.py FD TASK -m MODULE ARGUMENTS...        (or -c CODE ARGUMENTS...)
+    python standby.py FD TASK -m MODULE ARGUMENTS...    (or -c CODE ARGUMENTS..., FILE.py ARGUMENTS...)
 
 ``FD`` is one end of a socket pair. ``TASK`` is JSON: ``modules``, to be imported where they exist, and
 ``model`` and ``revision``, the folder or hub id whose weights are brought into the page cache meanwhile by a
@@ -81,7 +81,12 @@ def main(fd: int, task: dict[str, Any], words: list[str]) -> None:
 
 
 def become(words: list[str]) -> None:
-    """What the interpreter does with ``-m MODULE ARGUMENTS...`` or ``-c CODE ARGUMENTS...``."""
+    """What the interpreter does with ``-m MODULE ARGUMENTS...``, ``-c CODE ARGUMENTS...`` or ``FILE.py
+    ARGUMENTS...``."""
+    if words[0].endswith(".py"):
+        sys.argv = words
+        runpy.run_path(words[0], run_name="__main__")
+        return
     how, what, *arguments = words
     if how == "-m":
         sys.argv = [what, *arguments]

@@ -124,7 +124,7 @@ def _note(log_path: Path, said: str) -> None:
 
 def _command(adapter: Adapter, launch: Launch, fd: int) -> list[str]:
     python, how, *words = adapter.command(launch)
-    if how not in ("-m", "-c"):
+    if how not in ("-m", "-c") and not how.endswith(".py"):
         raise EngineError(f"{adapter.name}: {how} is not run by a standby", "unsupported")
     weights = None if launch.weights == "dummy" else launch.model  # dummy: there are none to bring
     task = {

@@ -68,6 +68,11 @@ def source(model: ModelConfig) -> str | None:
     return None if model.path else model.package or model.hub_id
 
 
+def sources(model: ModelConfig) -> dict[str, str | None]:
+    """Where the weights of a model that is started here come from, by the keys that say so."""
+    return {"hub_id": model.hub_id, "path": model.path, "package": model.package}
+
+
 def fingerprint(folder: Path) -> str:
     """16 hex digits of the names and contents of a folder's files, weights included. Raises ConfigError
     without a ``config.json``, and where a file cannot be read."""

@@ -43,10 +43,7 @@ def render(
     }
     if sampling.seeded:
         body["seed"] = request_seed(seed, item.item_id, repeat)
-    for name in ("temperature", "top_p", "top_k"):
-        value = getattr(sampling, name)
-        if value is not None:
-            body[name] = value
+    body |= {name: value for name, value in vars(sampling).items() if name != "seeded" and value is not None}
     body.update(extra)
     return Request(
         request_id=request_id,

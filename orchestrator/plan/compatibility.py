@@ -8,7 +8,8 @@ from typing import Any
 
 from orchestrator.cell import opt_names, sampling
 from orchestrator.config.schema import EngineOptConfig, HardwareConfig, OptConfig, SweepConfig
-from orchestrator.engines.adapter import flag_name
+from orchestrator.engines import ADAPTERS
+from orchestrator.engines.adapter import Launch, flag_name, merge_args
 from orchestrator.engines.simulated.describe import lacking
 
 
@@ -29,6 +30,8 @@ def skip_reason(config: SweepConfig, hardware: HardwareConfig) -> str | None:
             "sampling.seeded=true: SGLang draws by a request's seed only with "
             "+engine.args.enable-deterministic-inference=true"
         )
+    if config.engine.name == "vllm" and sampling(config).min_p and _speculates(config):
+        return f"sampling.min_p={sampling(config).min_p}: vLLM does not take it with speculative decoding"
     if config.max_tokens >= config.model.context:
         context = f"{config.model.name}'s {config.model.context}"
         return f"max_tokens={config.max_tokens} leaves no room for a prompt in {context}"
@@ -47,6 +50,34 @@ def cache_reason(config: SweepConfig, args: Mapping[str, Any]) -> str | None:
     return None if caches else "load.cache=warm: without opt=prefix-cache no prefix is cached"
 
 
+def idle_reason(config: SweepConfig, hardware: HardwareConfig, launch: Launch) -> str | None:
+    """Which optimization's arguments change nothing of an engine on this hardware, or None: they are what it
+    does by itself, or the user's own arguments say otherwise."""
+    adapter = ADAPTERS[launch.engine]
+    defaults = adapter.defaults(hardware)
+
+    def effective(without: str | None) -> dict[str, Any]:
+        entries = {name: getattr(opt, launch.engine) for name, opt in config.opt.items() if name != without}
+        of_opts = (entry.args for entry in entries.values() if entry is not None)
+        return merge_args(defaults, adapter.base_args(launch), *of_opts, config.engine.args)
+
+    for name, opt in config.opt.items():
+        entry: EngineOptConfig | None = getattr(opt, launch.engine)
+        if entry is None or not entry.args or entry.env or opt.checkpoint or config.engine.simulated:
+            continue
+        if effective(None) == effective(name):
+            engine = " ".join(one for one in (launch.engine, launch.version) if one)
+            return f"opt={name} changes nothing: {engine} has its arguments on {hardware.name} without it"
+    return None
+
+
+def _speculates(config: SweepConfig) -> bool:
+    args = [config.engine.args, *(opt.vllm.args for opt in config.opt.values() if opt.vllm is not None)]
+    return any(
+        flag_name(name) == "speculative-config" and value for one in args for name, value in one.items()
+    )
+
+
 def _deterministic(config: SweepConfig) -> bool:
     args = {flag_name(name): value for name, value in config.engine.args.items()}
     return args.get("enable-deterministic-inference") is True
@@ -60,6 +91,8 @@ def _opt_reason(name: str, opt: OptConfig, config: SweepConfig, hardware: Hardwa
         return f"opt={name} is not known for engine={config.engine.name}"
     if engine.unsupported is not None:
         return f"opt={name} does not work with engine={config.engine.name}: {engine.unsupported}"
+    if why_not := engine.unsupported_on.get(hardware.name):
+        return f"opt={name} does not work with engine={config.engine.name} on {hardware.name}: {why_not}"
     if engine.hardware is not None and engine.hardware != hardware.kind:
         needed = engine.hardware.upper()
         return f"opt={name} with engine={config.engine.name} needs a {needed}, this is {hardware.name}"

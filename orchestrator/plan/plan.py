@@ -16,6 +16,8 @@ from orchestrator.cell import Cell, by_key, secret_values
 from orchestrator.config.schema import DeploymentConfig, HardwareConfig, SweepConfig
 from orchestrator.plan import cost
 from orchestrator.plan.agreement import check_command, check_deployment
+from orchestrator.plan.as_json import deployment_json
+from orchestrator.plan.budget import within_contexts
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.fit import Fit, nodes_of
 from orchestrator.plan.hardware import resolve
@@ -26,6 +28,7 @@ from orchestrator.plan.resolve_job import resolve_job
 from orchestrator.plan.rules import check_values
 from orchestrator.plan.settle import settled
 from orchestrator.plan.sizes import done_notes, raised_notes, study_fits
+from orchestrator.plan.sources import with_sources
 from orchestrator.secrets import hidden_in, masked_override
 from orchestrator.store.read import CellStatus, read_status
 
@@ -183,7 +186,7 @@ class Plan:
                 }
                 for planned in self.cells
             ],
-            "deployments": [_deployment_json(deployment) for deployment in self.deployments],
+            "deployments": [deployment_json(deployment) for deployment in self.deployments],
             "notes": list(self.notes),
             "totals": {
                 "cells": len(self.cells),
@@ -205,42 +208,26 @@ def overrides_of(cell: Cell) -> dict[str, str]:
     return by_key(cell.overrides)
 
 
-def _deployment_json(deployment: Deployment) -> dict[str, Any]:
-    return {
-        "deployment_id": deployment.deployment_id,
-        "model": deployment.config.model.name,
-        "engine": deployment.config.engine.name,
-        "opt": list(deployment.cells[0].opts),
-        "tensor_parallel_size": deployment.fit.tensor_parallel_size,
-        "gpus": deployment.gpus,
-        "nodes": deployment.nodes,
-        "cells": len(deployment.cells),
-        "command": list(deployment.command),
-        "estimated_gpu_hours": deployment.estimated_gpu_hours,
-        "simulated": deployment.simulated,
-        "weights_gib": deployment.fit.weights_gib,
-        "kv_gib": deployment.fit.kv_gib,
-    }
-
-
-def make_plan(jobs: Sequence[Job], known: Known | Callable[[], Known] = NOTHING) -> Plan:
+def make_plan(jobs: Sequence[Job], known: Known | Callable[[Sequence[SweepConfig]], Known] = NOTHING) -> Plan:
     """Checks every job, names it by content, marks what is done or cannot work, and groups the rest.
-    ``known`` is what was found out about nodes, servers and the hub, or finds it out once the jobs are
-    checked.
+    ``known`` is what was found out about nodes, servers and the hub, or finds it out for the jobs once they
+    are checked.
 
     Raises ConfigError for the first job whose configuration is wrong.
     """
     first = jobs[0].config
     study_dir = Path(first.results_dir) / first.study_name
     hardware: dict[str, HardwareConfig] = {}
+    jobs, sources = with_sources(jobs)
     for job in jobs:
         check_values(job.config)
         asked = repr(job.config.hardware)
         if asked not in hardware:
             hardware[asked] = resolve(job.config.hardware, job.config.ray.address)
     check_command([job.config for job in jobs])
+    jobs, budgets = within_contexts(jobs)
     if callable(known):
-        known = known()
+        known = known([job.config for job in jobs])
     planned: list[PlannedCell] = []
     found: dict[str, _Found] = {}
     jobs = [replace(job, config=settled(job.config, known, os.environ)) for job in jobs]
@@ -258,7 +245,14 @@ def make_plan(jobs: Sequence[Job], known: Known | Callable[[], Known] = NOTHING)
     deployments = _deployments(list(found.values()))
     to_run = [one for one in found.values() if one.planned.status == "planned" and one.planned.stored is None]
     done_before = done_notes(study_dir, ((one.planned.cell, one.hardware, one.fit) for one in to_run), known)
-    told = (*known.notes, *notes(planned, os.environ), *raised_notes(sized, fits), *done_before)
+    told = (
+        *known.notes,
+        *notes(planned, os.environ),
+        *sources,
+        *budgets,
+        *raised_notes(sized, fits),
+        *done_before,
+    )
     plan = Plan(first.study_name, study_dir, tuple(planned), deployments, told)
     return replace(plan, cells=tuple(_naming_the_same(one, plan, found) for one in planned))
 

@@ -10,16 +10,16 @@ from typing import Any
 from orchestrator import datasets
 from orchestrator.cell import Cell, ResolvedJob, make_cell, sampling
 from orchestrator.config.schema import HardwareConfig, SweepConfig
-from orchestrator.engines import ADAPTERS, content
+from orchestrator.engines import ADAPTERS, content, flags
 from orchestrator.engines.launch import Launch, build_launch
 from orchestrator.engines.revisions import DATASET
-from orchestrator.engines.version import engine_version
-from orchestrator.engines.weights import revision, served, source
+from orchestrator.engines.version import engine_version, installed_version
+from orchestrator.engines.weights import revision, served, source, sources
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
 from orchestrator.load.arrivals import check_trace
 from orchestrator.paths import hub_parts
-from orchestrator.plan.compatibility import cache_reason, skip_reason
+from orchestrator.plan.compatibility import cache_reason, idle_reason, skip_reason
 from orchestrator.plan.fit import Fit, fit, nodes_of
 from orchestrator.plan.known import NOTHING, Known, engine_key, server_key
 
@@ -49,6 +49,8 @@ def resolve_job(
     external = config.engine.name == "external"
     launch = None if reason or external else _launch(config, hardware, fitted, known)
     reason = reason or cache_reason(config, {} if launch is None else launch.args)
+    if launch is not None:
+        reason = reason or idle_reason(config, hardware, launch)
     model = config.model if launch is None else served(config)
     told = known.served.get(server_key(config.engine)) if external else None
     facts = ResolvedJob(
@@ -69,6 +71,7 @@ def resolve_job(
         files={} if launch is None else content.of_named(launch.args),
         served=told,
         keys=_keys(config, known),
+        sources={} if external else sources(model),
     )
     command = () if launch is None else tuple(ADAPTERS[launch.engine].command(launch))
     return Identified(make_cell(config, facts, overrides, run), fitted, command, reason)
@@ -99,13 +102,26 @@ def _names(config: SweepConfig, source: str, commit: str) -> bool:
 
 def _launch(config: SweepConfig, hardware: HardwareConfig, fitted: Fit, known: Known) -> Launch:
     version = known.versions.get(engine_key(config.engine)) or engine_version(config.engine)
-    return build_launch(
+    launch = build_launch(
         config,
         hardware="gpu" if hardware.kind == "gpu" else "cpu",
         tensor_parallel_size=fitted.tensor_parallel_size,
         nodes=nodes_of(fitted.tensor_parallel_size, hardware),
         engine_version=version,
     )
+    _check_flags(config, launch)
+    return launch
+
+
+def _check_flags(config: SweepConfig, launch: Launch) -> None:
+    """Raises ConfigError for a flag of the user's that the engine does not have or that another key sets, by
+    the engine's own help, where this machine has the engine in the version of the nodes."""
+    adapter, version = ADAPTERS[launch.engine], launch.version
+    if not config.engine.args or version is None or adapter.version is not None:
+        return
+    if installed_version(config.engine) == version and (found := flags.known(launch, version)):
+        flags.check_reserved(adapter, config.engine.args, "engine.args", found)
+        flags.check_known(adapter, config.engine.args, "engine.args", found, version)
 
 
 def _trace_revision(config: SweepConfig) -> str | None:

@@ -53,6 +53,22 @@ TAGS = Rule(
     'two different tags, the opening and the closing one, such as ["<think>","</think>"]',
 )
 
+TEXT = Rule(lambda v: isinstance(v, str) and v != "", "a text")
+STOP = Rule(
+    lambda v: TEXT.ok(v) or (isinstance(v, list) and v != [] and all(map(TEXT.ok, v))),
+    'a text, or a list of texts such as ["END"]',
+)
+SAMPLING: Mapping[str, Rule] = {
+    "temperature": Rule(_number(lambda v: v >= 0), "a number from 0 up"),
+    "top_p": UNIT,
+    "top_k": Rule(lambda v: COUNT.ok(v) or v == -1, "a whole number from 1 up, or -1 for all"),
+    "min_p": Rule(_number(lambda v: 0 <= v <= 1), "a number from 0 to 1"),
+    "presence_penalty": Rule(_number(lambda v: -2 <= v <= 2), "a number from -2 to 2"),
+    "repetition_penalty": Rule(_number(lambda v: 0 < v <= 2), "a number above 0 and at most 2"),
+    "stop": STOP,
+    "reasoning_effort": _one_of("none", "minimal", "low", "medium", "high", "xhigh", "max"),
+}
+
 RULES: Mapping[str, Rule] = {
     "study_name": NAME,
     "results_dir": Rule(
@@ -70,11 +86,11 @@ RULES: Mapping[str, Rule] = {
     "dry_run": _one_of(True, False, "json"),
     "rerun": _one_of("failed", "none", "all"),
     "prepare": _one_of("auto", "on", "off"),
-    "sampling.temperature": _optional(Rule(_number(lambda v: v >= 0), "a number from 0 up")),
-    "sampling.top_p": _optional(UNIT),
-    "sampling.top_k": _optional(
-        Rule(lambda v: COUNT.ok(v) or v == -1, "a whole number from 1 up, or -1 for all")
-    ),
+    **{
+        f"{of}.{key}": _optional(rule)
+        for of in ("sampling", "model.sampling")
+        for key, rule in SAMPLING.items()
+    },
     "slo.ttft_s": _optional(POSITIVE),
     "slo.ttfvt_s": _optional(POSITIVE),
     "slo.tpot_s": _optional(POSITIVE),
@@ -161,6 +177,8 @@ def check_values(config: SweepConfig) -> None:
         raise ConfigError(contradiction)
     if config.output_length is not None and config.weights != "dummy":
         raise ConfigError(f"output_length={config.output_length}: only with weights=dummy")
+    if config.weights == "dummy" and (stop := config.sampling.stop or config.model.sampling.stop):
+        raise ConfigError(f"sampling.stop={stop}: with weights=dummy output_length alone ends an answer")
     if config.model.path is not None and not Path(config.model.path).is_dir():
         raise ConfigError(f"model.path={config.model.path}: must be a folder with a model, which it is not")
     if config.engine.name == "external":

@@ -7,6 +7,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from orchestrator.cell import Cell
 from orchestrator.measure.context import CellOutcome, WorkerProgress
@@ -190,7 +191,7 @@ class Board:
 
     def _say(self, text: str) -> None:
         elapsed_s = self.state.now() - self.state.began_s
-        self._console.print(f"{elapsed_s:7.1f} s  {text}", markup=False, highlight=False)
+        self._console.print(Text(f"{elapsed_s:7.1f} s  {text}"))
 
 
 def _figures(outcome: CellOutcome) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.plan.plan import Deployment, Plan
 
@@ -17,9 +18,9 @@ def show(plan: Plan, console: Console) -> None:
         if deployments := [one for one in plan.deployments if one.simulated == simulated]:
             console.print(_table(deployments, f"Plan of study '{plan.study}'{title}"))
     for planned in plan.with_status("skipped"):
-        console.print(f"skipped  {plan.label(planned.cell)}: {planned.reason}", highlight=False, markup=False)
+        console.print(Text(f"skipped  {plan.label(planned.cell)}: {planned.reason}"))
     for line in plan.notes:
-        console.print(f"note  {line}", highlight=False, markup=False)
+        console.print(Text(f"note  {line}"))
     done = len(plan.with_status("done"))
     total = plan.to_json()["totals"]
     parts = [f"{len(plan.with_status('planned'))} cells to run on {total['deployments']} deployments"]
@@ -30,11 +31,11 @@ def show(plan: Plan, console: Console) -> None:
     for key, name in (("gpu_hours", "GPU-hours"), ("simulated_gpu_hours", "SIMULATED GPU-hours")):
         if total[key] is not None:
             parts.append(f"about {total[key]:.2f} {name}")
-    console.print(", ".join(parts), highlight=False, markup=False)
+    console.print(Text(", ".join(parts)))
 
 
 def _table(deployments: Sequence[Deployment], title: str) -> Table:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
     for name in ("deployment", "model", "engine", "opt"):
         table.add_column(name, overflow="fold")
     for name in ("cells", "GPUs", "weights GiB", "KV GiB", "GPU-hours"):
@@ -42,9 +43,9 @@ def _table(deployments: Sequence[Deployment], title: str) -> Table:
     for one in deployments:
         table.add_row(
             one.deployment_id,
-            one.config.model.name,
+            Text(one.config.model.name),
             one.config.engine.name,
-            "+".join(one.cells[0].opts),
+            Text("+".join(one.cells[0].opts)),
             str(len(one.cells)),
             _reserved(one),
             _number(one.fit.weights_gib),

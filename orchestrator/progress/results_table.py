@@ -49,9 +49,11 @@ class Grid:
 
 
 def wide_console(width: int = WIDE) -> Console:
-    """The terminal as it is; a file or a pipe gets lines wide enough for every table."""
+    """The terminal as it is; a file or a pipe gets lines wide enough for every table. Nothing in a name is a
+    style (``[fp8]``) or an emoji (``:100:``)."""
     console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, width))
+    wide = None if console.is_terminal else max(console.width, width)
+    return Console(width=wide, markup=False, emoji=False, highlight=False)
 
 
 def print_summary(
@@ -76,7 +78,7 @@ def print_summary(
     for table in grids(lines, plan.varied(), f"Study '{plan.study}'"):
         print_grid(table, console)
     print_notes(lines, console, beside)
-    console.print(f"results: {plan.study_dir}", markup=False, highlight=False)
+    console.print(Text(f"results: {plan.study_dir}"))
 
 
 def grids(lines: Sequence[Line], varied: Sequence[str], title: str, *, ids: bool = False) -> list[Grid]:
@@ -108,7 +110,7 @@ def print_notes(lines: Sequence[Line], console: Console, beside: Mapping[str, st
     `print_summary`."""
 
     def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False)
+        console.print(Text(text))
 
     for line in lines:
         stored = line.row

@@ -4,8 +4,11 @@ from itertools import permutations
 
 import pytest
 from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
 
-from orchestrator.config.arguments import arrange
+from orchestrator.config.arguments import arrange, quoted
 
 FLAGS = [
     [["-m"]],
@@ -54,8 +57,25 @@ def test_hydras_own_help_gets_only_overrides_of_its_own_settings() -> None:
         ('engine.args.c={"a": "it\'s", "b": [1]}', '++engine.args.c=\'{"a": "it\\\'s", "b": [1]}\''),
         ('engine.args.c={"a": 1', '++engine.args.c={"a": 1'),
         ("engine.python=x", "engine.python=x"),
+        ("model.path=/a=b", "model.path='/a=b'"),
+        ("dataset.path=/a(b)/c[1].jsonl,/d", "dataset.path='/a(b)/c[1].jsonl',/d"),
+        ("load.path=/it's", "load.path='/it\\'s'"),
+        ("+model.path=/模型/ü", "+model.path='/模型/ü'"),
+        ("engine.env.X=a=b;c", "++engine.env.X='a=b;c'"),
+        ('engine.args.x=[{"a": 1}]', "++engine.args.x='[{\"a\": 1}]'"),
+        ('engine.args.x=["a","b"]', '++engine.args.x=["a","b"]'),  # a list, which is several values
+        ("model.path='/a=b'", "model.path='/a=b'"),
+        ("max_tokens=64(", "max_tokens=64("),  # no text: Hydra is left to refuse it
+        ("output_length=trace:/a=b.csv", "output_length='trace:/a=b.csv'"),
+        ("opt=none,[fp8,kv-fp8]", "opt=none,[fp8,kv-fp8]"),
         ("~engine.args.x", "~engine.args.x"),
     ],
 )
 def test_keys_that_are_the_engines_own_need_no_plus_and_take_json(typed: str, given: str) -> None:
     assert arrange([typed]) == [given]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1))
+def test_any_text_is_read_back_once_it_is_quoted(text: str) -> None:
+    parsed = OverridesParser.create().parse_override(f"model.path={quoted(text)}")
+    assert parsed.value() == text

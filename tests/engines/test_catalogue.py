@@ -41,7 +41,7 @@ def test_every_model_says_all_that_planning_needs(models: dict[str, SweepConfig]
     for name, config in models.items():
         model = config.model
         assert model.name == name
-        assert model.hub_id
+        assert len([one for one in (model.hub_id, model.package) if one]) == 1
         assert model.revision
         assert model.sampling.temperature is not None
         sizes = (model.parameters_b, model.layers, model.hidden_size, model.heads, model.vocab_size)

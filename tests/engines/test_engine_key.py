@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.engines.adapter import run_with_key
+from orchestrator.engines.inside import engine_key
 from orchestrator.engines.inside.engine_key import DIGEST, KeyOnly
 
 KEY = "0123abcd"
@@ -103,10 +103,20 @@ if __name__ == "__main__":
 """
 
 
+def with_key(module: str, flag: str | None = None) -> list[str]:
+    """The words that run ``module`` as `entry` runs an engine."""
+    folder = str(Path(engine_key.__file__).parent)
+    code = (
+        f"import runpy, sys; sys.path.append({folder!r}); import engine_key; "
+        f"sys.argv += engine_key.flags({flag!r}); runpy.run_module({module!r}, run_name='__main__')"
+    )
+    return ["-c", code]
+
+
 @pytest.mark.parametrize("flag", ["--middleware", None])
 def test_the_engines_processes_find_the_middleware_and_not_the_key(tmp_path: Path, flag: str | None) -> None:
     (tmp_path / "fake_engine.py").write_text(FAKE)
-    command = [sys.executable, *run_with_key("fake_engine", flag), "--port", "1"]
+    command = [sys.executable, *with_key("fake_engine", flag), "--port", "1"]
     env = {"PYTHONPATH": str(tmp_path), "ENGINE_API_KEY": KEY}
     said = subprocess.check_output(command, env=env, text=True).splitlines()
     flags = ["--port", "--api-key", *([flag] if flag else [])]
@@ -123,6 +133,6 @@ def test_where_there_is_no_flag_the_served_app_is_wrapped(
 ) -> None:
     (tmp_path / "uvicorn.py").write_text(UVICORN)
     (tmp_path / "fake_engine.py").write_text(SERVES)
-    command = [sys.executable, *run_with_key("fake_engine")]
+    command = [sys.executable, *with_key("fake_engine")]
     said = subprocess.check_output(command, env=env | {"PYTHONPATH": str(tmp_path)}, text=True)
     assert said == f"{bare} 1\n"

@@ -86,3 +86,8 @@ def test_merging_never_leaves_a_none_or_two_spellings(layers: list[dict[str, Any
 )
 def test_a_version_is_its_leading_numbers(numbers: list[int], suffix: str) -> None:
     assert parse_version(".".join(map(str, numbers)) + suffix) == tuple(numbers)
+
+
+def test_a_json_text_is_the_mapping_that_it_is() -> None:
+    merged = merge_args({"c": {"a": 1, "b": 2}}, {"c": '{"a": 3}', "template": "{% if x %}", "n": "{1"})
+    assert merged == {"c": {"a": 3, "b": 2}, "template": "{% if x %}", "n": "{1"}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import threading
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.engines import ADAPTERS
 from orchestrator.engines import server as server_module
 from orchestrator.engines.adapter import Adapter, Launch
 from orchestrator.engines.environment import clean
 from orchestrator.engines.http import ask
+from orchestrator.engines.inside import entry
 from orchestrator.engines.server import Server, by_hand, drawn, running
 from orchestrator.errors import EngineError
 from tests.engines.fake import LAUNCH, fake_adapter, is_alive, tree
@@ -328,3 +331,16 @@ def test_the_command_to_run_by_hand_names_secrets_without_telling_them() -> None
     assert "SHOWN='a b'" in line
     assert "s3cret" not in line
     assert "hf_x" not in line
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_the_command_to_run_by_hand_can_be_read_and_pasted(engine: str) -> None:
+    adapter = ADAPTERS[engine]
+    launch = replace(LAUNCH, engine=engine, python="/env/bin/python", api_key="s3cret", hardware="gpu")
+    words = shlex.split(by_hand(adapter, launch))
+    command = words[words.index(f"/env/bin/{engine}") :]
+    assert command[:2] == [f"/env/bin/{engine}", "serve"]
+    assert command[-2:] == ["--api-key", "$API_KEY"]
+    assert not any("s3cret" in word or "import" in word for word in words)
+    on_cpu = shlex.split(by_hand(ADAPTERS["vllm"], replace(launch, engine="vllm", hardware="cpu")))
+    assert on_cpu[on_cpu.index("/env/bin/python") :][1:4] == [entry.__file__, "vllm", "serve"]

@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.config.schema import EngineOptConfig, ModelConfig, OptConfig, SweepConfig
 from orchestrator.engines import ADAPTERS, vllm
-from orchestrator.engines.adapter import Launch, metrics_of, run_with_key
+from orchestrator.engines.adapter import Launch, metrics_of
+from orchestrator.engines.inside import entry
 from orchestrator.engines.launch import build_launch
 from orchestrator.errors import ConfigError
 
@@ -26,7 +27,7 @@ def flags(launch: Launch) -> dict[str, str]:
     """Flag -> the words that follow it, joined."""
     read: dict[str, list[str]] = {}
     current: list[str] = []
-    for word in vllm.command(launch)[3:]:
+    for word in vllm.command(launch)[5:]:
         if word.startswith("--"):
             read[word] = current = []
         else:
@@ -42,8 +43,8 @@ def on_gpu(made: SweepConfig, **options: Any) -> Launch:
 def test_the_command_on_a_gpu() -> None:
     launch = on_gpu(config(), tensor_parallel_size=4, engine_version="0.32.0")
     assert vllm.command(launch) == [
-        *("/env/bin/python", *run_with_key("vllm.entrypoints.openai.api_server", "--middleware")),
-        *("--model", "org/m", "--revision", "abc", "--served-model-name", "m"),
+        *("/env/bin/python", entry.__file__, "vllm", "serve", "org/m"),
+        *("--revision", "abc", "--served-model-name", "m"),
         *("--host", "127.0.0.1", "--port", "0", "--tensor-parallel-size", "4"),
         *("--dtype", "bfloat16", "--max-model-len", "2048", "--seed", "0", "--generation-config", "vllm"),
         *("--no-enable-prefix-caching", "--distributed-executor-backend", "mp"),
@@ -133,8 +134,11 @@ def test_a_quantized_checkpoint_replaces_the_model() -> None:
     made.opt["awq"].checkpoint = "awq"
     made.model.checkpoints = {"awq": "other/m-awq@rev1"}
     found = flags(on_gpu(made))
-    assert (found["--model"], found["--revision"]) == ("other/m-awq", "rev1")
+    assert vllm.command(on_gpu(made))[4] == "other/m-awq"
+    assert found["--revision"] == "rev1"
     assert found["--served-model-name"] == "m"
+    assert (found["--tokenizer"], found["--tokenizer-revision"]) == ("org/m", "abc")  # with its template
+    assert "--tokenizer" not in flags(on_gpu(config()))
     made.model.checkpoints = {}
     with pytest.raises(ConfigError, match="opt=awq: model=m has no awq checkpoint"):
         on_gpu(made)
@@ -156,16 +160,13 @@ def test_an_older_engine_is_not_given_flags_it_does_not_know() -> None:
     assert "--enable-per-request-metrics" in flags(on_gpu(config(), engine_version=None))
 
 
-@pytest.mark.parametrize("args", [{"api-server-count": 4}, {"data_parallel_size": 2}])
-def test_several_api_servers_take_the_command_that_starts_them(args: dict[str, Any]) -> None:
-    made = config()
-    assert vllm.command(on_gpu(made))[1:3] == run_with_key(
-        "vllm.entrypoints.openai.api_server", "--middleware"
-    )
-    made.engine.args = args
-    words = vllm.command(on_gpu(made))
-    assert words[1:5] == [*run_with_key("vllm.entrypoints.cli.main", "--middleware"), "serve", "org/m"]
-    assert "--model" not in words
+def test_a_flag_is_spelt_as_its_version_has_it() -> None:
+    fp8 = config(fp8=EngineOptConfig(args={"quantization": "fp8"}))
+    assert flags(on_gpu(fp8, engine_version="0.31.0"))["--quantization"] == "fp8"
+    assert flags(on_gpu(fp8, engine_version="0.32.0"))["--quantization"] == "fp8_per_tensor"
+    own = config()
+    own.engine.args = {"quantization": "fp8"}  # of a checkpoint that is published so, say
+    assert flags(on_gpu(own, engine_version="0.32.0"))["--quantization"] == "fp8"
 
 
 def test_gpus_are_counted_as_telemetry_counts_them() -> None:

@@ -42,6 +42,15 @@ def test_the_body_says_everything_that_the_server_could_otherwise_choose() -> No
     }
 
 
+def test_every_sampling_parameter_that_is_set_is_sent_by_its_name() -> None:
+    sent: dict[str, Any] = {"min_p": 0.05, "presence_penalty": 1.5, "repetition_penalty": 1.1}
+    sent |= {"stop": ["\n\n", "END"], "reasoning_effort": "low"}
+    body = orjson.loads(rendered(sampling=SamplingConfig(**sent, seeded=False)).body)
+    assert {name: body[name] for name in sent} == sent
+    assert "seeded" not in body
+    assert not sent.keys() & orjson.loads(rendered().body).keys()
+
+
 def test_final_usage_does_not_ask_for_counts_on_every_chunk() -> None:
     assert orjson.loads(rendered(usage="final").body)["stream_options"] == {"include_usage": True}
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
+from orchestrator.config.schema import SweepConfig
 from orchestrator.errors import ConfigError
 from orchestrator.plan.agreement import check_command, check_deployment
 from orchestrator.plan.known import Known
@@ -72,7 +74,7 @@ def test_one_job_agrees_with_itself() -> None:
 
 
 def test_nobody_is_asked_before_every_job_was_checked() -> None:
-    def asked() -> Known:
+    def asked(configs: Sequence[SweepConfig]) -> Known:
         raise AssertionError("asked")
 
     with pytest.raises(ConfigError, match="max_tokens=0"):

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from orchestrator.plan.plan import Job, make_plan
+from orchestrator.progress.plan_table import show
 from orchestrator.progress.results_table import print_summary
 from tests.support.compose import config_of
 
@@ -72,3 +73,23 @@ def test_all_answers_cut_and_the_same_answers_twice_are_told(tmp_path: Path) -> 
         "every answer was cut off at max_tokens=64",
         "repeats=2 at temperature 0 asks for the same answers again",
     ]
+
+
+def test_names_are_shown_as_they_were_typed(tmp_path: Path) -> None:
+    """Neither a style, as ``[fp8]`` would be to Rich, nor an emoji, as ``:100:``."""
+    common = ("engine=vllm", "hardware=h200", "model=r1-7b", f"results_dir={tmp_path}")
+    typed = [("opt=[fp8,kv-fp8]", "model.name='[red]'"), ("opt=[none]", "model.name='[/b]:100:'")]
+    jobs = [Job(job, config_of(*common, "study_name='[s]'", *job)) for job in typed]
+    plan = make_plan(jobs)
+    stored = {one.cell.cell_id: ROW | {"reason": "[bold]why:100:", "status": "failed"} for one in plan.cells}
+    said = io.StringIO()
+    console = Console(file=said, width=300)
+    show(plan, console)
+    assert "'[s]'" in said.getvalue()
+    assert "[/b]:100:" in said.getvalue()
+    shown = len(said.getvalue())
+    print_summary(plan, stored, console)
+    table, reasons = said.getvalue()[shown:].split("failed  opt=", 1)
+    for name in ("'[s]'", "[fp8,kv-fp8]", "[none]", "[/b]:100:"):
+        assert name in table
+    assert reasons.count("[bold]why:100:") == 2

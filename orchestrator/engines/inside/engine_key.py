@@ -16,8 +16,6 @@ import hashlib
 import hmac
 import importlib
 import os
-import runpy
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -69,13 +67,6 @@ def flags(middleware_flag: str | None = None) -> list[str]:
         _wrap_served_apps()
         return ["--api-key", key]
     return ["--api-key", key, middleware_flag, f"{__name__}.{KeyOnly.__name__}"]
-
-
-def run(module: str, middleware_flag: str | None = None) -> None:
-    """``module`` as ``python -m`` runs it, with `flags`: in the command line ``ps`` would show the key."""
-    sys.argv += flags(middleware_flag)
-    sys.modules.pop(module, None)
-    runpy.run_module(module, run_name="__main__")
 
 
 def _wrap_served_apps() -> None:

@@ -1,0 +1,157 @@
+"""Flags that other keys set, under every name that an engine's parser takes for them, and flags that there
+are not, by the engine's own help."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.config.schema import EngineOptConfig, ModelConfig, OptConfig, SweepConfig
+from orchestrator.engines import ADAPTERS, flags
+from orchestrator.engines.adapter import Launch
+from orchestrator.engines.launch import build_launch
+from orchestrator.errors import ConfigError
+
+# As the engines print them: several spellings, choices, values, a description beside and below.
+HELP = """usage: vllm serve [model_tag] [options]
+
+positional arguments:
+  model_tag             The model tag to serve (optional if specified in
+                        config) (default: None)
+
+options:
+  --headless            Run in headless mode. See multi-node data parallel
+                        --documentation for more details. (default: False)
+  --api-server-count API_SERVER_COUNT, -asc API_SERVER_COUNT
+                        How many API server processes to run.
+  -h, --help            show this help message and exit
+  --runner {auto,draft,generate,pooling}
+                        The type of model runner to use.
+  --enforce-eager, --no-enforce-eager
+                        Whether to always use eager-mode PyTorch.
+  --allowed-origins ALLOWED_ORIGINS [ALLOWED_ORIGINS ...]
+  --tensor-parallel-size TENSOR_PARALLEL_SIZE, -tp TENSOR_PARALLEL_SIZE
+  --gpu-memory-utilization X, --memory-share X
+  --max-num-seqs MAX_NUM_SEQS
+                        Maximum number of sequences.
+"""
+KNOWN = flags.in_help(HELP)
+
+
+def launched(engine: str, args: dict[str, Any], opt: dict[str, Any] | None = None) -> Launch:
+    config = SweepConfig()
+    config.engine.name, config.engine.python, config.engine.args = engine, sys.executable, args
+    config.model = ModelConfig(name="m", hub_id="org/m")
+    if opt is not None:
+        config.opt = {"own": OptConfig(vllm=EngineOptConfig(args=opt), sglang=EngineOptConfig(args=opt))}
+    return build_launch(config, hardware="gpu", tensor_parallel_size=1)
+
+
+@pytest.mark.parametrize(
+    ("engine", "name", "instead"),
+    [
+        *(
+            ("vllm", name, "tensor_parallel_size")
+            for name in ("tensor-parallel-size", "tensor-parallel", "ten")
+        ),
+        *(("vllm", name, "hardware.gpu_memory_utilization") for name in ("gpu-memory", "device_memory")),
+        *(
+            ("vllm", name, "nothing")
+            for name in ("data-parallel-size", "data_parallel_size", "data-parallel")
+        ),
+        *(("vllm", name, "nothing") for name in ("pipeline-parallel-size", "pipeline", "--config", "uds")),
+        *(("vllm", name, "model") for name in ("model", "mod", "model.x")),
+        ("vllm", "no-headless", "tensor_parallel_size"),
+        ("vllm", "max-model", "model.context"),
+        *(("sglang", name, "model") for name in ("model", "model-path", "model_path", "model-p")),
+        *(("sglang", name, "tensor_parallel_size") for name in ("tp", "tp-size", "tensor-parallel")),
+        *(("sglang", name, "nothing") for name in ("dp", "dp-size", "data-parallel-size", "pp-size", "pp")),
+        *(("sglang", name, "nothing") for name in ("base-gpu-id", "config", "nccl-init-addr")),
+        ("sglang", "context", "model.context"),
+        ("sglang", "mem-fraction", "hardware.gpu_memory_utilization"),
+    ],
+)
+def test_a_flag_that_another_key_sets_is_refused_by_any_name(engine: str, name: str, instead: str) -> None:
+    for args, opt, key in (({name: 2}, None, "engine.args"), ({}, {name: 2}, f"opt.own.{engine}.args")):
+        with pytest.raises(ConfigError) as error:
+            launched(engine, args, opt)
+        assert str(error.value).startswith(f"{key}.{name}: ")
+        assert f"set by {instead}" in str(error.value)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_other_flags_pass(engine: str) -> None:
+    args = {"max-num-seqs": 8, "speculative-config": {"method": "ngram"}, "kv-cache-dtype": "fp8_e5m2"}
+    assert launched(engine, args).args["max-num-seqs"] == 8
+
+
+@pytest.mark.parametrize("args", [{"port=1": True}, {"-tp": 2}, {"": 1}, {"x": ["a", "--port", "1"]}])
+def test_no_word_of_a_value_becomes_a_flag_of_its_own(args: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"^engine\.args\."):
+        launched("vllm", args)
+
+
+def test_the_help_names_every_spelling() -> None:
+    assert ["--api-server-count", "-asc"] in KNOWN
+    assert ["--enforce-eager", "--no-enforce-eager"] in KNOWN
+    assert ["--tensor-parallel-size", "-tp"] in KNOWN
+    assert ["--runner"] in KNOWN
+    assert len(KNOWN) == 9
+    assert not any("documentation" in name for names in KNOWN for name in names)
+
+
+@pytest.mark.parametrize("name", ["tp", "memory-share", "memory_share"])
+def test_an_alias_that_only_the_help_tells_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"engine\.args\.{name}: is --.*, which is set by"):
+        flags.check_reserved(ADAPTERS["vllm"], {name: 2}, "engine.args", KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ({"max-num-seq": 8}, r"vllm 0\.32 has no flag --max-num-seq \(did you mean max-num-seqs\?\)"),
+        ({"max-num": 8}, "has no flag --max-num"),
+        ({"asc": 8}, "has no flag --asc"),
+        ({"api-server-count": False}, "has no --no-api-server-count; null takes --api-server-count away"),
+        ({"zzz": 1}, r"has no flag --zzz$"),
+    ],
+)
+def test_a_misspelt_flag_is_named_with_the_nearest(args: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        flags.check_known(ADAPTERS["vllm"], args, "engine.args", KNOWN, "0.32")
+
+
+def test_flags_that_there_are_pass() -> None:
+    args = {"max_num_seqs": 8, "enforce-eager": False, "--runner": "auto", "zzz": None, "runner.x": 1}
+    flags.check_known(ADAPTERS["vllm"], args, "engine.args", KNOWN, "0.32")
+
+
+def test_the_help_is_read_once_for_a_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path / "home"))
+    (tmp_path / "help.txt").write_text(HELP)
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\necho x >> {tmp_path}/calls\n[ -z "$ENGINE_API_KEY" ] && cat {tmp_path}/help.txt\n'
+    )
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    launch = replace(launched("vllm", {}), python=str(python))
+    for version in ("1.0", "1.0", "2.0"):
+        assert flags.known(launch, version) == KNOWN
+    flags._known.cache_clear()  # as another command would find it
+    assert flags.known(launch, "1.0") == KNOWN
+    assert len((tmp_path / "calls").read_text().split()) == 2
+    assert json.loads((tmp_path / "home" / "flags" / "vllm-1.0.json").read_text()) == KNOWN
+
+
+def test_an_engine_that_does_not_tell_is_not_asked_again_and_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_HOME", str(tmp_path / "home"))
+    assert flags.known(replace(launched("vllm", {}), python="/no/python"), "1.0") is None
+    assert not (tmp_path / "home").exists()
