@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from orchestrator.cell import Cell
 from orchestrator.cluster.address import wanted
 from orchestrator.cluster.environment import set_ray_environment
@@ -24,14 +22,14 @@ from orchestrator.metrics.stats import mean, present
 from orchestrator.plan.known import Known, as_stored
 from orchestrator.plan.plan import Job, Plan, make_plan
 from orchestrator.progress.plan_table import show
-from orchestrator.progress.results_table import print_summary
+from orchestrator.progress.results_table import print_summary, wide_console
 from orchestrator.store.limits import under
 from orchestrator.store.read import read_cells, read_status
 from orchestrator.store.schema import METRIC_COLUMNS
+from orchestrator.store.versions import refuse_newer
 from orchestrator.store.write import check_writable
 
 DONE, INCOMPLETE, NOTHING_CAN_RUN = 0, 1, 2
-WIDE = 160
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,9 @@ def run(jobs: Sequence[Job], kept: Kept) -> StudyResult:
         raise ConfigError(
             f"objective={settings.objective}: must be a metric, one of {', '.join(METRIC_COLUMNS)}"
         )
+    refuse_newer(Path(settings.results_dir) / settings.study_name)
     plan = make_plan(jobs, lambda: _known(jobs))
-    console = _console()
+    console = wide_console()
     if settings.dry_run == "json":
         sys.stdout.write(json.dumps(plan.to_json(), allow_nan=False) + "\n")
         return _nothing_run(plan)
@@ -129,12 +128,6 @@ def _known(jobs: Sequence[Job]) -> Known:
     from orchestrator.cluster.ask import ask
 
     return ask([job.config for job in jobs], study_dir)
-
-
-def _console() -> Console:
-    """The terminal as it is; a file or a pipe gets lines wide enough for every table."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, WIDE))
 
 
 def _check_can_run(plan: Plan) -> None:

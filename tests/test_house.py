@@ -39,6 +39,7 @@ ORDER = (
     "study",
     "launcher",
     "sweep",
+    "show",
 )
 LONGEST = 360  # lines of a file that is read in one sitting
 

@@ -162,7 +162,7 @@ class LoadConfig:
     rate_start: float | None = None  # ramp: requests per second at its start
     burstiness: float | None = None  # gamma: 1 is Poisson, below is burstier
     normalize: bool = False  # gamma: rescale so that N requests take N / rate
-    path: str | None = None  # trace: a CSV of arrivals
+    path: str | None = None  # trace: a file of arrivals
     speedup: float = 1.0  # trace
     duration_s: float | None = None  # stop sending (and cancel what is in flight) after this long
     processes: int | None = None  # client processes; None: chosen from the expected token rate
@@ -195,8 +195,8 @@ class TrackerConfig:
     """Where each cell is logged besides Parquet."""
 
     name: str = "none"  # wandb | none
-    project: str = "reasoning-orchestrator"
-    entity: str | None = None
+    project: str | None = None  # None: what WANDB_PROJECT says, else reasoning-orchestrator
+    entity: str | None = None  # None: what WANDB_ENTITY says, else the user's own
     mode: str = "auto"  # auto: online when logged in, else offline | online | offline
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.config.schema import SweepConfig
+from orchestrator.engines.external import parse_base_url
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
 from orchestrator.memory import DTYPE_BYTES, impossible
@@ -162,7 +163,9 @@ def check_values(config: SweepConfig) -> None:
         raise ConfigError(f"output_length={config.output_length}: only with weights=dummy")
     if config.model.path is not None and not Path(config.model.path).is_dir():
         raise ConfigError(f"model.path={config.model.path}: must be a folder with a model, which it is not")
-    if config.engine.base_url is not None and config.engine.name != "external":
+    if config.engine.name == "external":
+        parse_base_url(config.engine)
+    elif config.engine.base_url is not None:
         raise ConfigError(f"engine.base_url={config.engine.base_url}: only with engine=external")
 
 
