@@ -100,7 +100,7 @@ class Variant:
         return self._read[column]
 
     def item_means(self, column: str) -> dict[str, float]:
-        """The mean of each item's answers in all runs; of the column ``correct``, those that can be graded."""
+        """The mean of each item's answers in all runs; of ``correct``, of those that can be graded."""
         if column not in self._means:
             items, values = self.graded if column == "correct" else self.of_requests(column)
             sums, counts = dict[str, float](), dict[str, int]()
