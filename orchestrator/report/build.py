@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import ConfigError
-from orchestrator.report import curves, figures, theme
+from orchestrator.report import curves, figures, theme, tradeoffs
 from orchestrator.report.accuracy import AccuracyRow, accuracy_rows
 from orchestrator.report.answer import Answer, answers
 from orchestrator.report.comparisons import Line, compare, with_verdicts
+from orchestrator.report.exports import to_csv, to_latex
 from orchestrator.report.multiplicity import adjusted
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
@@ -22,8 +23,6 @@ from orchestrator.report.tables import (
     apart_table,
     comparison_tables,
     measured_table,
-    to_csv,
-    to_latex,
 )
 from orchestrator.report.theme import Figure
 from orchestrator.report.variants import Apart, Run, Variant, sort_out
@@ -114,8 +113,8 @@ def _figures(findings: Findings, options: Options) -> list[Figure]:
         figures.differences(findings.lines, names),
         figures.throughput(variants, names),
         figures.latency(variants, names),
-        figures.pareto(variants, names),
-        figures.budget(findings.accuracies, names),
+        tradeoffs.pareto(variants, names),
+        tradeoffs.budget(findings.accuracies, names),
         curves.completion(variants, names),
         curves.kv_usage(variants, names, options.results_dir),
         curves.running(variants, names, options.results_dir),

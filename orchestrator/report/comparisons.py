@@ -217,7 +217,7 @@ def _accuracy(line: Line) -> Line:
         difference=found.difference,
         low=found.low,
         high=found.high,
-        spread=(0.0, _spread(_differences(items_a, right_a, items_b, right_b))),
+        spread=(0.0, _spread(_differences(line, "correct"))),
     )
 
 
@@ -225,7 +225,7 @@ def _tokens(line: Line) -> Line:
     sides = [side.of_requests("output_tokens") for side in (line.pair.baseline, line.pair.variant)]
     if not all(items for items, _ in sides):
         return _within_run(line)
-    differences = _differences(*sides[0], *sides[1])
+    differences = _differences(line, "output_tokens")
     if not len(differences):
         return replace(line, why_not="no question in common whose answers are stored")
     base = float(np.mean(sides[0][1]))
@@ -258,15 +258,7 @@ def _spread(differences: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> f
     return float(np.std(differences, ddof=1)) if len(differences) > 1 else math.nan
 
 
-def _differences(
-    items_a: Sequence[str], values_a: Sequence[float], items_b: Sequence[str], values_b: Sequence[float]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """B minus A of each shared item, means over its answers, shape (items,)."""
-    means: list[dict[str, float]] = []
-    for items, values in ((items_a, values_a), (items_b, values_b)):
-        found: dict[str, list[float]] = {}
-        for item, value in zip(items, values, strict=True):
-            found.setdefault(item, []).append(float(value))
-        means.append({item: float(np.mean(of_item)) for item, of_item in found.items()})
-    shared = sorted(means[0].keys() & means[1].keys())
-    return np.array([means[1][item] - means[0][item] for item in shared], np.float64)
+def _differences(line: Line, column: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Of each shared item, the variant's mean minus the baseline's, shape (items,)."""
+    a, b = line.pair.baseline.item_means(column), line.pair.variant.item_means(column)
+    return np.array([b[item] - a[item] for item in sorted(a.keys() & b.keys())], np.float64)

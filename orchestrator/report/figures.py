@@ -1,16 +1,15 @@
-"""Figures of the variants: throughput, latencies, differences, the frontier, budget against accuracy."""
+"""Figures of the variants: throughput, latencies, differences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from orchestrator.metrics.runs import over_runs
-from orchestrator.report.accuracy import AccuracyRow
 from orchestrator.report.comparisons import Line
 from orchestrator.report.names import Names
 from orchestrator.report.pairs import OPTIMIZATION
-from orchestrator.report.pareto import Point, pareto_points, per_gpu
+from orchestrator.report.pareto import per_gpu
 from orchestrator.report.theme import COLORS, FAINT, INK, MOST_ROWS, MOST_SETTINGS, Figure
 from orchestrator.report.variants import Variant
 
@@ -22,7 +21,6 @@ _LATENCIES = (
     ("tpot_s_p50", "Each further token (TPOT), ms"),
 )
 _PERCENT = 100.0
-_SIDES: tuple[tuple[str, Literal["left", "right"], int], ...] = (("<=", "left", 4), (">", "right", 4))
 _VERDICTS = {  # the colour of each
     **{"different": COLORS[0], "equivalent": COLORS[2], "undecided": COLORS[6]},
     **{"within this run": COLORS[5], "too few": COLORS[3]},
@@ -81,56 +79,6 @@ def latency(variants: Sequence[Variant], names: Names) -> Figure | None:
     )
 
 
-def pareto(variants: Sequence[Variant], names: Names) -> Figure | None:
-    """The frontier of throughput and of speed for one user."""
-    import altair as alt
-
-    points = pareto_points(variants)
-    if len(points) < 2:
-        return None
-    several = len({point.group for point in points}) > 1
-    rows = [_point(point, names, several) for point in points]
-    gpus = any(variant.row.get("gpus") for variant in variants)
-    data = alt.InlineData(values=rows)
-    x = alt.X("x:Q", title="tokens/s that one user sees (1 / TPOT)", scale=alt.Scale(zero=False, nice=True))
-    y = alt.Y("y:Q", title=f"output tokens/s per {'GPU' if gpus else 'machine'}", scale=alt.Scale(zero=False))
-    color = alt.Color("group:N", legend=alt.Legend(orient="bottom", columns=1) if several else None)
-    base = alt.Chart(data, width=560, height=340)
-    steps = (
-        base.transform_filter("datum.frontier")
-        .mark_line(interpolate="step-before", strokeWidth=2)
-        .encode(x=x, y=y, color=color, order="x:Q")
-    )
-    bars = base.transform_filter("isValid(datum.y_low)")
-    high = bars.mark_rule().encode(x=x, y="y_low:Q", y2="y_high:Q", color=color)
-    wide = bars.mark_rule().encode(x="x_low:Q", x2="x_high:Q", y=y, color=color)
-    dots = base.mark_point(size=90, strokeWidth=2).encode(
-        x=x,
-        y=y,
-        color=color,
-        shape=alt.Shape("group:N", legend=None),
-        fill=alt.condition("datum.frontier", alt.Color("group:N", legend=None), alt.value("transparent")),
-    )
-    middle = (min(row["x"] for row in rows) + max(row["x"] for row in rows)) / 2
-    labels = [
-        base.transform_filter(f"datum.frontier && datum.x {side} {middle!r}")
-        .mark_text(align=align, dx=dx, dy=-10, fontSize=11, color=INK)
-        .encode(x=x, y=y, text="label:N")
-        for side, align, dx in _SIDES
-    ]
-    return Figure(
-        "pareto",
-        "Throughput against speed for one user",
-        "Each configuration's output tokens/s per GPU against the tokens/s that one user sees; the line "
-        "joins those that no other one beats in both.",
-        "Filled points are on the frontier: no other configuration of the same model, GPU, dataset and "
-        "budget is better in one and as good in the other. Between its steps nothing was measured. What "
-        "has no such number is not drawn.",
-        alt.layer(steps, high, wide, dots, *labels),
-        rows,
-    )
-
-
 def differences(lines: Sequence[Line], names: Names) -> Figure | None:
     """Each optimization's differences from the baseline with their intervals."""
     import altair as alt
@@ -176,57 +124,6 @@ def differences(lines: Sequence[Line], names: Names) -> Figure | None:
         "Differences of each optimization from its baseline, in per cent, with 95 % intervals and verdicts.",
         "In per cent of the baseline, with 95 % intervals; a point without one has too few runs. To the "
         "right is more: better for throughput, worse for times.",
-        chart,
-        rows,
-    )
-
-
-def budget(rows_of: Sequence[AccuracyRow], names: Names) -> Figure | None:
-    """Accuracy against the token budget."""
-    import altair as alt
-
-    budgets_of: dict[str, set[str]] = {}
-    for row in rows_of:
-        budgets_of.setdefault(names.configuration(row.variant), set()).add(row.variant.facts["max_tokens"])
-    rows_of = [row for row in rows_of if len(budgets_of[names.configuration(row.variant)]) > 1]
-    if not rows_of:
-        return None
-    rows: Rows = [
-        {
-            "label": names.configuration(row.variant),
-            "dataset": row.variant.facts["dataset"],
-            "budget": int(row.variant.facts["max_tokens"]),
-            "value": _PERCENT * row.value,
-            "low": None if row.low is None else _PERCENT * row.low,
-            "high": None if row.high is None else _PERCENT * row.high,
-            "cut_off": None if row.truncated is None else _PERCENT * row.truncated,
-        }
-        for row in rows_of
-    ]
-    data = alt.InlineData(values=rows)
-    budgets = sorted({row["budget"] for row in rows})
-    x = alt.X(
-        "budget:Q",
-        scale=alt.Scale(type="log", base=2, nice=False, padding=12),
-        axis=alt.Axis(values=budgets, title="token budget (max_tokens)", format="d"),
-    )
-    color = alt.Color("label:N", legend=alt.Legend(orient="bottom", columns=1))
-    base = alt.Chart(width=520, height=260)
-    y = alt.Y("value:Q", title="accuracy, %", scale=alt.Scale(domain=[0, 100]))
-    chart = alt.layer(
-        base.mark_rule().encode(x=x, y="low:Q", y2="high:Q", color=color),
-        base.mark_line().encode(x=x, y=y, color=color),
-        base.mark_point(filled=True, size=70).encode(
-            x=x, y=y, color=color, shape=alt.Shape("label:N", legend=None)
-        ),
-        data=data,
-    ).facet(row=alt.Row("dataset:N", header=alt.Header(labelOrient="top")))
-    return Figure(
-        "budget",
-        "Budget against accuracy",
-        "Accuracy of each configuration at each token budget, with 95 % intervals.",
-        "An answer that is cut off at the budget counts as wrong; the table of accuracy says how many were. "
-        "Raise the budget where many are cut off, before anything else is read into these numbers.",
         chart,
         rows,
     )
@@ -282,22 +179,6 @@ def _name(variant: Variant, names: Names) -> dict[str, Any]:
         "label": names.configuration(variant),
         "setting": names.setting(variant),
         "engine": variant.facts["engine"],
-    }
-
-
-def _point(point: Point, names: Names, several: bool) -> dict[str, Any]:
-    model, _, gpu, dataset, tokens = point.group
-    return {
-        "label": " · ".join(filter(None, (names.engine(point.variant), names.load(point.variant)))),
-        "group": f"{model}, {gpu}, {dataset}, budget {tokens}",
-        "x": point.x.mean,
-        "x_low": point.x.low,
-        "x_high": point.x.high,
-        "y": point.y.mean,
-        "y_low": point.y.low,
-        "y_high": point.y.high,
-        "runs": point.y.runs,
-        "frontier": point.on_frontier,
     }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +13,6 @@ from orchestrator.report.comparisons import Line, Measure
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
 from orchestrator.report.pairs import AXES, REASONING, Alone, Axis
-from orchestrator.report.tex import tex
 from orchestrator.report.variants import Apart, Variant
 from orchestrator.report.words import signed, words
 
@@ -244,34 +241,6 @@ def alone_notes(alone: Sequence[Alone], variants: Sequence[Variant], names: Name
         more = f" and {len(who) - MOST_NAMED} more" if len(who) > MOST_NAMED else ""
         said.append(f"{why}. So without a comparison: {'; '.join(who[:MOST_NAMED])}{more}.")
     return said
-
-
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What is absent is empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(
-        text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
-    )
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def to_latex(table: Table) -> str:
-    """A table environment; its rules are those of the package booktabs."""
-    lines = [
-        "\\begin{table}",
-        f"\\caption{{{tex(table.title)}. {tex(table.note)}}}",
-        f"\\begin{{tabular}}{{{'l' * len(table.head)}}}",
-        "\\toprule",
-        " & ".join(tex(one) for one in table.head) + " \\\\",
-        "\\midrule",
-        *(" & ".join(tex(one) for one in row) + " \\\\" for row in table.cells),
-        "\\bottomrule",
-        "\\end{tabular}",
-        "\\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def _mark(line: Line) -> str:

@@ -99,6 +99,21 @@ class Variant:
             self._read[column] = items, values
         return self._read[column]
 
+    def item_means(self, column: str) -> dict[str, float]:
+        """The mean of each item's answers in all runs; of ``correct``, of those that can be graded."""
+        if column not in self._means:
+            items, values = self.graded if column == "correct" else self.of_requests(column)
+            sums, counts = dict[str, float](), dict[str, int]()
+            for item, value in zip(items, values, strict=True):
+                sums[item] = sums.get(item, 0.0) + value
+                counts[item] = counts.get(item, 0) + 1
+            self._means[column] = {item: total / counts[item] for item, total in sums.items()}
+        return self._means[column]
+
+    @cached_property
+    def _means(self) -> dict[str, dict[str, float]]:
+        return {}
+
     @cached_property
     def _read(self) -> dict[str, tuple[list[str], list[float]]]:
         return {}

@@ -47,12 +47,16 @@ def load(results_dir: str | Path, study: str | Sequence[str]) -> Frames:
 
 
 def check_studies(results_dir: Path, studies: Sequence[str]) -> None:
-    """Raises ConfigError, with the studies that there are, unless each of these has a stored cell."""
+    """Raises ConfigError, with the studies that there are, unless each of these has a stored cell, and where
+    one is of a newer version of the program."""
+    from orchestrator.store.versions import refuse_newer
+
     for name in studies:
         if not name or not any((results_dir / name / "cells").glob("[!.]*.parquet")):
             known = sorted(path.parent.name for path in results_dir.glob("*/cells") if path.is_dir())
             there = f"there are {', '.join(known)}" if known else "there is none"
             raise ConfigError(f"study={name}: no cell of such a study is stored under {results_dir}; {there}")
+        refuse_newer(results_dir / name)
 
 
 def _frame(folders: Sequence[tuple[str, Path]], kind: str) -> pl.LazyFrame:
