@@ -6,7 +6,8 @@ from orchestrator.datasets.question import Family, Question, Row, content_id
 
 
 def math500(row: Row) -> Question:
-    """``subject`` groups the items where the file has it. The worked solution holds its own box."""
+    """``subject`` groups the items and ``level`` (1 to 5) ranks them, where the file has them. The worked
+    solution holds its own box."""
     text = str(row["problem"]).strip()
     return Question(
         item_id=str(row.get("unique_id") or content_id(text)),
@@ -14,6 +15,7 @@ def math500(row: Row) -> Question:
         answer=str(row["answer"]).strip(),
         worked=str(row.get("solution") or "").strip(),
         group=row.get("subject"),
+        level=None if row.get("level") is None else int(str(row["level"]).removeprefix("Level ")),
     )
 
 

@@ -278,6 +278,7 @@ def _commit(
         grades,
         measurement.samples,
         references,
+        items=run.workload.items,
         attempt_id=attempt.attempt_id,
     )
     return CellOutcome(
