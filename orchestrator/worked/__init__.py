@@ -9,7 +9,7 @@ of the package.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.worked import chains, numbers
@@ -62,14 +62,14 @@ def held_out(problem: Problem) -> bool:
     return int.from_bytes(digest[:4], "big") % HELD_OUT == 0
 
 
-def asked(count: int) -> Iterator[Problem]:
+def asked(count: int, levels: Sequence[int] = LEVELS) -> Iterator[Problem]:
     """``count`` held-out problems, no question twice: levels change fastest, then families, so that the
     first ones are spread over both."""
     seen: set[str] = set()
     names = list(FAMILIES)
     for number in range(count):
-        level = LEVELS[number % len(LEVELS)]
-        family = names[number // len(LEVELS) % len(names)]
+        level = levels[number % len(levels)]
+        family = names[number // len(levels) % len(names)]
         draw = seeded(VERSION, "asked", number)
         problem = FAMILIES[family](draw, level)
         while not held_out(problem) or problem.text in seen:
