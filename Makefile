@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SETUP := .venv/.ready-$(shell cat requirements/orchestrator.txt requirements/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: demo setup engine engines test test-fast check clean
+.PHONY: demo setup engine engines test test-fast check mutants clean
 
 demo: setup engines
 	$(BIN)/python -m orchestrator.sweep -m +study=demo
@@ -33,5 +33,9 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+mutants: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/mutation.txt
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m benchmarks.mutants
+
 clean:
-	rm -rf .venv .orchestrator build dist
+	rm -rf .venv .orchestrator build dist mutants

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from orchestrator.config.schema import SamplingConfig, SweepConfig
-from orchestrator.secrets import public
+from orchestrator.config.schema import DeploymentConfig, SamplingConfig, SweepConfig
+from orchestrator.secrets import hidden, known, public
 
 # Raise it when what a cell measures changes, so that old results are not mistaken for new ones.
 IDENTITY_VERSION = 2
@@ -107,6 +108,7 @@ LEFT_OUT: Mapping[str, str] = {
     "runs": "how many cells there are; which of them one is, is in its `run`",
     "objective": "chooses among a cell's numbers",
     "dry_run": "how a sweep is run",
+    "report": "what is said of the numbers",
     "rerun": "how a sweep is run",
     "prepare": "how a sweep is run",
     "ray.address": "where a sweep is run",
@@ -205,9 +207,17 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def digest(value: object) -> str:
-    """The first 16 hex digits of SHA-256 over the canonical JSON."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+def digest(value: object, secrets: tuple[str, ...] = ()) -> str:
+    """The first 16 hex digits of SHA-256 over the canonical JSON, with ``***`` for secrets."""
+    return hashlib.sha256(hidden(canonical_json(value), secrets).encode()).hexdigest()[:16]
+
+
+def secret_values(config: DeploymentConfig) -> tuple[str, ...]:
+    """What may be stored and shown nowhere: the secrets of the configuration's environments, the key of an
+    external server, and those of this process's environment. Longest first."""
+    entries = (entry for opt in config.opt.values() for entry in (opt.vllm, opt.sglang, opt.simulated))
+    key = {"API_KEY": os.environ.get(config.engine.api_key_env or "", "")}
+    return known(config.engine.env, *(entry.env for entry in entries if entry), key)
 
 
 def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -272,11 +282,12 @@ def cell_identity(config: SweepConfig, facts: ResolvedJob, run: int = 1) -> dict
 
 def make_cell(config: SweepConfig, facts: ResolvedJob, overrides: tuple[str, ...], run: int = 1) -> Cell:
     """Names a job's ``run``-th measurement by content."""
+    secrets = secret_values(config)
     return Cell(
         run=run,
-        run_of=digest(cell_identity(config, facts)),
-        cell_id=digest(cell_identity(config, facts, run)),
-        deployment_id=digest(deployment_identity(config, facts)),
+        run_of=digest(cell_identity(config, facts), secrets),
+        cell_id=digest(cell_identity(config, facts, run), secrets),
+        deployment_id=digest(deployment_identity(config, facts), secrets),
         overrides=overrides,
         config=config,
         facts=facts,

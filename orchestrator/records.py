@@ -44,6 +44,11 @@ class Item:
     group: str | None = None
     level: int | None = None
 
+    @property
+    def text(self) -> str:
+        """What is asked, as it is sent."""
+        return "\n\n".join(message["content"] for message in self.messages)
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -144,9 +149,10 @@ class Grade:
 class Sample:
     """The engine's and the GPUs' counters at one moment; None where the source does not have the counter.
 
-    Gauges in [0, 1]: ``kv_usage``. Counters are cumulative since the engine's start. ``engine_cpus`` are
-    the CPUs that the engine's processes used since the sample before, ``engine_cpu_busiest`` those of the one
-    that used most; ``engine_cpu_wait`` the number of their threads that waited for a CPU, on average. Of the
+    Gauges in [0, 1]: ``kv_usage``, and ``spec_accept_rate``, that of an engine's last report. Counters are
+    cumulative since the engine's start. ``engine_cpus`` are the CPUs that the engine's processes used since
+    the sample before, ``engine_cpu_busiest`` those of the one that used most; ``engine_cpu_wait`` the number
+    of their threads that waited for a CPU, on average. Of the
     CPUs that the engine may use, ``others_cpus`` are those that neighbours used and ``steal_cpus`` those that
     the hypervisor kept. ``cpu_pressure`` is the share of the time in which any task of the machine waited for
     a CPU. GPU tuples have one entry per GPU of the deployment: utilisation in [0, 1], memory in bytes, power
@@ -163,6 +169,7 @@ class Sample:
     spec_drafts_total: float | None = None
     spec_drafted_total: float | None = None
     spec_accepted_total: float | None = None
+    spec_accept_rate: float | None = None
     prompt_tokens_total: float | None = None
     generation_tokens_total: float | None = None
     engine_cpus: float | None = None

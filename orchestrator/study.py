@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from orchestrator.cell import Cell
 from orchestrator.cluster.address import wanted
 from orchestrator.cluster.environment import set_ray_environment
 from orchestrator.cluster.kept import Kept
+from orchestrator.config.schema import SloConfig
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.version import interpreter
 from orchestrator.errors import ConfigError
@@ -22,14 +22,14 @@ from orchestrator.metrics.stats import mean, present
 from orchestrator.plan.known import Known, as_stored
 from orchestrator.plan.plan import Job, Plan, make_plan
 from orchestrator.progress.plan_table import show
-from orchestrator.progress.results_table import print_summary
+from orchestrator.progress.results_table import print_summary, wide_console
 from orchestrator.store.limits import under
 from orchestrator.store.read import read_cells, read_status
 from orchestrator.store.schema import METRIC_COLUMNS
+from orchestrator.store.versions import refuse_newer
 from orchestrator.store.write import check_writable
 
 DONE, INCOMPLETE, NOTHING_CAN_RUN = 0, 1, 2
-WIDE = 160
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ def run(jobs: Sequence[Job], kept: Kept) -> StudyResult:
         raise ConfigError(
             f"objective={settings.objective}: must be a metric, one of {', '.join(METRIC_COLUMNS)}"
         )
+    refuse_newer(Path(settings.results_dir) / settings.study_name)
     plan = make_plan(jobs, lambda: _known(jobs))
-    console = _console()
+    console = wide_console()
     if settings.dry_run == "json":
         sys.stdout.write(json.dumps(plan.to_json(), allow_nan=False) + "\n")
         return _nothing_run(plan)
@@ -78,8 +79,27 @@ def run(jobs: Sequence[Job], kept: Kept) -> StudyResult:
     }
     beside = _failed_beside(plan)
     print_summary(plan, rows, console, beside)
+    if settings.report:
+        _report(plan, [job.config.slo for job in jobs], console)
     code = INCOMPLETE if beside else _exit_code(plan, rows)
     return StudyResult(code, _objectives(plan, rows, settings.objective))
+
+
+def _report(plan: Plan, limits: Sequence[SloConfig], console: Console) -> None:
+    """Writes the study's report beside its results. What goes wrong with it is said and changes nothing else:
+    the cells are stored, and the report's own command can be run again."""
+    from orchestrator.report.build import make_report  # it draws, with libraries that nothing else needs
+    from orchestrator.report.options import Options
+
+    slo = limits[0] if all(one == limits[0] for one in limits) else None
+    folder, study = plan.study_dir.parent, plan.study_dir.name
+    options = Options(results_dir=folder, studies=(study,), out=plan.study_dir / "report", slo=slo)
+    command = shlex.join(["python", "-m", "orchestrator.report", f"results_dir={folder}", f"study={study}"])
+    try:
+        said = f"report: {make_report(options, command)}"
+    except Exception as error:
+        said = f"no report ({type(error).__name__}: {error}); again: {command}"
+    console.print(said, markup=False, highlight=False)
 
 
 def _failed_beside(plan: Plan) -> dict[str, str]:
@@ -108,12 +128,6 @@ def _known(jobs: Sequence[Job]) -> Known:
     from orchestrator.cluster.ask import ask
 
     return ask([job.config for job in jobs], study_dir)
-
-
-def _console() -> Console:
-    """The terminal as it is; a file or a pipe gets lines wide enough for every table."""
-    console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, WIDE))
 
 
 def _check_can_run(plan: Plan) -> None:

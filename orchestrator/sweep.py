@@ -23,6 +23,7 @@ from orchestrator.config.schema import SweepConfig
 from orchestrator.errors import ConfigError
 from orchestrator.paths import conf_dir
 from orchestrator.plan.plan import Job
+from orchestrator.secrets import cover_command_line, hidden, known, typed
 
 DONE, WRONG, INTERRUPTED = 0, 2, 130
 
@@ -31,6 +32,7 @@ _single: list[tuple[tuple[str, ...], DictConfig, list[str]]] = []
 
 
 def main() -> None:
+    cover_command_line()
     code = run(sys.argv[1:])
     atexit._run_exitfuncs()
     with suppress(OSError, ValueError):
@@ -63,19 +65,24 @@ def run(arguments: list[str]) -> int:
             raise
         return _interrupted()  # while Ray starts, SIGTERM is Ray's, which exits with its number
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(str(error), arguments)
         return WRONG
     except Exception as error:
         if launcher.exit_codes and launcher.between_batches():
             said = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"error: the search ended without a result ({said}); its cells are stored", file=sys.stderr)
+            _complain(f"the search ended without a result ({said}); its cells are stored", arguments)
             return max(study.INCOMPLETE, _exit_code())
         message = explain(error)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr)
+        _complain(message, arguments)
         return WRONG
     return _exit_code()
+
+
+def _complain(said: str, arguments: list[str]) -> None:
+    """What was typed is quoted in it, but for secrets."""
+    print(f"error: {hidden(said, (*typed(arguments), *known()))}", file=sys.stderr)
 
 
 def _exit_code() -> int:

@@ -157,3 +157,36 @@ def test_results_that_cannot_be_written_are_said_before_anything_starts(tmp_path
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     check(here("tracker=none", f"results_dir={blocked}"), [f"results_dir={blocked}"], planned=True)
+
+
+AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,374,44\n2023-11-16 18:15:47,9,9\n"
+EXTERNAL = "engine=external"
+TRACE = ("load=trace", "load.path=FILE")
+OWN = ("dataset.path=FILE", "dataset=math500")
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "says"),
+    [
+        ('{"problem": "2?", "answer": ""}', OWN, ["row 1", "answer is empty"]),
+        ('{"problem": "2?", "answer": "1"}', (*OWN, "dataset.shots=1"), ["dataset.shots=1"]),
+        (AZURE.replace("18:15:47", "18:15:45"), TRACE, ["line 3", "in order"]),
+        (AZURE, (*TRACE, "limit=1", "repeats=3"), ["2 arrivals for 3 requests"]),
+        ('{"timestamp": "0"}', TRACE, ["line 1", "timestamp, input_length, output_length"]),
+        (
+            '{"timestamp": 0}',
+            ("weights=dummy", "output_length=trace:FILE"),
+            ["output_length=trace:", "line 1"],
+        ),
+        ("", (EXTERNAL,), ["engine.base_url=null", "http[s]://HOST"]),
+        ("", (EXTERNAL, "engine.base_url=foo"), ["engine.base_url=foo", "http[s]://HOST"]),
+        ("", (EXTERNAL, "engine.base_url=http://h", "engine.api_key_env=NOT_SET_HERE"), ["NOT_SET_HERE"]),
+    ],
+)
+def test_what_a_file_or_a_url_says_is_known_in_a_dry_run(
+    content: str, arguments: tuple[str, ...], says: list[str], tmp_path: Path, here: Sweep
+) -> None:
+    file = tmp_path / "file.jsonl"
+    file.write_text(content + "\n")
+    named = [one.replace("FILE", str(file)) for one in arguments]
+    check(here("tracker=none", "dry_run=true", *named), says)

@@ -237,4 +237,4 @@ def test_real_gsm8k_questions(tmp_path: Path) -> None:
     assert cell["status"] == "done"
     assert cell["items"] == 16
     assert cell["accuracy"] is not None
-    assert all(request["reference"] for request in rows(tmp_path, "requests"))
+    assert all(request["reference"] and request["question"] for request in rows(tmp_path, "requests"))

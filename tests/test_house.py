@@ -31,6 +31,7 @@ ORDER = (
     "engines",
     "search",
     "store",
+    "report",
     "plan",
     "measure",
     "track",
@@ -39,6 +40,7 @@ ORDER = (
     "study",
     "launcher",
     "sweep",
+    "show",
 )
 LONGEST = 360  # lines of a file that is read in one sitting
 

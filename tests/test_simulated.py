@@ -43,7 +43,7 @@ SWEEP = (
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Two deployments of one cell each; the results and what was said."""
     folder = tmp_path_factory.mktemp("results")
-    done = sweep(*SWEEP, "tracker=wandb", f"results_dir={folder}")
+    done = sweep(*SWEEP, "tracker=wandb", "report=true", f"results_dir={folder}")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder, done.stdout
 
@@ -111,6 +111,11 @@ class TestASweepOnAMachineWithoutGpus:
         told = [line for line in lines if "ready after" in line or "] done" in line or "starting" in line]
         assert len(told) >= 6
         assert all("SIMULATED" in line for line in told)
+
+    def test_its_report_says_so_too(self, swept: tuple[Path, str]) -> None:
+        path = swept[0] / "default" / "report" / "index.html"
+        assert f"report: {path}" in swept[1]
+        assert "All of this is SIMULATED" in path.read_text()
 
     def test_a_half_written_cell_is_run_again_and_no_other(self, swept: tuple[Path, str]) -> None:
         path = next((swept[0] / "default" / "cells").glob("*.parquet"))

@@ -144,6 +144,17 @@ PARTS = {
         study="tp-sglang",
         gpus=4,
     ),
+    "k": Part(
+        "two engines on two GPUs each, long enough to kill the worker of one under load",
+        "vllm",
+        300,
+        (
+            *(*RANDOM[:-2], "repeats=6", RANDOM[-1], "model=r1-7b", "opt=none,fp8"),
+            *("tensor_parallel_size=2", "load=closed-64,closed-256"),
+        ),
+        study="kill",
+        gpus=4,
+    ),
     "s": Part(
         "switches between two 7B deployments, plain and prepared",
         "vllm",

@@ -113,12 +113,11 @@ def _starved(study_dir: Path, row: Row) -> float | None:
 
 
 def _sample(one: Row) -> Sample:
-    util = one["gpu_util"]  # a number, or of several GPUs a list
     return Sample(
         one["t_s"],
         running=one["running"],
         engine_cpu_busiest=one["engine_cpu_busiest"],
-        gpu_util=None if util is None else tuple(util if isinstance(util, list) else [util]),
+        gpu_util=None if one["gpu_util"] is None else tuple(one["gpu_util"]),
     )
 
 

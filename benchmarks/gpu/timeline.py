@@ -20,13 +20,13 @@ INK, GPU, CPU, POWER = "#24292f", "#54aeff", "#cf222e", "#8c959f"
 
 
 def draw(study_dir: Path, cell_id: str, out: Path) -> None:
-    """Writes the picture. Zero is when the cell's first request was sent; of several GPUs none is drawn."""
+    """Writes the picture. Zero is when the cell's first request was sent; of several GPUs one is drawn."""
     samples = read_telemetry(study_dir, cell_id)
     requests = read_requests(study_dir, [cell_id])
     zero_s, end_s = pc.min(requests["sent_s"]).as_py(), pc.max(requests["end_s"]).as_py()
     at = [t_s - zero_s for t_s in samples["t_s"].to_pylist()]
     column = {
-        name: [float("nan") if value is None else value for value in samples[name].to_pylist()]
+        name: [_first(value) for value in samples[name].to_pylist()]
         for name in ("gpu_util", "engine_cpu_busiest", "gpu_power_w")
     }
     plt.rcParams |= {"font.family": "sans-serif", "text.color": INK, "svg.fonttype": "none", "font.size": 9}
@@ -51,6 +51,12 @@ def draw(study_dir: Path, cell_id: str, out: Path) -> None:
         axis.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(out, metadata={"Date": None})
+
+
+def _first(value: float | list[float] | None) -> float:
+    """Of a GPU's column, whose lists have one entry a GPU, the first."""
+    first = value[0] if isinstance(value, list) else value
+    return float("nan") if first is None else first
 
 
 if __name__ == "__main__":

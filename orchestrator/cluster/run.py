@@ -39,7 +39,7 @@ def run_plan(plan: Plan, console: Console, kept: Kept) -> None:
 
     session = kept.session(config.ray, cpus, declared, begun)
     kept.study_dir = plan.study_dir
-    with Tracker(plan.study_dir, config.tracker, console) as tracker:
+    with Tracker(plan.study_dir, config.tracker, console, plan.varied()) as tracker:
         metrics, durations = SweepMetrics(_study_label(plan)), _durations(plan, kept)
         try:
             with (

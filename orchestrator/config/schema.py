@@ -163,7 +163,7 @@ class LoadConfig:
     rate_start: float | None = None  # ramp: requests per second at its start
     burstiness: float | None = None  # gamma: 1 is Poisson, below is burstier
     normalize: bool = False  # gamma: rescale so that N requests take N / rate
-    path: str | None = None  # trace: a CSV of arrivals
+    path: str | None = None  # trace: a file of arrivals
     speedup: float = 1.0  # trace
     duration_s: float | None = None  # stop sending (and cancel what is in flight) after this long
     processes: int | None = None  # client processes; None: chosen from the expected token rate
@@ -196,8 +196,8 @@ class TrackerConfig:
     """Where each cell is logged besides Parquet."""
 
     name: str = "none"  # wandb | none
-    project: str = "reasoning-orchestrator"
-    entity: str | None = None
+    project: str | None = None  # None: what WANDB_PROJECT says, else reasoning-orchestrator
+    entity: str | None = None  # None: what WANDB_ENTITY says, else the user's own
     mode: str = "auto"  # auto: online when logged in, else offline | online | offline
 
 
@@ -274,6 +274,7 @@ class SweepConfig(DeploymentConfig):
     slo: SloConfig = field(default_factory=SloConfig)
     objective: str = "output_token_per_s"  # what an optimizing sweeper is given, of docs/metrics.md
     dry_run: Any = False  # true, false, json
+    report: bool = False  # write the study's report when the sweep has ended
     rerun: str = "failed"  # which stored cells run again: failed (and invalid ones) | none | all
     ray: RayConfig = field(default_factory=RayConfig)
 

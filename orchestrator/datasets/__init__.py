@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ from orchestrator.datasets.question import Family, Question, Row
 from orchestrator.errors import ConfigError
 from orchestrator.records import Item
 
-__all__ = ["FAMILIES", "STYLES", "Loaded", "fingerprint", "load", "wording"]
+__all__ = ["FAMILIES", "STYLES", "Loaded", "count", "fingerprint", "load", "wording"]
 
 FAMILIES: dict[str, Family] = {
     "arithmetic": arithmetic.FAMILY,
@@ -45,22 +46,30 @@ def fingerprint(dataset: DatasetConfig) -> str:
     """What a plan needs to know of a dataset's content: the generator's version, the hash of a local file's
     bytes, or the hub revision. Touches no network.
 
-    Raises ConfigError for everything that can be wrong without one: see `load`.
+    Raises ConfigError for everything that can be wrong without one, every row of a file included: see `load`.
     """
     family = _family(dataset)
-    if family.version is not None:
-        return family.version
-    if dataset.path is None:
+    if count(dataset, None) is None:
         return dataset.revision or "main"
-    rows, digest = source.local(dataset.path)
-    _check_fields(rows, family, dataset)
-    return digest
+    return family.version or source.local(str(dataset.path))[1]
+
+
+def count(dataset: DatasetConfig, limit: int | None) -> int | None:
+    """How many items `load` gives; None for a hub's, which only loading tells. Raises ConfigError."""
+    family = _family(dataset)
+    if dataset.path is None and family.size is None:
+        return None
+    size = family.size or len(_of_file(dataset))
+    left = size if family.exemplars else size - dataset.shots
+    if left < 1:
+        raise ConfigError(_none_left(dataset))
+    return left if limit is None else min(limit, left)
 
 
 def wording(dataset: DatasetConfig) -> str:
     """16 hex digits that change when the words put around a question do, whatever the questions are."""
     family, style = _family(dataset), STYLES[dataset.prompt]
-    probes = (Question("", "Q", "A"), Question("", "Q", "A", options=("X", "Y")))
+    probes = (Question("", "Q", "A", worked=r"\boxed{W}"), Question("", "Q", "A", options=("X", "Y")))
     shots = family.exemplars[: dataset.shots] or probes[:1] * bool(dataset.shots)
     texts = [render(probe, style, shots) for probe in probes]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
@@ -80,16 +89,7 @@ def load(dataset: DatasetConfig, limit: int | None) -> Loaded:
     family = _family(dataset)
     if limit is not None and limit < 1:
         raise ConfigError(f"limit={limit}: must be at least 1, or null for every item")
-    rows = _rows(dataset, family)
-    _check_fields(rows, family, dataset)
-    questions = _unique(_questions(rows, family, dataset))
-    if dataset.sample == "hash":
-        questions.sort(key=lambda q: hashlib.sha256(q.item_id.encode()).digest())
-    shots: Sequence[Question] = family.exemplars[: dataset.shots]
-    if dataset.shots and not family.exemplars:
-        questions, shots = questions[: -dataset.shots], questions[-dataset.shots :]
-    if not questions:
-        raise ConfigError(f"{_where(dataset)}: no questions are left to ask (dataset.shots={dataset.shots})")
+    questions, shots = _asked_and_shown(dataset, family)
     style = STYLES[dataset.prompt]
     items = tuple(
         Item(
@@ -124,18 +124,43 @@ def _family(dataset: DatasetConfig) -> Family:
     return family
 
 
-def _rows(dataset: DatasetConfig, family: Family) -> Sequence[Row]:
+def _asked_and_shown(dataset: DatasetConfig, family: Family) -> tuple[Sequence[Question], Sequence[Question]]:
+    """The questions in the order in which they are asked, and the worked examples."""
     if family.rows is not None:
-        return family.rows(dataset)
-    if dataset.path is not None:
-        return source.local(dataset.path)[0]
-    return source.hub(dataset)
+        questions = _questions(family.rows(dataset), family, dataset)
+    elif dataset.path is not None:
+        questions = _of_file(dataset)
+    else:
+        questions = _questions(source.hub(dataset), family, dataset)
+    if dataset.sample == "hash":
+        questions = sorted(questions, key=lambda one: hashlib.sha256(one.item_id.encode()).digest())
+    shots: Sequence[Question] = family.exemplars[: dataset.shots]
+    if dataset.shots and not family.exemplars:
+        questions, shots = questions[: -dataset.shots], questions[-dataset.shots :]
+    if not questions:
+        raise ConfigError(_none_left(dataset))
+    return questions, shots
+
+
+def _of_file(dataset: DatasetConfig) -> Sequence[Question]:
+    """Read once for all jobs of a plan. Raises ConfigError."""
+    path = str(dataset.path)
+    return _parsed(dataset.name, path, source.local(path)[1])
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(name: str, path: str, _digest: str) -> Sequence[Question]:
+    return _questions(source.local(path)[0], FAMILIES[name], DatasetConfig(name=name, path=path))
+
+
+def _none_left(dataset: DatasetConfig) -> str:
+    return f"{_where(dataset)}: no questions are left to ask (dataset.shots={dataset.shots})"
 
 
 def _where(dataset: DatasetConfig) -> str:
     if dataset.path is not None:
         return f"dataset.path={dataset.path}"
-    return f"dataset.hub_id={dataset.hub_id}"
+    return f"dataset.hub_id={dataset.hub_id}" if dataset.hub_id else f"dataset={dataset.name}"
 
 
 def _check_fields(rows: Sequence[Row], family: Family, dataset: DatasetConfig) -> None:
@@ -148,21 +173,22 @@ def _check_fields(rows: Sequence[Row], family: Family, dataset: DatasetConfig) -
             )
 
 
-def _questions(rows: Sequence[Row], family: Family, dataset: DatasetConfig) -> list[Question]:
+def _questions(rows: Sequence[Row], family: Family, dataset: DatasetConfig) -> Sequence[Question]:
+    _check_fields(rows, family, dataset)
     questions = []
     for number, row in enumerate(rows, start=1):
         try:
             question = family.question(row)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except ValueError as error:
             raise ConfigError(
                 f"{_where(dataset)}: row {number} is not a {dataset.name} item: {error}"
             ) from error
         if question is not None:
             questions.append(question)
-    return questions
+    return _unique(questions)
 
 
-def _unique(questions: Iterable[Question]) -> list[Question]:
+def _unique(questions: Iterable[Question]) -> Sequence[Question]:
     """The questions with ``-2``, ``-3`` added to an id that came before: some datasets repeat a question."""
     seen: Counter[str] = Counter()
     result = []
@@ -170,4 +196,4 @@ def _unique(questions: Iterable[Question]) -> list[Question]:
         seen[question.item_id] += 1
         times = seen[question.item_id]
         result.append(question if times == 1 else replace(question, item_id=f"{question.item_id}-{times}"))
-    return result
+    return tuple(result)

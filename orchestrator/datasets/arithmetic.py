@@ -51,5 +51,6 @@ FAMILY = Family(
     fields=("id", "question", "answer", "group"),
     question=_question,
     rows=lambda _: rows(),
+    size=SIZE,
     version=VERSION,
 )

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.datasets import fields
 from orchestrator.datasets.question import Family, Question, Row, content_id
 
+# The sign and the digits. A comma counts as one of thousands only where it can be nothing else.
+_NUMBER = re.compile(r"(-?)\s*\$?\s*((?:\d+|\d{1,3}(?:,\d{3})+)(?:\.\d+)?)", re.ASCII)
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 
 
 def question(row: Row) -> Question:
-    """The reference is what follows ``####``, without thousands commas."""
-    worked, _, answer = str(row["answer"]).rpartition("####")
-    answer = answer.strip().replace(",", "")
-    if not re.fullmatch(r"-?\d+(\.\d+)?", answer):
-        raise ValueError(f"the answer ends in {answer[:40]!r}, not in a number")
-    text = str(row["question"]).strip()
+    """The reference is what follows ``####``, without a dollar sign and thousands commas."""
+    worked, _, given = fields.answer(row, "answer").rpartition("####")
+    found = _NUMBER.fullmatch(given.strip())
+    if found is None:
+        raise ValueError(f"answer ends in {given.strip()[:40]!r}, not in a number")
+    text, answer = fields.text(row, "question"), "".join(found.groups("")).replace(",", "")
     return Question(content_id(text), text, answer, worked=_CALCULATOR.sub("", worked).strip())
 
 

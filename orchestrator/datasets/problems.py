@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import re
+
+from orchestrator.datasets import fields
 from orchestrator.datasets.question import Family, Question, Row, content_id
 
 
 def math500(row: Row) -> Question:
-    """``subject`` groups the items and ``level`` (1 to 5) ranks them, where the file has them. The worked
-    solution holds its own box."""
-    text = str(row["problem"]).strip()
+    """``subject`` groups the items and ``level`` (1 to 5) ranks them, where the file has them."""
+    text = fields.text(row, "problem")
+    level = re.fullmatch(r"(?:Level )?([1-9])", str(row.get("level")), re.ASCII)
     return Question(
-        item_id=str(row.get("unique_id") or content_id(text)),
+        item_id=fields.name(row, "unique_id") or content_id(text),
         text=text,
-        answer=str(row["answer"]).strip(),
-        worked=str(row.get("solution") or "").strip(),
-        group=row.get("subject"),
-        level=None if row.get("level") is None else int(str(row["level"]).removeprefix("Level ")),
+        answer=fields.answer(row, "answer"),
+        worked=fields.optional(row, "solution"),
+        group=fields.name(row, "subject"),
+        level=int(level.group(1)) if level else None,
     )
 
 
 def aime(row: Row) -> Question:
     """The answer is an integer from 0 to 999, sometimes written with leading zeros."""
-    text = str(row["problem"]).strip()
-    answer = int(str(row["answer"]).strip())
-    item_id = row.get("id")
+    text, answer = fields.text(row, "problem"), fields.answer(row, "answer")
+    if not re.fullmatch(r"\d{1,3}", answer, re.ASCII):
+        raise ValueError(f"answer is {answer[:40]!r}, must be a whole number from 0 to 999")
     return Question(
-        item_id=content_id(text) if item_id is None else str(item_id),
+        item_id=fields.name(row, "id") or content_id(text),
         text=text,
-        answer=str(answer),
-        worked=str(row.get("solution") or "").strip(),
+        answer=str(int(answer)),
+        worked=fields.optional(row, "solution"),
     )
 
 

@@ -5,6 +5,7 @@ No style uses a system message; DeepSeek's card for R1 asks for that, and some c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ class Style:
     choice: str
     answer: str
 
+
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped one is found with its backslash, and is none
 
 STYLES = {
     "plain": Style(
@@ -61,4 +65,19 @@ def _asked(question: Question) -> str:
 
 
 def _worked(shot: Question, style: Style) -> str:
-    return "\n".join(part for part in (shot.worked, style.answer.format(shot.answer)) if part)
+    """The answer is stated once, as the style does it: a solution's own box would make it two."""
+    return "\n".join(part for part in (_unboxed(shot.worked), style.answer.format(shot.answer)) if part)
+
+
+def _unboxed(solution: str) -> str:
+    """Without ``\\boxed`` and ``\\fbox``, whose content stays."""
+    while found := _BOX.search(solution):
+        before, rest = solution[: found.start()], solution[found.end() :]
+        depth = 0
+        for brace in _BRACE.finditer(rest) if rest.startswith("{") else ():
+            depth += {"{": 1, "}": -1}.get(brace[0], 0)
+            if depth == 0:
+                rest = rest[1 : brace.start()] + rest[brace.end() :]
+                break
+        solution = before + rest
+    return solution

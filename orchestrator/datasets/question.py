@@ -24,8 +24,8 @@ _POSITIONAL = re.compile(
 @dataclass(frozen=True, slots=True)
 class Question:
     """One question. ``answer`` is the reference (the letter when there are ``options``, empty when no answer
-    is right or wrong) and ``worked`` a worked solution without its final answer, for use as a few-shot
-    example."""
+    is right or wrong) and ``worked`` a worked solution, for use as a few-shot example: its final answer
+    is stated after it, and a box around it is taken away."""
 
     item_id: str
     text: str
@@ -49,13 +49,14 @@ class Family:
     ``fields`` are the columns every row must have. ``question`` raises ValueError when a row makes no
     sense, and gives None for a row that is not part of the dataset (another subject, say). ``exemplars``
     are the field's standard few-shot examples; without them a few items are held out instead. ``rows``
-    replaces reading a file or the hub.
+    replaces reading a file or the hub, and gives ``size`` of them.
     """
 
     fields: tuple[str, ...]
     question: Callable[[Row], Question | None]
     exemplars: tuple[Question, ...] = ()
     rows: Callable[[DatasetConfig], Sequence[Row]] | None = None
+    size: int | None = None
     version: str | None = None
 
 

@@ -51,5 +51,6 @@ FAMILY = Family(
     fields=("id", "text"),
     question=_question,
     rows=lambda dataset: rows(dataset.prompt_tokens or DEFAULT_TOKENS),
+    size=SIZE,
     version=VERSION,
 )

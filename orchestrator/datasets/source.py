@@ -37,9 +37,10 @@ def _read(file: Path, _mtime_ns: int, _size: int) -> tuple[Sequence[Row], str]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(
-                f"dataset.path={file}: line {number} is not JSON ({error}); each line must be one JSON object"
+                f"dataset.path={file}: line {number} is not JSON ({_one_line(error)}); "
+                "each line must be one JSON object"
             ) from error
         if not isinstance(row, dict):
             raise ConfigError(

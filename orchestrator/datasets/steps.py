@@ -37,4 +37,5 @@ FAMILY = Family(
     question=_question,
     rows=lambda _: rows(),
     version=worked.VERSION,
+    size=SIZE,
 )

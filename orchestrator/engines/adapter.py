@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 HardwareKind = Literal["cpu", "gpu"]
+_INSIDE = str(Path(__file__).with_name("inside"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,14 @@ class Launch:
 @dataclass(frozen=True, slots=True)
 class CacheReset:
     """The request that empties the prefix cache. ``succeeded`` reads the body of its 200 answer; where it
-    does not say (None), the engine's log since the request must hold ``logged``."""
+    does not say (None), the engine's log since the request must hold ``logged``. ``needed`` tells whether an
+    engine of that launch keeps anything: else it is not asked, and need not have the route."""
 
     method: str
     path: str
     succeeded: Callable[[bytes], bool | None]
     logged: str | None = None
+    needed: Callable[[Launch], bool] = lambda launch: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,16 +130,11 @@ def merge_args(*layers: Mapping[str, Any]) -> dict[str, Any]:
     return {flag: value for flag, value in merged.items() if value is not None}
 
 
-def run_with_key(module: str) -> list[str]:
-    """The interpreter's words that run ``module`` with the key of the environment's ``ENGINE_API_KEY`` as its
-    ``--api-key``: in the command line ``ps`` would show it, and left in the environment every process of the
-    engine would have it."""
-    code = (
-        "import os, runpy, sys; key = os.environ.pop('ENGINE_API_KEY', None); "
-        "sys.argv += ['--api-key', key] if key else []; "
-        f"sys.modules.pop({module!r}, None); runpy.run_module({module!r}, run_name='__main__')"
-    )
-    return ["-c", code]
+def run_with_key(module: str, middleware_flag: str | None = None) -> list[str]:
+    """The interpreter's words that run ``module`` with the key of the environment's ``ENGINE_API_KEY`` before
+    every route (`engine_key.run`). ``middleware_flag`` is the engine's own for an ASGI middleware."""
+    given = ", ".join(repr(one) for one in (module, middleware_flag) if one)
+    return ["-c", f"import sys; sys.path.append({_INSIDE!r}); import engine_key; engine_key.run({given})"]
 
 
 def to_flags(args: Mapping[str, Any]) -> list[str]:

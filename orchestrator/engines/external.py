@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -85,20 +86,29 @@ def parse_base_url(engine: EngineConfig) -> Endpoint:
     """``engine.base_url``, with or without a closing ``/v1``; the key is read from ``engine.api_key_env``.
     The model is still to be found. Raises ConfigError."""
     url = engine.base_url or ""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"engine.base_url={url}: must be http[s]://HOST[:PORT][/PATH]")
-    tls = parts.scheme == "https"
     try:
-        port = parts.port or (443 if tls else 80)
-    except ValueError as error:
-        raise ConfigError(f"engine.base_url={url}: {error}") from error
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:  # a port that is none, an address with half a bracket
+        shown = url.rpartition("@")[2]  # without a password
+        raise ConfigError(f"engine.base_url={shown}: {error}") from error
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError(
+            f"engine.base_url=…@{host}: must hold no user or password; engine.api_key_env names "
+            "the environment variable that holds the server's key"
+        )
+    plain = url == url.strip() and not re.search(r"[\s?#]", url)
+    if parts.scheme not in ("http", "https") or not host or port == 0 or not plain:
+        raise ConfigError(f"engine.base_url={url or 'null'}: must be http[s]://HOST[:PORT][/PATH]")
+    tls = parts.scheme == "https"
     key = None
     if engine.api_key_env:
         key = os.environ.get(engine.api_key_env)
         if not key:
             raise ConfigError(f"engine.api_key_env={engine.api_key_env}: is not set in the environment")
-    return Endpoint(parts.hostname, port, engine.served_model or "", key, trimmed(parts.path), tls)
+    return Endpoint(
+        host, port or (443 if tls else 80), engine.served_model or "", key, trimmed(parts.path), tls
+    )
 
 
 def trimmed(url: str) -> str:

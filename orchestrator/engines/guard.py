@@ -13,18 +13,22 @@ other should the kernel kill it. Exits with the engine's code, or 128 + signal.
 A killed engine leaves its shared memory behind, files in /dev/shm with names drawn at random. Those that are
 new since the guard began and that a process below has open or mapped are noted every few seconds, in the
 memory file ``SHARED_FD``, which whoever cleans up last reads: they are removed once nobody uses them. And
-where the log, its standard output, has the engine's API key, that is covered.
+where the log, its standard output, has the engine's API key or another secret, that is covered; until then
+only its owner may read it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib.util
+import io
 import os
 import select
 import signal
 import stat
 import sys
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,7 +58,7 @@ def main(life_fd: int, shared_fd: int, grace_s: float, command: list[str]) -> in
             code = ended if ended >= 0 else 128 - ended
     _end_everything(inner)
     remove_unused(shared_fd)
-    cover_key()
+    cover_secrets()
     return code
 
 
@@ -136,20 +140,38 @@ def remove_unused(fd: int) -> None:
             (SHARED / name).unlink()
 
 
-def cover_key() -> None:
-    """Some engines log their arguments. The worker covers the key in place once they serve; where it was
-    killed before, nobody else is left to do it."""
-    key = os.environb.get(b"ENGINE_API_KEY")
-    if not key or not stat.S_ISREG(os.fstat(1).st_mode):
+def cover_secrets() -> None:
+    """Some engines log their arguments. The worker covers the key and other secrets in place once they serve;
+    where it was killed before, nobody else is left to do it."""
+    if not stat.S_ISREG(os.fstat(1).st_mode):
         return
+    # By its path, since nothing is on this process's.
+    spec = importlib.util.spec_from_file_location("secrets_by_name", Path(__file__).parents[1] / "secrets.py")
+    if spec is None or spec.loader is None:
+        return
+    secrets = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(secrets)
     # Opened anew: standard output only appends.
     with suppress(OSError), Path("/proc/self/fd/1").open("r+b") as log:
-        said = log.read()
-        at = said.find(key)
+        cover(log, 0, secrets.known())
+        os.fchmod(log.fileno(), others_may(Path("/proc/self/fd/1").readlink()))
+
+
+def cover(log: io.BufferedRandom, start: int, values: Iterable[str]) -> None:
+    """Stars for each of ``values`` in ``log`` from byte ``start`` on, at its own length."""
+    log.seek(start)
+    said = log.read()
+    for value in (one.encode() for one in values if one):
+        at = said.find(value)
         while at >= 0:
-            log.seek(at)
-            log.write(b"*" * len(key))
-            at = said.find(key, at + len(key))
+            log.seek(start + at)
+            log.write(b"*" * len(value))
+            at = said.find(value, at + len(value))
+
+
+def others_may(path: Path) -> int:
+    """A file's mode as its folder's would have it: the umask cannot be read without changing it."""
+    return stat.S_IMODE(path.parent.stat().st_mode) & 0o666
 
 
 def _names() -> dict[str, int]:

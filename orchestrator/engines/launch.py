@@ -12,6 +12,7 @@ from orchestrator.engines.adapter import Adapter, HardwareKind, Launch, flag_nam
 from orchestrator.engines.simulated.describe import described
 from orchestrator.errors import ConfigError
 from orchestrator.paths import hub_parts
+from orchestrator.secrets import is_secret_flag
 
 __all__ = ["Launch", "adapter_of", "build_launch", "to_flags"]
 
@@ -41,6 +42,11 @@ def build_launch(
     for name in config.engine.args:
         if instead := adapter.reserved.get(flag_name(name)):
             raise ConfigError(f"engine.args.{name}: is set by {instead}")
+        if is_secret_flag(name):
+            raise ConfigError(
+                f"engine.args.{name}: everybody on the machine can read a command line: give a secret by "
+                "engine.env.NAME, such as engine.env.HF_TOKEN"
+            )
     source = weights.served(config)
     entries = [entry for opt in config.opt.values() if (entry := _entry(opt, adapter.name))]
     launch = Launch(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import shlex
 import socket
@@ -24,12 +23,13 @@ from orchestrator.engines.adapter import Adapter, Launch
 from orchestrator.engines.http import ask
 from orchestrator.errors import EngineError
 from orchestrator.records import Endpoint
-from orchestrator.secrets import is_secret
+from orchestrator.secrets import hidden, is_secret, known
 
 POLL_S = 0.25
 HEALTH_EVERY_S = 5.0
 HANG_S = 60.0
 KILL_MARGIN_S = 10.0
+KEYED = ("/v1/models", "/metrics", "/invocations", "/no-such-route")  # of every kind, asked without the key
 # On a CPU the engine would keep the client off the cores, and its lateness be taken for the server's.
 YIELD_TO_CLIENT = ("nice", "-n", "10")
 
@@ -41,7 +41,8 @@ def by_hand(adapter: Adapter, launch: Launch) -> str:
         f'{name}="${name}"' if is_secret(name) else f"{name}={shlex.quote(value)}"
         for name, value in env.items()
     ]
-    return " ".join([*words, shlex.join(adapter.command(launch))]).replace(launch.api_key, "$API_KEY")
+    line = " ".join([*words, shlex.join(adapter.command(launch))]).replace(launch.api_key, "$API_KEY")
+    return hidden(line, known(env))
 
 
 class Server:
@@ -72,9 +73,11 @@ class Server:
         self._stopping = threading.Event()
         self._tree: dict[int, psutil.Process] = {}
         self._oom_kills = _oom_kills()
+        env = environment.clean(adapter, launch, os.environ)
+        self._secrets = known(env)
 
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        with log_path.open("ab") as log:
+        with open(_private(log_path), "ab") as log:
             log.write(f"$ {by_hand(adapter, launch)}\n".encode())
             log.flush()
             self._starting_from = self._serving_from = log.tell()
@@ -90,7 +93,7 @@ class Server:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=environment.clean(adapter, launch, os.environ),
+                    env=env,
                     pass_fds=(*fds, *pass_fds),
                     start_new_session=True,  # Ctrl-C is the driver's to handle
                 )
@@ -118,18 +121,20 @@ class Server:
 
     def error(self, cause: failures.Cause, what: str) -> EngineError:
         """An EngineError with what to try, the command to run by hand and the log's tail."""
-        return EngineError(
+        message = (
             f"{self.adapter.name} serving {self.launch.served_name}: {what}\n"
             f"  try: {failures.TRY[cause]}\n"
             f"  by hand: {by_hand(self.adapter, self.launch)}\n"
-            f"  the end of {self.log_path}:\n{self.log_tail()}",
-            cause,
+            f"  the end of {self.log_path}:\n{self.log_tail()}"
         )
+        return EngineError(hidden(message, self._secrets), cause)
 
     def reset_cache(self, patience_s: float = 5.0) -> bool:
-        """Whether the prefix cache is empty now. Blocks are held for a moment after a request has ended, so
-        it is asked again until ``patience_s`` have passed."""
+        """Whether the prefix cache is empty now, as it always is where there is none. Blocks are held for a
+        moment after a request has ended, so it is asked again until ``patience_s`` have passed."""
         reset = self.adapter.reset_cache
+        if not reset.needed(self.launch):
+            return True
         deadline = time.perf_counter() + patience_s
         while True:
             asked_at = self.log_path.stat().st_size
@@ -168,7 +173,7 @@ class Server:
         psutil.wait_procs(left, timeout=KILL_MARGIN_S)
         guard.remove_unused(self._shared_fd)
         os.close(self._shared_fd)
-        self._mask_key()
+        self._cover_secrets()
 
     def wait_until_ready(self, timeout_s: float, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Raises EngineError when the engine ends first, is not ready in ``timeout_s``, or is not wanted any
@@ -191,7 +196,7 @@ class Server:
         """Takes note that the engine is ready (where this is a rank beyond the first, rank 0 sees that): an
         end from now on is one while serving."""
         self._is_serving = True
-        self._mask_key()
+        self._cover_secrets()
         self._serving_from = self.log_path.stat().st_size
 
     def _ready(self) -> bool:
@@ -206,8 +211,9 @@ class Server:
             return False
         if self.launch.served_name not in {entry.get("id") for entry in json.loads(body).get("data", [])}:
             return False
-        if ask(self.endpoint, "GET", "/v1/models", key="not-" + self.launch.api_key)[0] not in (401, 403):
-            raise self.error("crash", "it answers without its API key")
+        for path in (*KEYED, self.adapter.health_path):
+            if ask(self.endpoint, "GET", path, key="not-" + self.launch.api_key)[0] not in (401, 403):
+                raise self.error("crash", f"{path} answers without its API key")
         return True
 
     def _watch(self) -> None:
@@ -238,19 +244,24 @@ class Server:
     def _log(self, start: int) -> str:
         with suppress(OSError), self.log_path.open("rb") as log:
             log.seek(start)
-            return log.read().decode(errors="replace").replace(self.launch.api_key, "$API_KEY")
+            said = log.read().decode(errors="replace").replace(self.launch.api_key, "$API_KEY")
+            return hidden(said, self._secrets)
         return ""
 
-    def _mask_key(self) -> None:
-        """Some engines log their arguments, the key among them. It is covered in place, at its own length,
-        which is safe beside an engine that appends."""
-        key = self.launch.api_key.encode()
+    def _cover_secrets(self) -> None:
+        """Some engines log their arguments, the key among them, or say a token that was refused. They are
+        covered in place, at their own length, which is safe beside an engine that appends. Then others may
+        read the log."""
         with suppress(OSError), self.log_path.open("r+b") as log:
-            log.seek(self._starting_from)
-            said = log.read()
-            for found in re.finditer(re.escape(key), said):
-                log.seek(self._starting_from + found.start())
-                log.write(b"*" * len(key))
+            guard.cover(log, self._starting_from, (self.launch.api_key, *self._secrets))
+            os.fchmod(log.fileno(), guard.others_may(self.log_path))
+
+
+def _private(log_path: Path) -> int:
+    """The log, to append to, and for its owner's eyes until the key in it is covered."""
+    fd = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.fchmod(fd, 0o600)
+    return fd
 
 
 @contextmanager

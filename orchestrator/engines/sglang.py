@@ -89,6 +89,7 @@ ADAPTER = Adapter(
         "prefix_queries_tokens_total": "sglang:prompt_tokens_total",
         "prefix_hits_tokens_total": "sglang:cached_tokens_total",
         "spec_drafts_total": "sglang:spec_verify_calls_total",
+        "spec_accept_rate": "sglang:spec_accept_rate",  # of the last 40 steps or so; there is no counter
         "prompt_tokens_total": "sglang:prompt_tokens_total",
         "generation_tokens_total": "sglang:generation_tokens_total",
     },
@@ -114,7 +115,9 @@ ADAPTER = Adapter(
         "mem-fraction-static": "hardware.gpu_memory_utilization",
     },
     reasoning_fields=("reasoning_content",),
-    lazy=frozenset({"preemptions_total", "prefix_hits_tokens_total", "spec_drafts_total"}),
+    lazy=frozenset(
+        {"preemptions_total", "prefix_hits_tokens_total", "spec_drafts_total", "spec_accept_rate"}
+    ),
     preload=(
         "sglang.srt.entrypoints.http_server",
         "sglang.srt.managers.scheduler",

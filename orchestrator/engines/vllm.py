@@ -70,9 +70,9 @@ def command(launch: Launch) -> list[str]:
     if launch.node_rank:
         serve = ["-c", _SERVE, "serve", launch.model]
     elif any(name in launch.args for name in _NEEDS_SERVE):
-        serve = [*run_with_key("vllm.entrypoints.cli.main"), "serve", launch.model]
+        serve = [*run_with_key("vllm.entrypoints.cli.main", "--middleware"), "serve", launch.model]
     else:
-        serve = [*run_with_key("vllm.entrypoints.openai.api_server"), "--model", launch.model]
+        serve = [*run_with_key("vllm.entrypoints.openai.api_server", "--middleware"), "--model", launch.model]
     return [launch.python, *serve, *to_flags(own), *to_flags(launch.args)]
 
 
@@ -81,10 +81,11 @@ def environment(launch: Launch) -> dict[str, str]:
         # Not VLLM_API_KEY: that is part of vLLM's key for what it has compiled, so that a key drawn for each
         # start would have it compile everything anew (18 s and its kernels' 16 on an H200).
         "ENGINE_API_KEY": launch.api_key,
-        "VLLM_SERVER_DEV_MODE": "1",  # opens /reset_prefix_cache
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
+    if caches_prefixes(launch):
+        env["VLLM_SERVER_DEV_MODE"] = "1"  # opens /reset_prefix_cache, and much that is not wanted
     if launch.hardware == "gpu":
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as NVML counts, which telemetry goes by
     if launch.local:
@@ -92,6 +93,11 @@ def environment(launch: Launch) -> dict[str, str]:
     if launch.address:
         env["VLLM_HOST_IP"] = launch.address
     return env
+
+
+def caches_prefixes(launch: Launch) -> bool:
+    """Whether there is a prefix cache to empty. vLLM's own default is on."""
+    return bool(launch.args.get("enable-prefix-caching", True))
 
 
 def cache_was_reset(body: bytes) -> bool | None:
@@ -128,7 +134,11 @@ ADAPTER = Adapter(
     ready_path="/health",
     health_path="/health",
     reset_cache=CacheReset(
-        "POST", "/reset_prefix_cache", cache_was_reset, logged="Successfully reset prefix cache"
+        "POST",
+        "/reset_prefix_cache",
+        cache_was_reset,
+        logged="Successfully reset prefix cache",
+        needed=caches_prefixes,
     ),
     reserved={
         "model": "model",

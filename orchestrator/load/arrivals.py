@@ -5,10 +5,6 @@ A schedule does not depend on how many processes send it.
 
 from __future__ import annotations
 
-import csv
-import re
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -16,22 +12,24 @@ from numpy.typing import NDArray
 
 from orchestrator.config.schema import LoadConfig
 from orchestrator.errors import ConfigError
+from orchestrator.load.trace import read_trace
 from orchestrator.records import Batch, Closed, Open, Schedule
 
-__all__ = ["Batch", "Closed", "Open", "Schedule", "Trace", "draw", "gamma_gaps", "ramp_times", "read_trace"]
+__all__ = [
+    "Batch",
+    "Closed",
+    "Open",
+    "Schedule",
+    "check_trace",
+    "draw",
+    "gamma_gaps",
+    "ramp_times",
+    "read_trace",
+]
 
 Floats: TypeAlias = NDArray[np.float64]
 
 _KINDS = ("batch", "closed", "constant", "poisson", "gamma", "trace", "ramp")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Trace:
-    """Recorded arrivals: seconds after the first, and the token counts of each request. Shape (n,) each."""
-
-    times_s: Floats
-    prompt_tokens: NDArray[np.int64]
-    output_tokens: NDArray[np.int64]
 
 
 def draw(load: LoadConfig, n: int, seed: int) -> Schedule:
@@ -90,78 +88,25 @@ def ramp_times(n: int, rate_start: float, rate_end: float, random: np.random.Gen
     return np.asarray(2 * expected / np.maximum(rate_start + root, np.finfo(float).tiny))
 
 
-def read_trace(path: str | Path) -> Trace:
-    """Arrivals and token counts from a CSV with a header, sorted by time.
-
-    Two layouts: Azure's (``TIMESTAMP,ContextTokens,GeneratedTokens``, date and time) and BurstGPT's
-    (``Timestamp,Model,Request tokens,Response tokens,…``, seconds). Raises ConfigError in one line.
-    """
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = _columns(reader.fieldnames or (), path)
-            rows = [_row(row, columns, path, reader.line_num) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"load.path={path}: cannot be read as a CSV trace ({error})") from None
-    if not rows:
-        raise ConfigError(f"load.path={path}: the trace has no rows")
-    times = np.array([row[0] for row in rows])
-    order = np.argsort(times, kind="stable")
-    return Trace(
-        times_s=(times - times.min())[order] / 1e9,
-        prompt_tokens=np.array([row[1] for row in rows], np.int64)[order],
-        output_tokens=np.array([row[2] for row in rows], np.int64)[order],
-    )
-
-
-_LAYOUTS = (
-    ("TIMESTAMP", "ContextTokens", "GeneratedTokens"),
-    ("Timestamp", "Request tokens", "Response tokens"),
-)
-_ZONE = re.compile(r"(Z|[+-]\d\d:\d\d)$")
-
-
-def _columns(header: object, path: str | Path) -> tuple[str, str, str]:
-    names = [str(name) for name in header] if isinstance(header, (list, tuple)) else []
-    for layout in _LAYOUTS:
-        if set(layout) <= set(names):
-            return layout
-    known = " or ".join(",".join(layout) for layout in _LAYOUTS)
-    raise ConfigError(f"load.path={path}: the header is {','.join(names)!r}, must have {known}")
-
-
-def _row(
-    row: dict[str, str | None], columns: tuple[str, str, str], path: str | Path, line: int
-) -> tuple[int, int, int]:
-    """(ns, prompt tokens, output tokens). Whole ns, since a float does not hold a date to the ns."""
-    try:
-        when, prompt, output = ((row[name] or "").strip() for name in columns)
-        if columns[0] == "TIMESTAMP":
-            # numpy reads Azure's seven decimals, datetime does not; both traces are in UTC.
-            nanoseconds = int(np.datetime64(_ZONE.sub("", when), "ns").astype(np.int64))
-            if nanoseconds == np.iinfo(np.int64).min:
-                raise ValueError("not a time")
-        else:
-            nanoseconds = round(float(when) * 1e9)
-        counts = int(prompt), int(output)
-        if min(counts) < 0:
-            raise ValueError("a negative count")
-    except (ValueError, OverflowError) as error:
-        values = ",".join(str(row.get(name)) for name in columns)
-        raise ConfigError(f"load.path={path}: line {line} is {values!r} ({error})") from None
-    return nanoseconds, *counts
+def check_trace(load: LoadConfig, requests: int | None, at_most: int | None = None) -> None:
+    """Raises ConfigError where ``load`` replays a trace that cannot be read, or that has fewer arrivals than
+    there will be ``requests``; where they are not known yet, ``at_most`` arrivals are read, None: all."""
+    if load.kind == "trace" and load.path and requests is None:
+        read_trace(load.path, at_most)
+    elif load.kind == "trace":
+        _replay(load, requests or 0)
 
 
 def _replay(load: LoadConfig, n: int) -> Floats:
     if not load.path:
-        raise ConfigError("load.path=None: load=trace needs a CSV of arrivals")
+        raise ConfigError("load.path=None: load=trace needs a file of arrivals")
     speedup = _positive(load.speedup, "load.speedup", load.kind)
-    times = read_trace(load.path).times_s
+    times = read_trace(load.path, n).times_s
     if len(times) < n:
         raise ConfigError(
             f"load.path={load.path}: {len(times)} arrivals for {n} requests, lower limit or repeats"
         )
-    return np.asarray(times[:n] / speedup)
+    return np.asarray(times / speedup)
 
 
 def _positive(value: float | None, key: str, kind: str) -> float:

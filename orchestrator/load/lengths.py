@@ -4,8 +4,8 @@
 uniform:LOW:HIGH     every whole number of them equally often
 lognormal:MEAN:CV    mean and coefficient of variation (standard deviation / mean) of the lengths themselves
 geometric:MEAN       what answers are that end with the same chance at every token
-trace:FILE           lengths that were seen, drawn with replacement: a CSV of `arrivals.read_trace`'s layouts,
-                     or a Parquet file (or folder of them) of a stored study's requests
+trace:FILE           lengths that were seen, drawn with replacement: a file of `trace.read_trace`'s
+                     layouts, or a Parquet file (or folder of them) of a stored study's requests
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from orchestrator.errors import ConfigError
-from orchestrator.load.arrivals import read_trace
+from orchestrator.load.trace import read_trace
 
 Lengths = NDArray[np.int64]
 
@@ -93,7 +93,7 @@ def revision(spec: Any) -> str | None:
 def _seen(path: Path) -> Lengths:
     """Lengths above 0: an answer without a token cannot be asked for."""
     key = f"output_length=trace:{path}"
-    if path.suffix == ".csv":
+    if path.suffix in (".csv", ".jsonl"):
         try:
             lengths = read_trace(path).output_tokens
         except ConfigError as error:
@@ -108,8 +108,9 @@ def _seen(path: Path) -> Lengths:
 def _stored(path: Path, key: str) -> Lengths:
     try:
         table = pq.read_table(path, columns=["output_tokens", "outcome"])
+        ok = table.filter(pc.equal(table["outcome"], "ok"))["output_tokens"].drop_null()
+        return np.asarray(ok.cast(pa.int64()).to_numpy(), np.int64)
     except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{key}: must be a CSV trace or Parquet with output_tokens ({reason})") from None
-    ok = table.filter(pc.equal(table["outcome"], "ok"))["output_tokens"].drop_null()
-    return np.asarray(ok.to_numpy(), np.int64)
+        reason = (str(error).splitlines() or [""])[0]
+        said = f"must be a CSV or JSON-lines trace, or Parquet with output_tokens ({reason})"
+        raise ConfigError(f"{key}: {said}") from None

@@ -269,7 +269,7 @@ def _commit(
         metrics=metrics,
         provenance=dict(context.provenance) | provenance,
     )
-    references = {item_id: item.reference for item_id, item in run.workload.items.items()}
+    items = run.workload.items.items()
     commit(
         context.study_dir,
         cell.cell_id,
@@ -277,7 +277,8 @@ def _commit(
         records,
         grades,
         measurement.samples,
-        references,
+        references={item_id: item.reference for item_id, item in items},
+        questions={item_id: item.text for item_id, item in items},
         items=run.workload.items,
         attempt_id=attempt.attempt_id,
     )

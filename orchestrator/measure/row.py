@@ -7,8 +7,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from orchestrator.cell import Cell
-from orchestrator.secrets import masked, masked_config
+from orchestrator.cell import Cell, secret_values
+from orchestrator.secrets import hidden_in, masked, masked_config
+
+# The columns whose texts come from outside: what a user, an engine or a node's environment says.
+_IN_WORDS = ("overrides", "engine_args", "provenance", "reason")
 
 
 def cell_row(
@@ -31,9 +34,9 @@ def cell_row(
     metrics: Mapping[str, float | int | None] | None = None,
     provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The row of one cell, without NaN; a metric that does not apply is absent."""
+    """The row of one cell, without NaN and without secrets; a metric that does not apply is absent."""
     config, facts = cell.config, cell.facts
-    return {
+    row = {
         "cell_id": cell.cell_id,
         "deployment_id": cell.deployment_id,
         "study": study,
@@ -101,3 +104,5 @@ def cell_row(
         "simulated": cell.simulated,
         **(metrics or {}),
     }
+    secrets = secret_values(config)
+    return row | {name: hidden_in(row[name], secrets) for name in _IN_WORDS}

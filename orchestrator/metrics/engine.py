@@ -49,6 +49,20 @@ def gauge_max(samples: Sequence[Sample], field: str, window: Window | None) -> f
     return float(values[_inside(times, window)].max())
 
 
+def reported_mean(samples: Sequence[Sample], field: str, window: Window | None) -> float | None:
+    """Mean over the samples inside the window of a gauge that tells of an engine's last steps, by the
+    requests that ran: an idle engine shows its last report for ever. What it showed first is an earlier
+    cell's: it counts once it has changed. None where it never does or nothing ran."""
+    times, values = series(samples, field)
+    ran_at, running = series(samples, "running")
+    changed = np.flatnonzero(values != values[:1])
+    if window is None or not len(changed) or not len(ran_at):
+        return None
+    own = _inside(times, window) & (times >= times[changed[0]])
+    weights = np.interp(times[own], ran_at, running)
+    return float(np.average(values[own], weights=weights)) if weights.sum() > 0 else None
+
+
 def counter_delta(samples: Sequence[Sample], field: str, window: Window | None) -> float | None:
     """Growth of a cumulative counter: the cell's last sample − the last one at or before the window's start.
 
@@ -107,14 +121,23 @@ def engine_metrics(samples: Sequence[Sample], window: Window | None) -> dict[str
     """kv_usage_*, running_mean, waiting_mean, engine_cpu*_mean, others_cpus_mean, steal_cpus_mean,
     cpu_pressure_mean, host_taken_share, gpu_util_mean, gpu_starved_share: over the window. prefix_hit_rate =
     Δhits / Δqueries, in tokens. spec_acceptance_rate = Δaccepted / Δdrafted; spec_tokens_per_step =
-    1 + Δaccepted / Δdrafts. None where the engine has no such counter or it did not move."""
+    1 + Δaccepted / Δdrafts. SGLang counts no accepted drafts: there its gauge of their share as
+    `reported_mean`, and Δtokens / Δdrafts, both counted when a request ends. None where the engine has no
+    such counter or it did not move."""
 
     def delta(field: str) -> float | None:
         return counter_delta(samples, field, window)
 
     preemptions = delta("preemptions_total")
     others = gauge_mean(samples, "others_cpus", window)
-    accepted_per_draft = ratio(delta("spec_accepted_total"), delta("spec_drafts_total"))
+    accepted, drafts = delta("spec_accepted_total"), delta("spec_drafts_total")
+    accepted_per_draft = ratio(accepted, drafts)
+    if accepted is None:
+        acceptance = reported_mean(samples, "spec_accept_rate", window)
+        tokens_per_step = ratio(delta("generation_tokens_total"), drafts)
+    else:
+        acceptance = ratio(accepted, delta("spec_drafted_total"))
+        tokens_per_step = None if accepted_per_draft is None else 1 + accepted_per_draft
     return {
         "kv_usage_mean": gauge_mean(samples, "kv_usage", window),
         "kv_usage_max": gauge_max(samples, "kv_usage", window),
@@ -131,8 +154,8 @@ def engine_metrics(samples: Sequence[Sample], window: Window | None) -> dict[str
         "gpu_starved_share": gpu_starved_share(samples, window),
         "preemptions": None if preemptions is None else round(preemptions),
         "prefix_hit_rate": ratio(delta("prefix_hits_tokens_total"), delta("prefix_queries_tokens_total")),
-        "spec_acceptance_rate": ratio(delta("spec_accepted_total"), delta("spec_drafted_total")),
-        "spec_tokens_per_step": None if accepted_per_draft is None else 1 + accepted_per_draft,
+        "spec_acceptance_rate": acceptance,
+        "spec_tokens_per_step": tokens_per_step,
     }
 
 

@@ -13,7 +13,7 @@ from orchestrator.plan.rules import shown, value_of
 
 # One Ray, one tracker, one folder of results, one plan.
 COMMAND = (
-    *("study_name", "results_dir", "dry_run", "prepare", "objective"),
+    *("study_name", "results_dir", "dry_run", "prepare", "objective", "report"),
     *("ray", "tracker", "timeout.resources_s"),
 )
 

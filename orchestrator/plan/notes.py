@@ -1,4 +1,4 @@
-"""What a plan could not tell for certain, one line each."""
+"""What a plan could not tell for certain, and how it read what can be read in several ways; one line each."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from orchestrator.cell import Cell
 from orchestrator.engines import ADAPTERS, environment
 from orchestrator.engines.revisions import unpinned
+from orchestrator.load.trace import read_trace
+from orchestrator.plan.resolve_job import most_requests
 
 if TYPE_CHECKING:
     from orchestrator.plan.plan import PlannedCell
@@ -18,7 +20,9 @@ def notes(planned: Sequence[PlannedCell], inherited: Mapping[str, str]) -> tuple
     """On the runs, and on the cells that will run by engines other than simulated ones."""
     cells = [one.cell for one in planned if one.status == "planned" and not one.cell.simulated]
     started = [cell for cell in cells if cell.config.engine.name in ADAPTERS]
-    lines = [*_runs(one.cell for one in planned if one.status != "skipped")]
+    kept = [one.cell for one in planned if one.status != "skipped"]
+    lines = [*_runs(kept)]
+    lines += _distinct(line for cell in kept for line in _trace(cell))
     lines += [
         f"revision of {one} not pinned: name its commit, or the hub may serve another under the same name"
         for one in _distinct(one for cell in cells for one in unpinned(cell.config))
@@ -33,6 +37,14 @@ def notes(planned: Sequence[PlannedCell], inherited: Mapping[str, str]) -> tuple
             "engine.env.NAME=VALUE makes it part of the cell"
         )
     return tuple(lines)
+
+
+def _trace(cell: Cell) -> list[str]:
+    """How the cell's trace was read, where it has one."""
+    path = cell.config.load.path
+    if path is None:
+        return []
+    return [f"load.path={path}: {read_trace(path, most_requests(cell.config)).told}"]
 
 
 def _runs(cells: Iterable[Cell]) -> list[str]:

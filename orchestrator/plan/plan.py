@@ -6,13 +6,13 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from orchestrator.cell import Cell
+from orchestrator.cell import Cell, secret_values
 from orchestrator.config.schema import DeploymentConfig, HardwareConfig, SweepConfig
 from orchestrator.plan import cost
 from orchestrator.plan.agreement import check_command, check_deployment
@@ -26,7 +26,7 @@ from orchestrator.plan.resolve_job import resolve_job
 from orchestrator.plan.rules import check_values
 from orchestrator.plan.settle import settled
 from orchestrator.plan.sizes import done_notes, raised_notes, study_fits
-from orchestrator.secrets import masked_overrides
+from orchestrator.secrets import hidden_in, masked_override
 from orchestrator.store.read import CellStatus, read_status
 
 PlanStatus = Literal["planned", "done", "skipped"]
@@ -35,7 +35,7 @@ PlanStatus = Literal["planned", "done", "skipped"]
 # Overrides that say how a sweep is run, not what a cell is: they would only clutter its label.
 _HOUSEKEEPING = (
     *("dry_run", "rerun", "prepare", "results_dir", "study_name", "tracker", "ray", "timeout", "objective"),
-    *("runs", "hydra", "study"),
+    *("runs", "hydra", "study", "report"),
 )
 
 _SAME = "the same measurement as"
@@ -54,10 +54,8 @@ class Job:
         secrets."""
         typed = (re.sub(r"\\(.)", r"\1", one) for one in self.overrides)
         own = (one for one in typed if re.split(r"[.=/]", one.lstrip("+~"))[0] not in _HOUSEKEEPING)
-        entries = (
-            entry for opt in self.config.opt.values() for entry in (opt.vllm, opt.sglang, opt.simulated)
-        )
-        return masked_overrides(own, [self.config.engine.env, *(entry.env for entry in entries if entry)])
+        secrets = secret_values(self.config)
+        return tuple(masked_override(one, secrets) for one in own)
 
 
 @dataclass(frozen=True)
@@ -164,8 +162,13 @@ class Plan:
         return f"SIMULATED {label}{run}" if cell.simulated else f"{label}{run}"
 
     def to_json(self) -> dict[str, Any]:
-        """The object that ``dry_run=json`` prints. ``gpu_hours`` are those of real
+        """The object that ``dry_run=json`` prints, without secrets. ``gpu_hours`` are those of real
         engines alone."""
+        secrets = {value for one in self.deployments for value in secret_values(one.config)}
+        shown: dict[str, Any] = hidden_in(self._json(), sorted(secrets, key=len, reverse=True))
+        return shown
+
+    def _json(self) -> dict[str, Any]:
         return {
             "study": self.study,
             "cells": [
@@ -199,7 +202,11 @@ class Plan:
 
 def overrides_of(cell: Cell) -> dict[str, str]:
     """A cell's overrides by key."""
-    pairs = (one.split("=", 1) for one in cell.overrides if "=" in one)
+    return by_key(cell.overrides)
+
+
+def by_key(overrides: Iterable[str]) -> dict[str, str]:
+    pairs = (one.split("=", 1) for one in overrides if "=" in one)
     return {key.lstrip("+"): value for key, value in pairs}
 
 

@@ -17,6 +17,7 @@ from orchestrator.engines.version import engine_version
 from orchestrator.engines.weights import revision, served, source
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
+from orchestrator.load.arrivals import check_trace
 from orchestrator.paths import hub_parts
 from orchestrator.plan.compatibility import cache_reason, skip_reason
 from orchestrator.plan.fit import Fit, fit, nodes_of
@@ -61,7 +62,7 @@ def resolve_job(
         gpu_type=hardware.name,
         tensor_parallel_size=fitted.tensor_parallel_size,
         sampling=sampling(config),
-        trace_revision=_trace_revision(config.load.path),
+        trace_revision=_trace_revision(config),
         length_revision=lengths.revision(config.output_length),
         model_source=source(model),
         nodes=1 if launch is None else launch.nodes,
@@ -107,10 +108,19 @@ def _launch(config: SweepConfig, hardware: HardwareConfig, fitted: Fit, known: K
     )
 
 
-def _trace_revision(path: str | None) -> str | None:
+def _trace_revision(config: SweepConfig) -> str | None:
+    path = config.load.path
     if path is None:
         return None
     file = Path(path)
     if not file.is_file():
-        raise ConfigError(f"load.path={path}: must be a CSV file of arrivals, and there is no such file")
+        raise ConfigError(f"load.path={path}: must be a file of arrivals, and there is no such file")
+    items = datasets.count(config.dataset, config.limit)
+    check_trace(config.load, None if items is None else config.repeats * items, most_requests(config))
     return content.of_file(file)[:16]
+
+
+def most_requests(config: SweepConfig) -> int | None:
+    """The job's cell has no more; None where only loading its questions from the hub tells."""
+    items = datasets.count(config.dataset, config.limit) or config.limit
+    return None if items is None else config.repeats * items

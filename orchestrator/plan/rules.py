@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.config.schema import SweepConfig
+from orchestrator.engines.external import parse_base_url
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
 from orchestrator.memory import DTYPE_BYTES, impossible
@@ -166,7 +167,9 @@ def check_values(config: SweepConfig) -> None:
         raise ConfigError(
             f"model.lora={config.model.lora}: only with model.package, whose weights it changes"
         )
-    if config.engine.base_url is not None and config.engine.name != "external":
+    if config.engine.name == "external":
+        parse_base_url(config.engine)
+    elif config.engine.base_url is not None:
         raise ConfigError(f"engine.base_url={config.engine.base_url}: only with engine=external")
 
 

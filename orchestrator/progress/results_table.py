@@ -4,21 +4,54 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.config.schema import SloConfig
 from orchestrator.metrics.runs import over_runs
 from orchestrator.metrics.stats import mean, present
 from orchestrator.metrics.validity import NOTES
-from orchestrator.plan.plan import Plan, PlannedCell, overrides_of
+from orchestrator.plan.plan import Plan, overrides_of
 
 Row = Mapping[str, Any]
 Show = Callable[[Sequence[Row]], str]
+WIDE = 160
+ID = "cell"  # the heading of the cells' ids, to be copied whole
+
+
+@dataclass(frozen=True)
+class Line:
+    """A cell of the table: what is stored of it, and what sets it apart (``overrides`` by key, ``label`` in
+    words). ``run_of`` is shared by the runs of a cell, which are one row."""
+
+    cell_id: str
+    run_of: str
+    simulated: bool
+    model: str
+    overrides: Mapping[str, str]
+    label: str
+    row: Row | None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table's cells as texts; the first ``left`` columns are aligned to the left."""
+
+    title: str
+    header: tuple[str, ...]
+    left: int
+    rows: tuple[tuple[str, ...], ...]
+
+
+def wide_console(width: int = WIDE) -> Console:
+    """The terminal as it is; a file or a pipe gets lines wide enough for every table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, width))
 
 
 def print_summary(
@@ -27,36 +60,70 @@ def print_summary(
     """Prints every cell of the plan with what is stored for it, simulated cells in a table of their own, then
     the failures' reasons and what has to be told of the others. ``beside``: why a cell was not measured
     again, whose earlier measurement stands."""
-    shown = [planned for planned in plan.cells if planned.status != "skipped" or planned.cell.cell_id in rows]
-    for simulated, title in ((False, ""), (True, ": SIMULATED, no measurement")):
-        if cells := [planned for planned in shown if planned.cell.simulated == simulated]:
-            console.print()
-            console.print(_table(plan, cells, rows, f"Study '{plan.study}'{title}"))
-    for planned in shown:
-        stored = rows.get(planned.cell.cell_id)
-        if why_not := (beside or {}).get(planned.cell.cell_id):
+    lines = [
+        Line(
+            planned.cell.cell_id,
+            planned.cell.run_of,
+            planned.cell.simulated,
+            planned.cell.config.model.name,
+            overrides_of(planned.cell),
+            plan.label(planned.cell),
+            rows.get(planned.cell.cell_id),
+        )
+        for planned in plan.cells
+        if planned.status != "skipped" or planned.cell.cell_id in rows
+    ]
+    for table in grids(lines, plan.varied(), f"Study '{plan.study}'"):
+        print_grid(table, console)
+    print_notes(lines, console, beside)
+    console.print(f"results: {plan.study_dir}", markup=False, highlight=False)
+
+
+def grids(lines: Sequence[Line], varied: Sequence[str], title: str, *, ids: bool = False) -> list[Grid]:
+    """The table of ``lines``, and that of simulated cells; ``varied`` are the overrides that tell them apart,
+    in their order. ``ids``: the cells' ids come first, of several runs the first one's."""
+    made = []
+    for simulated, suffix in ((False, ""), (True, ": SIMULATED, no measurement")):
+        if cells := [line for line in lines if line.simulated == simulated]:
+            made.append(_grid(cells, varied, title + suffix, ids))
+    return made
+
+
+def print_grid(grid: Grid, console: Console) -> None:
+    """What comes from outside is shown as it is: brackets in it are no markup."""
+    table = Table(title=Text(grid.title, "table.title"), title_justify="left", box=None, pad_edge=False)
+    for number, name in enumerate(grid.header):
+        if number < grid.left:
+            table.add_column(Text(name), overflow="fold", no_wrap=name == ID)
+        else:
+            table.add_column(Text(name), justify="right")
+    for row in grid.rows:
+        table.add_row(*map(Text, row))
+    console.print()
+    console.print(table)
+
+
+def print_notes(lines: Sequence[Line], console: Console, beside: Mapping[str, str] | None = None) -> None:
+    """Why cells failed or do not count, and what has to be told of those that do. ``beside`` as in
+    `print_summary`."""
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False)
+
+    for line in lines:
+        stored = line.row
+        if why_not := (beside or {}).get(line.cell_id):
             first = next(iter(why_not.strip().splitlines()), why_not)
-            label = plan.label(planned.cell)
-            console.print(
-                f"not measured again  {label}: {first}; the earlier measurement stands",
-                markup=False,
-                highlight=False,
-            )
+            say(f"not measured again  {line.label}: {first}; the earlier measurement stands")
         if stored is None:
-            console.print(f"not run  {plan.label(planned.cell)}", markup=False, highlight=False)
+            say(f"not run  {line.label}")
         elif stored["status"] != "done":
-            why = stored["reason"] or ", ".join(stored["flags"] or ())
-            console.print(
-                f"{stored['status']}  {plan.label(planned.cell)}: {why}", markup=False, highlight=False
-            )
+            say(f"{stored['status']}  {line.label}: {stored['reason'] or ', '.join(stored['flags'] or ())}")
         elif told := [
             *(_note(flag, stored) for flag in stored["flags"] or () if flag in NOTES),
             *_odd(stored),
         ]:
-            console.print(
-                f"note  {plan.label(planned.cell)}: {'; '.join(told)}", markup=False, highlight=False
-            )
-    console.print(f"results: {plan.study_dir}", markup=False, highlight=False)
+            say(f"note  {line.label}: {'; '.join(told)}")
 
 
 def _note(flag: str, row: Row) -> str:
@@ -74,31 +141,34 @@ def _odd(row: Row) -> list[str]:
     return told
 
 
-def _table(plan: Plan, cells: Sequence[PlannedCell], rows: Mapping[str, Row], title: str) -> Table:
-    keys = plan.varied() or ["model.name"]
-    runs: dict[str, list[PlannedCell]] = {}
-    for planned in cells:
-        runs.setdefault(planned.cell.run_of, []).append(planned)
+def _grid(lines: Sequence[Line], varied: Sequence[str], title: str, ids: bool) -> Grid:
+    runs: dict[str, list[Line]] = {}
+    for line in lines:
+        runs.setdefault(line.run_of, []).append(line)
     repeated = any(len(group) > 1 for group in runs.values())
-    columns = _columns([rows.get(planned.cell.cell_id, {}) for planned in cells])
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for key in keys:
-        table.add_column(key.removesuffix(".name"), overflow="fold")
-    for name in ("status", *(("runs",) if repeated else ()), *columns):
-        table.add_column(name, justify="left" if name == "status" else "right")
-    for planned, *others in runs.values():
-        stored = [rows.get(one.cell.cell_id, {}) for one in (planned, *others)]
+    columns = _columns([line.row or {} for line in lines])
+    first = [
+        *([ID] if ids else []),
+        *(key.removesuffix(".name") for key in varied or ["model"]),
+        "status",
+    ]
+    rows = []
+    for line, *others in runs.values():
+        stored = [one.row or {} for one in (line, *others)]
         done = [row for row in stored if row.get("status") == "done"]
-        own = overrides_of(planned.cell)
-        first = (
-            [own.get(key, "") for key in keys] if keys != ["model.name"] else [planned.cell.config.model.name]
-        )
         counts = Counter(_status(row) for row in stored)
         statuses = [f"{count} {status}" if len(counts) > 1 else status for status, count in counts.items()]
-        shown = [str(len(done)) if others else ""] if repeated else []
-        numbers = [show(done if others else stored[:1]) for show in columns.values()]
-        table.add_row(*first, ", ".join(statuses), *shown, *numbers)
-    return table
+        rows.append(
+            (
+                *([line.cell_id] if ids else []),
+                *([line.overrides.get(key, "") for key in varied] if varied else [line.model]),
+                ", ".join(statuses),
+                *([str(len(done)) if others else ""] if repeated else []),
+                *(show(done if others else stored[:1]) for show in columns.values()),
+            )
+        )
+    header = (*first, *(["runs"] if repeated else []), *columns)
+    return Grid(title, header, len(first), tuple(rows))
 
 
 def _status(row: Row) -> str:

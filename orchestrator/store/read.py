@@ -1,12 +1,14 @@
-"""Reads a study back. A file that cannot be read, or that belongs to another attempt than the row beside it,
-is logged as a warning and counts as not there."""
+"""Reads a study back. A file that cannot be read, is of a newer version than this one, has a column of a
+foreign type, or belongs to another attempt than the row beside it, is logged as a warning and counts as not
+there."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -17,6 +19,7 @@ from orchestrator.metrics.validity import Status
 from orchestrator.store import attempts
 from orchestrator.store.attempts import UNREADABLE, kept_path, own_path
 from orchestrator.store.schema import CELLS, REQUESTS
+from orchestrator.store.versions import migrated
 
 T = TypeVar("T")
 
@@ -78,7 +81,7 @@ def read_status(study_dir: Path, cell_id: str) -> CellStatus | None:
 
 def read_cells(study_dir: Path) -> pa.Table:
     """One row per stored cell, with the columns of `CELLS` and any that another version added."""
-    return _concatenate([_read_cell(path) for path in _files(study_dir, "cells")], CELLS)
+    return _concatenate({path: _read_cell(path) for path in _files(study_dir, "cells")}, CELLS)
 
 
 def read_cell(study_dir: Path, cell_id: str, attempt_id: str | None = None) -> dict[str, Any] | None:
@@ -105,13 +108,19 @@ def read_requests(
     committed. ``attempt_id``: of this attempt at one of them."""
     committed = [path.stem for path in _files(study_dir, "cells")]
     wanted = [cell_id for cell_id in committed if cell_ids is None or cell_id in cell_ids]
-    tables = [_belonging(study_dir, cell_id, "requests", attempt_id, _whole) for cell_id in wanted]
+    tables = {
+        own_path(study_dir, cell_id, "requests"): _belonging(
+            study_dir, cell_id, "requests", attempt_id, partial(_whole, "requests")
+        )
+        for cell_id in wanted
+    }
     return _concatenate(tables, REQUESTS)
 
 
 def read_telemetry(study_dir: Path, cell_id: str, attempt_id: str | None = None) -> pa.Table:
-    """Samples of one cell, in the order taken. Raises FileNotFoundError."""
-    table = _belonging(study_dir, cell_id, "telemetry", attempt_id, _whole)
+    """Samples of one cell, in the order taken; those of a GPU are lists with one entry a GPU, whatever
+    version stored them. Raises FileNotFoundError."""
+    table = _belonging(study_dir, cell_id, "telemetry", attempt_id, partial(_whole, "telemetry"))
     if table is None:
         raise FileNotFoundError(f"{own_path(study_dir, cell_id, 'telemetry')}: no samples of this cell's row")
     return table
@@ -208,16 +217,25 @@ def _belonging(
     return None
 
 
-def _whole(file: pq.ParquetFile) -> pa.Table:
-    return file.read(use_threads=False)
+def _whole(folder: str, file: pq.ParquetFile) -> pa.Table:
+    return migrated(file.read(use_threads=False), folder)
 
 
 def _rows(file: pq.ParquetFile) -> int:
     return int(file.metadata.num_rows)
 
 
-def _concatenate(tables: Sequence[pa.Table | None], schema: pa.Schema) -> pa.Table:
-    known = [table for table in tables if table is not None]
+def _concatenate(tables: Mapping[Path, pa.Table | None], schema: pa.Schema) -> pa.Table:
+    """All in one, with the columns of any. One whose column has another type than in those before it is
+    logged as a warning and left out."""
+    known = []
+    for path, table in tables.items():
+        if table is not None:
+            try:
+                schema = pa.unify_schemas([schema, table.schema])
+                known.append(table)
+            except pa.ArrowException as error:
+                logger.warning("%s cannot be read with the others: %s", path, error)
     return pa.concat_tables([schema.empty_table(), *known], promote_options="default")
 
 
@@ -235,9 +253,7 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
             table = file.read(columns, use_threads=False)
         # What would else be found where it is used: text that is not UTF-8, columns of another type.
         table.validate(full=True)
-        if columns is None:
-            pa.unify_schemas([CELLS, table.schema])
-        return table
+        return migrated(table, "cells")
     except UNREADABLE as error:
         logger.warning("%s cannot be read: %s", path, error)
         return None

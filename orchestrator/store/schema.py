@@ -20,7 +20,7 @@ from orchestrator.metrics.measurement import Measurement
 from orchestrator.metrics.summary import summarize
 from orchestrator.records import Grade, Item, Record, Sample
 
-VERSION = "1"
+VERSION = "2"
 METADATA = {"schema_version": VERSION}
 ENTRIES_AT_MOST = 2**31 - 2
 """Of all lists of one Arrow array together, or bytes of its texts: their offsets have 32 bits."""
@@ -67,6 +67,7 @@ REQUESTS = pa.schema(
         "chunk_tokens": pa.list_(pa.int32()),
         "chunk_reasoning_tokens": pa.list_(pa.int32()),
         "prompt_sha256": pa.string(),
+        "question": pa.string(),
         "reasoning_text": pa.string(),
         "response_text": pa.string(),
         "reference": pa.string(),
@@ -77,12 +78,25 @@ REQUESTS = pa.schema(
     METADATA,
 )
 
-_GPU_TYPES = {
-    "gpu_util": pa.float64(),
-    "gpu_memory_bytes": pa.int64(),
-    "gpu_power_w": pa.float64(),
-    "gpu_energy_j": pa.float64(),
+_GPU_TYPES = {  # one entry a GPU, however many there are
+    "gpu_util": pa.list_(pa.float64()),
+    "gpu_memory_bytes": pa.list_(pa.int64()),
+    "gpu_power_w": pa.list_(pa.float64()),
+    "gpu_energy_j": pa.list_(pa.float64()),
 }
+GPU_COLUMNS = frozenset(_GPU_TYPES)
+
+TELEMETRY = pa.schema(
+    {
+        "cell_id": pa.string(),
+        "attempt_id": pa.string(),
+        "simulated": pa.bool_(),
+        "t_s": pa.float64(),
+        **{field.name: pa.float64() for field in fields(Sample) if field.name not in {"t_s", *_GPU_TYPES}},
+        **_GPU_TYPES,
+    },
+    METADATA,
+)
 
 JSON_COLUMNS = frozenset({"engine_args", "provenance"})
 _COUNTS = frozenset(
@@ -156,29 +170,22 @@ CELLS = pa.schema(
 )
 
 
-def telemetry_schema(gpus: int) -> pa.Schema:
-    """GPU columns hold a number, or a list with one per GPU where the deployment has several."""
-    names = ["t_s", *(field.name for field in fields(Sample) if field.name not in {"t_s", *_GPU_TYPES})]
-    gpu = {name: pa.list_(kind) if gpus > 1 else kind for name, kind in _GPU_TYPES.items()}
-    first = {"cell_id": pa.string(), "attempt_id": pa.string(), "simulated": pa.bool_()}
-    return pa.schema({**first, **dict.fromkeys(names, pa.float64()), **gpu}, METADATA)
-
-
 def request_rows(
     cell_id: str,
     records: Sequence[Record],
     grades: Sequence[Grade] | None,
     references: Mapping[str, str] | None = None,
+    questions: Mapping[str, str] | None = None,
     *,
     items: Mapping[str, Item] | None = None,
     simulated: bool = False,
     attempt_id: str | None = None,
 ) -> pa.Table:
     """One row per record. ``grades`` are in the order of ``records``; ``references`` maps item_id to the
-    expected answer, ``items`` to the item; ``attempt_id`` names the measurement, in a column and in the
-    metadata."""
+    expected answer, ``questions`` to the text that was sent, ``items`` to the item; ``attempt_id`` names the
+    measurement, in a column and in the metadata."""
     graded = grades if grades is not None else [Grade(None, None)] * len(records)
-    known, asked_items = references or {}, items or {}
+    known, asked, of = references or {}, questions or {}, items or {}
     rows = [
         {
             "cell_id": cell_id,
@@ -186,7 +193,7 @@ def request_rows(
             "simulated": simulated,
             "request_id": record.request_id,
             "item_id": record.item_id,
-            "family": None if (item := asked_items.get(record.item_id)) is None else item.group,
+            "family": None if (item := of.get(record.item_id)) is None else item.group,
             "level": None if item is None else item.level,
             "repeat": record.repeat,
             "scheduled_s": record.scheduled_s,
@@ -220,6 +227,7 @@ def request_rows(
             "chunk_tokens": record.chunk_tokens,
             "chunk_reasoning_tokens": record.chunk_reasoning,
             "prompt_sha256": record.prompt_sha256,
+            "question": asked.get(record.item_id),
             "reasoning_text": _encodable(record.reasoning_text),
             "response_text": _encodable(record.response_text),
             "reference": known.get(record.item_id),
@@ -241,15 +249,13 @@ def telemetry_rows(
     attempt_id: str | None = None,
 ) -> pa.Table:
     """One row per sample. Raises ValueError when a sample has more GPUs than ``gpus`` says."""
-    schema = telemetry_schema(gpus)
     first = {"cell_id": cell_id, "attempt_id": attempt_id, "simulated": simulated}
-    names = [name for name in schema.names if name not in first]
+    names = [name for name in TELEMETRY.names if name not in first]
     rows = [first | {name: getattr(sample, name) for name in names} for sample in samples]
-    if gpus <= 1:
-        for row in rows:
-            for name in _GPU_TYPES:
-                row[name] = _of_one_gpu(row[name])
-    return _table(rows, schema, attempt_id)
+    most = max((len(row[name] or ()) for row in rows for name in GPU_COLUMNS), default=0)
+    if most > max(gpus, 1):
+        raise ValueError(f"{most} GPUs were sampled, the deployment has {gpus}")
+    return _table(rows, TELEMETRY, attempt_id)
 
 
 def cell_table(row: Mapping[str, Any]) -> pa.Table:
@@ -302,12 +308,6 @@ def _column(values: Sequence[Any], kind: pa.DataType, at_most: int) -> pa.Chunke
             entries += size
     pieces = [values[start:end] for start, end in pairwise([0, *ends, len(values)])]
     return pa.chunked_array([pa.array(piece, kind) for piece in pieces], kind)
-
-
-def _of_one_gpu(values: Sequence[float] | None) -> float | None:
-    if values is not None and len(values) != 1:
-        raise ValueError(f"{len(values)} GPUs were sampled, the deployment has at most one")
-    return None if values is None else values[0]
 
 
 def _encodable(text: str | None) -> str | None:

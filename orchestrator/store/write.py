@@ -8,7 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ def commit(
     grades: Sequence[Grade] | None,
     samples: Sequence[Sample],
     references: Mapping[str, str] | None = None,
+    questions: Mapping[str, str] | None = None,
     *,
     items: Mapping[str, Item] | None = None,
     attempt_id: str | None = None,
@@ -66,7 +67,7 @@ def commit(
     row = {**cell_row, "cell_id": cell_id, "attempt_id": attempt, "stored_at": datetime.now(UTC)}
     said: dict[str, Any] = {"simulated": bool(row.get("simulated")), "attempt_id": attempt}
     tables = {
-        "requests": request_rows(cell_id, records, grades, references, items=items, **said),
+        "requests": request_rows(cell_id, records, grades, references, questions, items=items, **said),
         "telemetry": telemetry_rows(cell_id, samples, int(row.get("gpus") or 0), **said),
         "cells": cell_table(row),
     }
@@ -80,6 +81,27 @@ def commit(
     finally:
         for path in temporary.values():
             path.unlink(missing_ok=True)
+
+
+def forget(study_dir: Path, cell_id: str) -> Path:
+    """Takes the cell's row, requests and telemetry out of the study, so that it counts as not run, and
+    returns the folder among its `attempts` where they are kept. Raises OSError; FileNotFoundError where the
+    cell has no row."""
+    own = {folder: own_path(study_dir, cell_id, folder) for folder in FOLDERS}
+    with _locked(_locks(study_dir), f".{cell_id}.lock"):
+        old = attempts.standing(study_dir, cell_id)
+        if old is None:
+            raise FileNotFoundError(errno.ENOENT, "the cell has no row", str(own["cells"]))
+        attempts.keep(study_dir, cell_id, old)
+        if old.status is None:  # damaged: that these are its own cannot be told, and they are all there is
+            for folder in FOLDERS[:-1]:
+                with suppress(FileNotFoundError):
+                    link(own[folder], kept_path(study_dir, cell_id, old.attempt_id, folder))
+        for folder in reversed(FOLDERS):  # the row first, whose presence is the commit
+            own[folder].unlink(missing_ok=True)
+            if own[folder].parent.is_dir():
+                sync_folder(own[folder].parent)
+    return kept_path(study_dir, cell_id, old.attempt_id, "cells").parent
 
 
 def prepare() -> None:

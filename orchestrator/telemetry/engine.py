@@ -27,7 +27,7 @@ SETTLE_S = 0.05
 SETTLE_READS = 20
 GPU_USE_EVERY_S = 1.0  # asking who is on a GPU costs more than reading its counters
 # One series per data-parallel engine: a share of each engine's own cache averages, the rest adds up.
-AVERAGED = frozenset({"kv_usage"})
+AVERAGED = frozenset({"kv_usage", "spec_accept_rate"})
 
 
 class Scraper:

@@ -43,8 +43,14 @@ def test_a_level_of_a_file_is_kept_as_a_number(tmp_path: Path) -> None:
         {"problem": "What?", "answer": "1", "level": 5, "subject": "Algebra"},
         {"problem": "Who?", "answer": "2", "level": "Level 3"},
         {"problem": "Why?", "answer": "3"},
+        {"problem": "How?", "answer": "4", "level": "Level ?"},
     ]
     file = tmp_path / "a.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     items = load(DatasetConfig(name="math500", path=str(file), sample="head"), None).items
-    assert [(item.group, item.level) for item in items] == [("Algebra", 5), (None, 3), (None, None)]
+    assert [(item.group, item.level) for item in items] == [
+        ("Algebra", 5),
+        (None, 3),
+        (None, None),
+        (None, None),
+    ]

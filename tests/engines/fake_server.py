@@ -23,7 +23,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if Handler.hung:
             time.sleep(60)
-        guarded = self.path.startswith("/v1") and MODE != "keyless"
+        opened = {"keyless": "/", "keyless-metrics": "/metrics"}.get(MODE)
+        guarded = opened is None or not self.path.startswith(opened)
         if guarded and self.headers.get("Authorization") != f"Bearer {os.environ.get('ENGINE_API_KEY')}":
             return self.answer(401, {"error": "Unauthorized"})
         if self.path == "/metrics":

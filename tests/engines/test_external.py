@@ -101,7 +101,23 @@ def test_a_url_is_taken_apart(url: str, host: str, port: int, base_path: str) ->
     assert endpoint.tls == url.startswith("https:")
 
 
-@pytest.mark.parametrize("url", [None, "", "h:8000", "ftp://h", "http://:80", "http://h:x", "http://h:99999"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            None,
+            "",
+            "h:8000",
+            "ftp://h",
+            "http://:80",
+            "http://h:x",
+            "http://h:99999",
+            "http://h:0",
+            "http://[::1",
+        ),
+        *("http://h/v1?key=1", "http://h/#v1", "http://h h:80", " http://h"),
+    ],
+)
 def test_a_url_that_is_none_is_refused(url: str | None) -> None:
     with pytest.raises(ConfigError, match=r"engine\.base_url="):
         parse_base_url(EngineConfig(name="external", base_url=url))
@@ -111,3 +127,9 @@ def test_a_key_that_is_not_set_is_refused() -> None:
     engine = EngineConfig(name="external", base_url="http://h", api_key_env="ABSENT_KEY")
     with pytest.raises(ConfigError, match=r"engine\.api_key_env=ABSENT_KEY"):
         parse_base_url(engine)
+
+
+def test_a_url_with_a_password_is_refused_without_showing_it() -> None:
+    with pytest.raises(ConfigError, match=r"engine\.base_url.*engine\.api_key_env") as caught:
+        parse_base_url(EngineConfig(name="external", base_url="http://me:hush@h:8000"))
+    assert "hush" not in str(caught.value)

@@ -58,7 +58,7 @@ def test_nothing_is_left_soon_after_the_parent_was_killed(
 
 def test_the_log_of_an_engine_whose_worker_was_killed_keeps_no_key(log: Path, tmp_path: Path) -> None:
     """The worker covers it once the engine serves: here it never comes to that."""
-    code = f"Server._mask_key = lambda self: None\n{_PARENT}".replace(
+    code = f"Server._cover_secrets = lambda self: None\n{_PARENT}".replace(
         "*tree(server.pid)", "server.launch.api_key"
     )
     code = "from orchestrator.engines.server import Server\n" + code

@@ -6,6 +6,7 @@ import http.client
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from orchestrator.config.schema import SweepConfig
 from orchestrator.engines import ADAPTERS, version, weights
+from orchestrator.engines.http import ask
 from orchestrator.engines.launch import build_launch
 from orchestrator.engines.server import Server
 from orchestrator.engines.standby_process import Standby
@@ -97,7 +99,7 @@ def counter(server: Server, field: str) -> float:
 
 def metrics_page(server: Server) -> bytes:
     connection = http.client.HTTPConnection(server.endpoint.host, server.endpoint.port, timeout=30)
-    connection.request("GET", "/metrics")
+    connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {server.endpoint.api_key}"})
     return connection.getresponse().read()
 
 
@@ -123,6 +125,8 @@ def test_a_prepared_engine_answers_and_without_prefix_caching_nothing_is_reused(
             chat(server, f"{SHARED} What is {n} + 5?")
         assert counter(server, "prefix_hits_tokens_total") == 0
         assert server.reset_cache()
+        if engine == "vllm":  # with no cache to empty, its developers' routes are not there at all
+            assert ask(server.endpoint, "POST", "/sleep")[0] == 404
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +149,31 @@ def test_prefix_caching_reuses_what_prompts_share_until_it_is_reset(caching: Ser
     assert caching.reset_cache()
     chat(caching, f"{SHARED} What is 3 + 5?")
     assert counter(caching, "prefix_hits_tokens_total") == warm
+
+
+# What stands on no list of an engine's own, and what each must list, lest an empty list passes.
+UNLISTED = ("/", "/openapi.json", "/docs", "/redoc", "/metrics", "/metrics/", "/health_generate", "/nowhere")
+MUST_LIST = {
+    "vllm": {"/sleep", "/reset_prefix_cache", "/collective_rpc", "/invocations", "/v1/chat/completions"},
+    "sglang": {"/flush_cache", "/generate", "/health_generate", "/abort_request", "/v1/chat/completions"},
+}
+
+
+@pytest.mark.parametrize("caching", REAL, indirect=True)
+def test_every_route_answers_only_with_the_key(caching: Server) -> None:
+    """Of an engine with all its routes: one that caches, so that vLLM's developers' are there."""
+    status, body = ask(caching.endpoint, "GET", "/openapi.json")
+    assert status == 200
+    listed = {(verb.upper(), path) for path, verbs in json.loads(body)["paths"].items() for verb in verbs}
+    assert {path for _, path in listed} >= MUST_LIST[caching.adapter.name]
+    paths = {path for _, path in listed} | set(UNLISTED)
+    asked = listed | {(verb, path) for path in paths for verb in ("GET", "POST", "OPTIONS", "HEAD")}
+    without = replace(caching.endpoint, api_key=None)
+    answers = {one: ask(without, *one)[0] for one in sorted(asked)}
+    assert {one: status for one, status in answers.items() if status != 401} == {}
+    assert ask(without, "GET", "/v1/models", key=caching.launch.api_key[:-1])[0] == 401
+    assert caching.reset_cache()
+    assert chat(caching, "What is 7 + 5?")["usage"]["completion_tokens"] > 1
 
 
 @pytest.mark.parametrize("caching", ["vllm"], indirect=True)

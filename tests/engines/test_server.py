@@ -190,8 +190,23 @@ def test_somebody_elses_server_on_the_port_is_not_ours(log: Path) -> None:
         servers[0].server_close()
 
 
-def test_an_engine_that_ignores_its_key_is_refused(log: Path) -> None:
-    assert "without its API key" in str(fails_to_start(fake_adapter("keyless"), log))
+@pytest.mark.parametrize(("mode", "route"), [("keyless", "/v1/models"), ("keyless-metrics", "/metrics")])
+def test_an_engine_that_ignores_its_key_is_refused(log: Path, mode: str, route: str) -> None:
+    assert f"{route} answers without its API key" in str(fails_to_start(fake_adapter(mode), log))
+
+
+def test_while_a_key_may_stand_in_the_log_only_its_owner_reads_it(log: Path) -> None:
+    with drawn(LAUNCH) as own:
+        server = Server(fake_adapter("never"), own, log, stop_timeout_s=1)
+    try:
+        assert log.stat().st_mode & 0o777 == 0o600
+    finally:
+        server.stop()
+    for_others = log.parent.stat().st_mode & 0o666
+    assert log.stat().st_mode & 0o777 == for_others != 0o600
+    with start(fake_adapter("talkative"), log) as served:
+        assert log.stat().st_mode & 0o777 == for_others
+        assert served.launch.api_key not in log.read_text()
 
 
 def test_the_port_is_not_given_to_anybody_else_while_the_engine_starts() -> None:

@@ -106,9 +106,10 @@ def test_it_says_everywhere_that_it_is_simulated(server: Server) -> None:
 
 
 def test_nobody_gets_in_without_the_key(server: Server) -> None:
-    assert ask(server.endpoint, "GET", "/v1/models", key="wrong")[0] == 401
-    assert ask(server.endpoint, "POST", "/v1/chat/completions", key="wrong")[0] == 401
-    assert ask(server.endpoint, "GET", "/health", key="wrong")[0] == 200
+    for path in ("/v1/models", "/v1/chat/completions", "/health", "/metrics", "/reset_prefix_cache", "/"):
+        for method in ("GET", "POST", "OPTIONS"):
+            assert ask(server.endpoint, method, path, key="wrong")[0] == 401
+    assert ask(server.endpoint, "GET", "/health")[0] == 200
 
 
 def test_a_stream_counts_its_tokens_on_every_chunk(server: Server) -> None:

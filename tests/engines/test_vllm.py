@@ -42,7 +42,7 @@ def on_gpu(made: SweepConfig, **options: Any) -> Launch:
 def test_the_command_on_a_gpu() -> None:
     launch = on_gpu(config(), tensor_parallel_size=4, engine_version="0.32.0")
     assert vllm.command(launch) == [
-        *("/env/bin/python", *run_with_key("vllm.entrypoints.openai.api_server")),
+        *("/env/bin/python", *run_with_key("vllm.entrypoints.openai.api_server", "--middleware")),
         *("--model", "org/m", "--revision", "abc", "--served-model-name", "m"),
         *("--host", "127.0.0.1", "--port", "0", "--tensor-parallel-size", "4"),
         *("--dtype", "bfloat16", "--max-model-len", "2048", "--seed", "0", "--generation-config", "vllm"),
@@ -79,6 +79,14 @@ def test_the_key_travels_in_the_environment_alone() -> None:
     launch = replace(on_gpu(config()), api_key="s3cret")
     assert vllm.environment(launch)["ENGINE_API_KEY"] == "s3cret"
     assert not any("s3cret" in word for word in vllm.command(launch))
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_developers_routes_are_there_only_to_empty_a_cache(cached: bool) -> None:
+    made = config(cache=EngineOptConfig(args={"enable-prefix-caching": True})) if cached else config()
+    launch = on_gpu(made)
+    assert vllm.environment(launch).get("VLLM_SERVER_DEV_MODE") == ("1" if cached else None)
+    assert vllm.ADAPTER.reset_cache.needed(launch) == cached
 
 
 def test_the_key_is_not_where_vllm_would_compile_anew_for_each() -> None:
@@ -151,10 +159,12 @@ def test_an_older_engine_is_not_given_flags_it_does_not_know() -> None:
 @pytest.mark.parametrize("args", [{"api-server-count": 4}, {"data_parallel_size": 2}])
 def test_several_api_servers_take_the_command_that_starts_them(args: dict[str, Any]) -> None:
     made = config()
-    assert vllm.command(on_gpu(made))[1:3] == run_with_key("vllm.entrypoints.openai.api_server")
+    assert vllm.command(on_gpu(made))[1:3] == run_with_key(
+        "vllm.entrypoints.openai.api_server", "--middleware"
+    )
     made.engine.args = args
     words = vllm.command(on_gpu(made))
-    assert words[1:5] == [*run_with_key("vllm.entrypoints.cli.main"), "serve", "org/m"]
+    assert words[1:5] == [*run_with_key("vllm.entrypoints.cli.main", "--middleware"), "serve", "org/m"]
     assert "--model" not in words
 
 

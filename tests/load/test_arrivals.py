@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,9 +9,8 @@ from scipy import stats
 
 from orchestrator.config.schema import LoadConfig
 from orchestrator.errors import ConfigError
-from orchestrator.load.arrivals import Batch, Closed, Open, draw, gamma_gaps, read_trace
+from orchestrator.load.arrivals import Batch, Closed, Open, draw, gamma_gaps
 
-DATA = Path(__file__).parents[2] / "../shared/data"
 RATE, N = 20.0, 20_000
 
 
@@ -105,91 +102,6 @@ def test_the_seed_alone_decides(kind: str) -> None:
     assert (times(load, 50, 3) == times(load, 50, 3)).all()
     if kind != "constant":
         assert (times(load, 50, 3) != times(load, 50, 4)).any()
-
-
-AZURE = (
-    "TIMESTAMP,ContextTokens,GeneratedTokens\n"
-    "2023-11-16 18:15:46.6805900,374,44\n"
-    "2023-11-16 18:15:50.9951690,396,109\n"
-    "2023-11-16 18:15:51.2225670,879,55\n"
-)
-
-
-def trace(folder: Path, text: str) -> str:
-    path = folder / "trace.csv"
-    path.write_text(text)
-    return str(path)
-
-
-def test_azure_timestamps_keep_their_seven_decimals(tmp_path: Path) -> None:
-    found = read_trace(trace(tmp_path, AZURE))
-    assert found.times_s == pytest.approx([0.0, 4.314579, 4.541977], abs=1e-9)
-    assert found.prompt_tokens.tolist() == [374, 396, 879]
-    assert found.output_tokens.tolist() == [44, 109, 55]
-
-
-def test_azure_timestamps_may_carry_a_zone(tmp_path: Path) -> None:
-    header, rows = AZURE.split("\n")[0], ("2024-05-10 00:00:00.009930+00:00,1,2", "2024-05-10 00:00:01,1,2")
-    text = "\n".join((header, *rows))
-    assert read_trace(trace(tmp_path, text)).times_s == pytest.approx([0.0, 0.99007])
-
-
-def test_burstgpt_timestamps_are_seconds_and_rows_are_sorted(tmp_path: Path) -> None:
-    text = (
-        "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
-        "45,ChatGPT,472,18,490,Conversation log\n"
-        "5.5,GPT-4,1087,230,1317,Conversation log\n"
-    )
-    found = read_trace(trace(tmp_path, text))
-    assert found.times_s.tolist() == [0.0, 39.5]
-    assert found.prompt_tokens.tolist() == [1087, 472]
-    assert found.output_tokens.tolist() == [230, 18]
-
-
-def test_a_trace_is_replayed_from_its_first_arrival_at_the_asked_speed(tmp_path: Path) -> None:
-    load = LoadConfig(kind="trace", path=trace(tmp_path, AZURE), speedup=2.0)
-    assert times(load, 2) == pytest.approx([0.0, 4.314579 / 2])
-
-
-@pytest.mark.skipif(not DATA.is_dir(), reason=f"the Azure trace is not at {DATA}")
-def test_the_public_azure_trace_is_read_whole() -> None:
-    found = read_trace(DATA / "azure_llm_2023_conv.csv")
-    assert len(found.times_s) == 19_366
-    assert found.times_s[0] == 0
-    assert 3400 < found.times_s[-1] < 3700
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("", "the header is ''"),
-        ("a,b\n1,2\n", "the header is 'a,b'"),
-        ("TIMESTAMP,ContextTokens,GeneratedTokens\n", "no rows"),
-        (AZURE + "yesterday,1,2\n", "line 5"),
-        (AZURE + ",1,2\n", "line 5"),
-        (AZURE + "2023-11-16 18:15:46,1\n", "line 5"),
-        (AZURE + "2023-11-16 18:15:46,1,-2\n", "line 5"),
-        ("Timestamp,Request tokens,Response tokens\nnan,1,2\n", "line 2"),
-        ("Timestamp,Request tokens,Response tokens\ninf,1,2\n", "line 2"),
-    ],
-)
-def test_a_bad_trace_is_refused_in_one_line_with_its_path(tmp_path: Path, text: str, says: str) -> None:
-    path = trace(tmp_path, text)
-    with pytest.raises(ConfigError) as caught:
-        read_trace(path)
-    assert says in str(caught.value)
-    assert path in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_trace_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"load\.path=.*none\.csv"):
-        read_trace(tmp_path / "none.csv")
-
-
-def test_a_trace_shorter_than_the_cell_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="3 arrivals for 4 requests"):
-        draw(LoadConfig(kind="trace", path=trace(tmp_path, AZURE)), 4, 0)
 
 
 @pytest.mark.parametrize(

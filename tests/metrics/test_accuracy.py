@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.metrics.accuracy import accuracy, avg_at_k, maj_at_k, pass_at_k
+from orchestrator.metrics.accuracy import accuracy, avg_at_k, maj_at_k, pass_at_k, wilson
 
 
 @st.composite
@@ -145,3 +145,35 @@ def test_who_knows_which_answers_are_equal_says_so() -> None:
     votes, correct = ["5", "5", "1/2", "1/2", "1/2"], [True, True, False, False, False]
     assert maj_at_k(["a"] * 5, votes, correct, 5, same=operator.eq) == 0.0
     assert maj_at_k(["a"] * 5, ["5", "5", "x", "y", "z"], correct, 5, same=lambda a, b: True) == 0.0
+
+
+def test_the_effective_size_lies_between_items_and_answers() -> None:
+    """Four items have the means 1, 1, 1/2, 0: p (1 − p) / Var(mean) = (15/64) / (11/256) = 60/11."""
+    found = accuracy(list("aabbccdd"), [True] * 4 + [True, False] + [False] * 2)
+    assert found is not None
+    assert (found.mean, found.items, found.samples) == (0.625, 4, 8)
+    assert (found.low, found.high) == pytest.approx(wilson(0.625, 60 / 11))
+    alike = accuracy(
+        list("aabb"), [True, True, False, False]
+    )  # 1/4 / (1/8) = 2, all repeats of an item alike
+    assert alike is not None
+    assert (alike.low, alike.high) == pytest.approx(wilson(0.5, 2))
+    level = accuracy(
+        list("aabb"), [True, False] * 2
+    )  # no variance between items: as many as there are answers
+    assert level is not None
+    assert (level.low, level.high) == pytest.approx(wilson(0.5, 4))
+    every = accuracy(list("aabb"), [True] * 4)
+    assert every is not None
+    assert (every.low, every.high) == pytest.approx(wilson(1.0, 2))
+
+
+def test_wilsons_interval_is_the_published_one() -> None:
+    """Newcombe 1998, table I, method 3: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
+    for right, of, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
+        assert wilson(right / of, of) == pytest.approx((low, high), abs=5e-5)

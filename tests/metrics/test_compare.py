@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from orchestrator.metrics import compare
 from orchestrator.metrics.compare import (
     Comparison,
     compare_accuracy,
@@ -98,6 +99,7 @@ def test_five_items_are_too_few_to_differ_however_often_they_were_asked() -> Non
         "too few",
         "too few",
     )
+    assert (result.unit, result.units, result.low, result.high) == ("item", 5, None, None)
     once = compare_accuracy(ids(5), [False] * 5, ids(5), [True] * 5)
     assert once is not None
     assert (once.p, once.verdict()) == (2 / 2**5, "too few")
@@ -108,6 +110,16 @@ def test_equal_answers_to_few_items_prove_no_equality() -> None:
     assert result is not None
     assert (result.low, result.high) == pytest.approx(tango(0, 0, 10))
     assert (result.p, result.verdict(0.02), result.verdict(0.5)) == (1.0, "undecided", "equivalent")
+
+
+def test_repeats_in_one_cell_alone_are_repeats() -> None:
+    """Each item was right half of the time in A and always in B."""
+    result = compare_accuracy(ids(8) * 2, [True] * 8 + [False] * 8, ids(8), [True] * 8)
+    assert result is not None
+    assert (result.method, result.difference, result.p) == ("sign-flip", 0.5, 2 / 2**8)
+    same = compare_accuracy(ids(8), [True] * 8, ids(8) * 2, [True] * 16)
+    assert same is not None
+    assert (same.method, same.unit, same.units, same.difference) == ("sign-flip", "item", 8, 0.0)
 
 
 def test_repeating_the_same_answers_does_not_narrow_the_comparison() -> None:
@@ -206,6 +218,7 @@ def test_three_runs_can_differ_and_two_cannot() -> None:
     assert (three.method, three.units, three.verdict()) == ("welch", 6, "different")
     assert (two.method, two.p, two.verdict()) == ("too few", None, "too few")
     assert (one.low, one.p, one.verdict(100.0)) == (None, None, "too few")
+    assert (one.difference, one.method, one.unit, one.units) == (20.5, "too few", "run", 3)
     assert compare_runs([], [1.0]) is None
 
 
@@ -252,9 +265,32 @@ def test_the_observed_quantile_difference_is_numpys(quantile: float) -> None:
 def test_a_resample_of_quantiles_is_numpys_on_the_drawn_values() -> None:
     """With items that are all alike every resample is the sample itself, so the interval has no width."""
     names = [name for name in ids(6) for _ in range(3)]
-    result = compare_values(names, [1, 2, 9] * 6, names, [2, 4, 20] * 6, quantile=0.9, resamples=20)
-    expected = np.quantile([2, 4, 20] * 6, 0.9) - np.quantile([1, 2, 9] * 6, 0.9)
-    assert interval(result) == pytest.approx((expected, expected))
+    for quantile in (0.9, 0.66):  # the second lies between two that differ
+        result = compare_values(names, [1, 2, 9] * 6, names, [2, 4, 20] * 6, quantile=quantile, resamples=20)
+        expected = np.quantile([2, 4, 20] * 6, quantile) - np.quantile([1, 2, 9] * 6, quantile)
+        assert interval(result) == pytest.approx((expected, expected))
+
+
+@pytest.mark.parametrize("quantile", [None, 0.9])
+def test_resamples_are_drawn_in_blocks_that_fit_in_memory(
+    monkeypatch: pytest.MonkeyPatch, quantile: float | None
+) -> None:
+    values = np.random.default_rng(8).gamma(2.0, 1.0, (2, 12)).tolist()
+    whole = compare_values(ids(12), values[0], ids(12), values[1], quantile=quantile, resamples=150)
+    monkeypatch.setattr(compare, "BLOCK", 240)
+    assert compare_values(ids(12), values[0], ids(12), values[1], quantile=quantile, resamples=150) == whole
+
+
+@pytest.mark.parametrize("quantile", [0.0, 1.0, -0.1])
+def test_a_quantile_lies_between_the_ends(quantile: float) -> None:
+    with pytest.raises(ValueError, match=f"quantile={quantile}"):
+        compare_values(["a"], [1.0], ["a"], [1.0], quantile=quantile)
+
+
+def test_the_bootstrap_of_two_kinds_of_items_is_binomial() -> None:
+    """Half of 40 items differ by 1, so that the mean of a resample is Bin(40, 1/2) / 40: 0.35 to 0.65."""
+    result = compare_values(ids(40), [0.0] * 40, ids(40), [0.0, 1.0] * 20)
+    assert interval(result) == pytest.approx((0.35, 0.65), abs=0.026)
 
 
 def test_identical_cells_differ_by_nothing() -> None:

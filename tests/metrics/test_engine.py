@@ -71,9 +71,73 @@ def test_counters_that_did_not_move_give_no_rate() -> None:
     assert got["spec_tokens_per_step"] is None
 
 
+def report(t_s: float, rate: float, running: float, tokens: float = 0, drafts: float = 0) -> Sample:
+    """A sample of SGLang, whose page has no counter of accepted drafts."""
+    return Sample(
+        t_s,
+        running=running,
+        spec_accept_rate=rate,
+        spec_drafts_total=drafts,
+        generation_tokens_total=tokens,
+    )
+
+
+SGLANG = [
+    report(0, 0.9, 0),  # an earlier cell's, until its first report
+    report(1, 0.9, 4),
+    report(2, 0.2, 6),
+    report(3, 0.4, 2),
+    report(4, 0.4, 0, tokens=300, drafts=120),
+]
+
+
+def test_sglangs_acceptance_is_its_reports_on_the_cells_own_steps() -> None:
+    found = engine_metrics(SGLANG, Window(0.5, 3.5))
+    assert found["spec_acceptance_rate"] == pytest.approx((6 * 0.2 + 2 * 0.4) / 8)
+    assert found["spec_tokens_per_step"] == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [],
+        [report(0, 0.9, 4), report(1, 0.9, 4)],  # no report of this cell
+        [report(0, 0.9, 0), report(1, 0.2, 0)],  # nothing ran
+        [replace(one, running=None) for one in SGLANG],
+        [replace(one, spec_accept_rate=None) for one in SGLANG],
+    ],
+)
+def test_without_a_report_of_its_own_there_is_no_acceptance(samples: list[Sample]) -> None:
+    assert engine_metrics(samples, Window(0.5, 3.5))["spec_acceptance_rate"] is None
+
+
+def test_where_accepted_drafts_are_counted_the_counters_tell() -> None:
+    """Without drafts they do not move, and no gauge stands in for them."""
+    counted = [replace(one, spec_accepted_total=7.0, spec_drafted_total=9.0) for one in SGLANG]
+    found = engine_metrics(counted, Window(0.5, 3.5))
+    assert found["spec_acceptance_rate"] is None
+    counted[-1] = replace(counted[-1], spec_accepted_total=37.0, spec_drafted_total=69.0)
+    found = engine_metrics(counted, Window(0.5, 3.5))
+    assert found["spec_acceptance_rate"] == pytest.approx(30 / 60)
+    assert found["spec_tokens_per_step"] == pytest.approx(1 + 30 / 120)
+
+
 def test_energy_is_that_of_the_window_over_all_gpus() -> None:
     samples = [Sample(5.0, gpu_energy_j=(0.0, 100.0)), Sample(25.0, gpu_energy_j=(2000.0, 4100.0))]
     assert energy_j(samples, WINDOW, gpus=2) == pytest.approx(1000.0 + 2000.0)
+
+
+def test_samples_at_the_very_ends_of_the_window_bracket_it() -> None:
+    samples = [Sample(10.0, gpu_energy_j=(50.0,)), Sample(20.0, gpu_energy_j=(75.0,))]
+    assert energy_j(samples, WINDOW, gpus=1) == 25.0
+    assert energy_j(samples[::-1], WINDOW, gpus=1) == 25.0
+    assert energy_j(samples, Window(9.9, 20.0), gpus=1) is None
+    assert energy_j(samples, Window(10.0, 20.1), gpus=1) is None
+    counted = [Sample(10.0, preemptions_total=1.0), Sample(20.0, preemptions_total=4.0)]
+    assert counter_delta(counted, "preemptions_total", WINDOW) == 3.0
+    assert counter_delta(counted[::-1], "preemptions_total", WINDOW) == 3.0
+    assert gauge_max(usage((10.0, 0.5), (20.0, 0.25)), "kv_usage", WINDOW) == 0.5
+    assert gauge_max(usage((20.0, 0.25)), "kv_usage", WINDOW) == 0.25
 
 
 def test_energy_needs_a_counter_on_both_sides_that_never_falls() -> None:
@@ -123,6 +187,8 @@ def test_what_was_taken_is_what_others_used_as_far_as_the_engine_waited() -> Non
     assert host_taken_share([crowd(12.0, 0.4, 0.3)], Window(11.5, 12.49)) is None, "too short to tell"
     assert host_taken_share([crowd(12.0, 0.4, 0.3)], Window(11.5, 12.5)) is not None
     assert engine_metrics([crowd(12.0, -0.02, 0.3)], WINDOW)["others_cpus_mean"] == 0.0
+    still = Sample(12.0, engine_cpus=0.0, others_cpus=0.0, engine_cpu_wait=0.0)
+    assert host_taken_share([still], WINDOW) == 0.0
 
 
 STARVED = Sample(15.0, running=8.0, engine_cpu_busiest=0.98, gpu_util=(0.0, 0.0))
@@ -161,4 +227,5 @@ def test_who_starves_is_unknown_without_one_of_the_three(field: str) -> None:
     unknown: dict[str, Any] = {field: None}
     assert gpu_starved_share([replace(STARVED, **unknown)], WINDOW) is None
     assert gpu_starved_share([replace(STARVED, t_s=9.0)], WINDOW) is None
+    assert gpu_starved_share([replace(STARVED, t_s=10.0), replace(STARVED, t_s=20.0)], WINDOW) == 1.0
     assert gpu_starved_share([STARVED], None) is None

@@ -92,6 +92,7 @@ def test_a_request_that_ended_early_without_visible_text_misses_the_limit_on_it(
 
 def test_one_token_has_no_time_per_token_to_miss() -> None:
     assert verdict(record(0.0, [(1.0, 1, 0)]), SloConfig(tpot_s=0.001)) == "met"
+    assert verdict(record(0.0, [(1.0, 1, 0), (2.0, 1, 0)]), SloConfig(tpot_s=0.999)) == "missed"
 
 
 def test_an_unknown_count_makes_goodput_unknown() -> None:

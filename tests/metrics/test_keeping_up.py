@@ -84,6 +84,28 @@ def test_offered_and_served_stand_side_by_side_and_the_drain_apart() -> None:
     assert set(kept_up(opened([])).values()) == {None}
 
 
+def lasting(*durations_s: float) -> Measurement:
+    """One a second."""
+    return opened([record(float(i), [(i + lasted, 1, 0)]) for i, lasted in enumerate(durations_s)])
+
+
+def test_a_queue_is_seen_from_twenty_requests_on() -> None:
+    """Each takes twice as long as the gap, one after another."""
+    assert behind(lasting(*(i + 2.0 for i in range(20))))
+    assert not behind(lasting(*(i + 2.0 for i in range(19))))
+    assert not behind(Measurement(lasting(*(i + 2.0 for i in range(20))).records)), "a closed load waits"
+
+
+def test_in_flight_may_grow_by_one_in_twenty() -> None:
+    """Of the last twenty of forty all but the last end before it is sent: 19, which is 95 %. They last the
+    longer the later they came, and when two more do not end in time there is a queue."""
+    ever_longer = [0.01 * (i + 1) for i in range(40)]
+    assert not behind(lasting(*ever_longer))
+    assert behind(lasting(*ever_longer[:38], 1.5, 1.6))
+    assert not behind(lasting(*([0.5] * 38), 1.5, 1.6)), "two long answers are no slope"
+    assert not behind(lasting(*(2.0 - d for d in ever_longer[:38]), 1.5, 1.6)), "nor is one that falls"
+
+
 def test_being_behind_is_told() -> None:
     """One a second; each takes twice as long as the gap, one after another."""
     records = [record(float(i), [(2.0 * i + 2.0, 1, 0)]) for i in range(40)]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from orchestrator.metrics import requests
+from orchestrator.records import Outcome
 from tests.support.timelines import record
 
 SOME = record(1.0, [(3.0, 2, 2), (4.0, 3, 3), (6.0, 2, 1), (7.0, 2, 0)], end_s=8.0, scheduled_s=0.75)
@@ -75,8 +76,14 @@ def test_without_any_count_there_is_no_time_per_token() -> None:
     assert requests.tpot_s(replace(SOME, output_tokens=None)) is None
 
 
+def test_a_request_failed_unless_it_was_answered_or_the_client_gave_it_up() -> None:
+    outcomes: list[Outcome] = ["ok", "error", "timeout", "cancelled"]
+    assert [requests.failed(replace(SOME, outcome=one)) for one in outcomes] == [False, True, True, False]
+
+
 def test_tokens_seen_are_known_where_every_request_ended_well_and_was_counted() -> None:
     assert requests.tokens_seen([SOME, SOME]) == 18
+    assert requests.tokens_seen([SOME, replace(SOME, output_tokens=0)]) == 9
     assert requests.tokens_seen([SOME, replace(SOME, outcome="timeout")]) is None
     assert requests.tokens_seen([SOME, replace(SOME, output_tokens=None)]) is None
 

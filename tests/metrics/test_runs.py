@@ -18,6 +18,13 @@ def test_the_mean_over_runs_has_students_interval() -> None:
     assert found.half == pytest.approx(high - 12.0)
 
 
+def test_two_runs_have_the_widest_interval() -> None:
+    """Student's quantile for one degree of freedom is 12.7062, and the standard error of 1 and 3 is 1."""
+    found = over_runs([1.0, 3.0])
+    assert found is not None
+    assert (found.mean, found.half, found.runs) == pytest.approx((2.0, 12.7062, 2), rel=1e-5)
+
+
 def test_one_run_has_a_mean_and_no_interval_and_none_has_neither() -> None:
     found = over_runs([4.0])
     assert found is not None

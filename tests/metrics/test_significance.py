@@ -22,8 +22,6 @@ from orchestrator.metrics.significance import (
     welch,
 )
 
-pytestmark = pytest.mark.slow
-
 UNITS = (3, 5, 8, 12, 19, 30)
 Draw = Callable[[np.random.Generator, int], NDArray[np.float64]]
 DRAWS: dict[str, Draw] = {
@@ -39,6 +37,7 @@ def at_most_5_percent(seen: int, of: int) -> bool:
     return seen / of <= LEVEL + 3.1 * math.sqrt(LEVEL * (1 - LEVEL) / of)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWS)
 @pytest.mark.parametrize("pairs", UNITS)
 def test_equal_items_are_told_apart_in_at_most_5_percent(pairs: int, name: str) -> None:
@@ -59,6 +58,7 @@ def p90(random: np.random.Generator, draw: Draw, runs: int) -> NDArray[np.float6
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statistic", ["mean", "quantile"])
 @pytest.mark.parametrize("name", DRAWS)
 @pytest.mark.parametrize("runs", UNITS)
@@ -105,6 +105,7 @@ def test_the_interval_of_pairs_is_what_the_test_would_not_reject(values: list[in
             assert (moved.p <= LEVEL) == rejects or found.low == found.high
 
 
+@pytest.mark.slow
 def test_drawn_signs_come_close_to_all_of_them() -> None:
     """All 2^22 beside 40,000 drawn ones; p is twice the share on one side, as it is where all are tried."""
     random = np.random.default_rng(2)
@@ -127,6 +128,7 @@ def test_an_effect_in_every_pair_has_the_smallest_p_there_is() -> None:
     assert found.p == 2 / 1000
 
 
+@pytest.mark.slow
 def test_the_interval_of_pairs_covers_the_true_mean() -> None:
     random = np.random.default_rng(3)
     covered = 0

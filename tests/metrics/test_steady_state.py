@@ -122,6 +122,53 @@ def test_the_ramp_of_a_slow_start_is_left_out() -> None:
     assert truncation(np.linspace(0.0, 1.0, 100)) == 50
 
 
+def one_a_second(count: int, answering_s: float) -> dict[str, float | None]:
+    """Each has one token after half a second and another one at its end."""
+    records = [record(float(i), [(i + 0.5, 1, 0), (i + 0.5 + answering_s, 1, 0)]) for i in range(count)]
+    return steady_state(Measurement(records))
+
+
+def test_a_ramp_lasts_as_long_as_an_answer() -> None:
+    """Sent from 0 to 100 s, answered for 10 s: each second from the tenth on brings two tokens, one end."""
+    assert one_a_second(101, 10.0) == {
+        "steady_start_s": 10.0,
+        "steady_window_s": 90.0,
+        "steady_output_token_per_s": 2.0,
+        "steady_request_per_s": 1.0,
+    }
+    assert one_a_second(101, 33.0)["steady_start_s"] == 33.0
+    assert one_a_second(101, 33.5)["steady_start_s"] is None, "over a third of the time"
+    assert one_a_second(20, 0.25)["steady_window_s"] is not None
+    assert one_a_second(19, 0.25)["steady_window_s"] is None
+
+
+def test_the_ramp_is_one_of_tokens_and_the_window_has_its_end_and_not_its_start() -> None:
+    """A chunk a second, of one token until 20 s and of five from then on; sent until 100 s."""
+    records = [record(float(i), [(i + 1.0, 1 if i < 20 else 5, 0)]) for i in range(101)]
+    assert steady_state(Measurement(records)) == {
+        "steady_start_s": 21.0,
+        "steady_window_s": 79.0,
+        "steady_output_token_per_s": 5.0,
+        "steady_request_per_s": 1.0,
+    }
+
+
+@pytest.mark.parametrize(("sent_until", "starts"), [(40, 40.0), (48, 48.0), (60, None)])
+def test_a_load_that_sends_in_its_first_half_has_its_level_behind_it(
+    sent_until: int, starts: float | None
+) -> None:
+    """One more begins every other second, and all give a token a second until 100 s."""
+    records = [
+        record(float(sent), [(t + 0.5, 1, 0) for t in range(sent, 100)], end_s=100.0)
+        for sent in range(0, sent_until + 1, 2)
+    ]
+    found = steady_state(Measurement(records))
+    assert found["steady_start_s"] == (None if starts is None else pytest.approx(starts, abs=2.0))
+    if starts is not None:
+        assert found["steady_window_s"] == pytest.approx(100.0 - starts, abs=2.0)
+        assert found["steady_output_token_per_s"] == pytest.approx(len(records), rel=0.03)
+
+
 def test_answers_that_are_long_beside_the_run_leave_no_steady_state() -> None:
     """A ramp of 8 s in 15."""
     records = infinite(

@@ -244,6 +244,9 @@ def test_repeats_give_the_share_of_items_ever_right_and_right_by_majority() -> N
     ]
     got = summarize(records, [Grade(given, right) for _, given, right in answers], [], SLO, gpus=0)
     assert (got["accuracy"], got["pass_at_k"], got["maj_at_k"]) == (0.5, 1.0, 0.5)
+    two = [Grade("1", True), Grade("5", False)]
+    got = summarize(records[:2], two, [], SLO, gpus=0)
+    assert (got["accuracy"], got["pass_at_k"], got["maj_at_k"]) == (0.5, 1.0, 0.5), "a tie counts by share"
 
 
 def test_the_grader_says_which_wrong_answers_are_one_vote() -> None:
@@ -253,6 +256,8 @@ def test_the_grader_says_which_wrong_answers_are_one_vote() -> None:
     assert summarize(records, grades, [], SLO, gpus=0)["maj_at_k"] == 0.0
     alone = [Grade(text, right, text) for text, right, _ in given]
     assert summarize(records, alone, [], SLO, gpus=0)["maj_at_k"] == 1.0
+    apart = [Grade("5", True, "5")] * 2 + [Grade(text, False, text) for text in ("1/2", "0.5", "2/4")]
+    assert summarize(records, apart, [], SLO, gpus=0)["maj_at_k"] == 1.0, "the grader told them apart"
 
 
 def test_a_shared_gpu_has_no_energy() -> None:

@@ -30,6 +30,7 @@ def plan(*jobs: tuple[str, ...]) -> Plan:
         ("dry_run", "true", "json"),
         ("objective", "output_token_per_s", "accuracy"),
         ("prepare", "on", "off"),
+        ("report", "true", "false"),
         ("timeout.resources_s", "1.0", "2.0"),
     ],
 )

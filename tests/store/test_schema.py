@@ -125,13 +125,22 @@ def test_what_is_absent_is_null() -> None:
     assert (row["chunk_s"], row["chunk_tokens"], row["correct"], row["reference"]) == ([], None, None, None)
 
 
-def test_one_gpu_is_a_number_and_several_are_a_list() -> None:
-    (one,) = telemetry_rows("c", [SAMPLE], 1).to_pylist()
-    assert (one["gpu_util"], one["gpu_memory_bytes"], one["running"]) == (0.5, 7, None)
-    (two,) = telemetry_rows("c", [replace(SAMPLE, gpu_util=(0.5, 0.6))], 2).to_pylist()
-    assert (two["gpu_util"], two["gpu_memory_bytes"]) == ([0.5, 0.6], [7])
-    with pytest.raises(ValueError, match="2 GPUs were sampled"):
-        telemetry_rows("c", [replace(SAMPLE, gpu_util=(0.5, 0.6))], 1)
+def test_telemetry_of_one_gpu_and_of_several_has_one_schema() -> None:
+    none, one = telemetry_rows("c", [Sample(1.0)], 0), telemetry_rows("c", [SAMPLE], 1)
+    two = telemetry_rows("c", [replace(SAMPLE, gpu_util=(0.5, 0.6))], 2)
+    assert none.schema == one.schema == two.schema
+    rows = [table.to_pylist()[0] for table in (none, one, two)]
+    assert [row["gpu_util"] for row in rows] == [None, [0.5], [0.5, 0.6]]
+    assert [row["gpu_memory_bytes"] for row in rows] == [None, [7], [7]]
+    for gpus in (0, 1):
+        with pytest.raises(ValueError, match=f"2 GPUs were sampled, the deployment has {gpus}"):
+            telemetry_rows("c", [replace(SAMPLE, gpu_util=(0.5, 0.6))], gpus)
+
+
+def test_a_request_has_the_question_that_was_asked() -> None:
+    asked = [record(0.0, item_id=item_id) for item_id in ("q", "r")]
+    rows = request_rows("c", asked, None, None, {"q": "What is 1 + 1?"}).to_pylist()
+    assert [row["question"] for row in rows] == ["What is 1 + 1?", None]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

@@ -24,6 +24,7 @@ from orchestrator.store.read import (
     read_telemetry,
     statuses,
 )
+from orchestrator.store.schema import VERSION
 from orchestrator.store.write import check_writable, clean_partial, commit
 from tests.store.commits import GRADES, RECORDS, SAMPLES, in_a_child, killed_at, leftovers, store
 
@@ -41,7 +42,7 @@ def test_every_file_carries_its_schema_version(tmp_path: Path) -> None:
     store(tmp_path)
     for folder in ("cells", "requests", "telemetry"):
         metadata = pq.read_schema(tmp_path / folder / "c1.parquet").metadata
-        assert metadata[b"schema_version"] == b"1"
+        assert metadata[b"schema_version"] == VERSION.encode()
 
 
 def test_a_cell_without_requests_can_be_stored(tmp_path: Path) -> None:

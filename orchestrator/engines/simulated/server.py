@@ -179,7 +179,7 @@ class Handler:
         writer: asyncio.StreamWriter,
     ) -> None:
         route = f"{method} {path.rstrip('/')}"
-        if path.startswith("/v1/") and headers.get("authorization") != f"Bearer {self._key}":
+        if headers.get("authorization") != f"Bearer {self._key}":
             raise Refused(401, "Unauthorized")
         if route == "GET /health":
             _respond(writer, 200, {})

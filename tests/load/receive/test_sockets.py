@@ -55,6 +55,10 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("not within some seconds")
 
 
+async def until_heard(ear: Ear, reads: int) -> None:
+    await until(lambda: len(ear.heard) >= reads)
+
+
 def keep_the_loop_busy(seconds: float) -> None:
     time.sleep(seconds)
 
@@ -66,12 +70,17 @@ def test_a_read_is_stamped_with_its_arrival_not_with_its_reading(inner: InnerLoo
         ((ours, theirs),) = pairs(1)
         watched.add(ours, ear)
         await asyncio.sleep(0.05)  # the kernel begins to stamp a little after it is asked to
-        before = perf_counter()
-        theirs.send(b"x")
-        after = perf_counter()
-        keep_the_loop_busy(0.1)
-        await until(lambda: bool(ear.heard))
-        assert before <= ear.heard[0][0] <= after + 0.05
+        seen = []
+        for number in range(12):
+            before = perf_counter()
+            theirs.send(b"x")
+            after = perf_counter()
+            keep_the_loop_busy(0.01)
+            await until_heard(ear, number + 1)
+            assert before <= ear.heard[number][0]
+            seen.append((after - before, ear.heard[number][0] - before))
+        took, arrived = min(seen)  # on a busy machine some sendings take long
+        assert arrived < took + 0.001
         theirs.close()
         await until(lambda: bool(ear.errors))
         assert ear.errors[0] is None

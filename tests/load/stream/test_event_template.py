@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.load.stream.event_template import EventTemplate
+from orchestrator.load.client import loops
+from orchestrator.load.stream.event_template import EventTemplate, split_none
 from orchestrator.load.stream.timeline import Stream, Timeline
 from tests.load.both import C
 from tests.load.stream.fed import FedReader
@@ -113,6 +114,54 @@ def test_while_thinking_the_reasoning_count_goes_up_too(field: str) -> None:
 def test_no_event_is_taken_from_a_run_with_an_odd_one(odd: bytes) -> None:
     wire = chunk(event("a", 2)) + chunk(odd) + chunk(event("c", 4))
     assert form(event("x", 1)).read(wire, 1, C.split) is None
+
+
+MOST = 2**30 - 1
+
+
+@pytest.mark.parametrize(
+    ("payload", "learned"),
+    [
+        (event("x", 5, thought=2), (False, 2, 5)),
+        (event("x", 5, field="reasoning", thought=5), (True, 5, 5)),
+        (event("x", 5, field="reasoning"), (True, None, 5)),
+        (event("x", 0), (False, None, 0)),
+        (event("x", 5, usage={"completion_tokens": 5}), (False, None, 5)),
+        (event("x", 5, usage={"completion_tokens": 5, "total_tokens": 5}), (False, None, 5)),
+        (event("x", MOST, usage={"completion_tokens": MOST, "total_tokens": MOST}), (False, None, MOST)),
+        (event("x", 5).replace(b'"content"', b'"role":"assistant","content"'), (False, None, 5)),
+    ],
+)
+def test_what_a_template_is_learned_from(payload: bytes, learned: tuple[bool, int | None, int]) -> None:
+    found = form(payload)
+    assert (found.thinking, found.reasoning, found.tokens) == learned
+
+
+def test_while_answering_the_reasoning_count_stays() -> None:
+    wire = b"".join(chunk(event("y", n, thought=2)) for n in range(98, 103))
+    assert form(event("x", 5, thought=2)).read(wire, 97, C.split) == ["y"] * 5
+    assert form(event("x", 5, thought=3)).read(wire, 97, C.split) is None
+
+
+@pytest.mark.parametrize("tokens", [MOST + 1, 2**31])
+def test_counts_that_are_too_high_for_the_fast_way_are_left_to_the_parser(tokens: int) -> None:
+    assert EventTemplate.of(event("x", 5, usage={"completion_tokens": tokens})) is None
+    assert EventTemplate.of(event("x", 5, usage={"completion_tokens": 5, "total_tokens": tokens})) is None
+
+
+def test_what_is_compiled_may_be_chosen_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ORCHESTRATOR_NATIVE", raising=False)
+    wire = chunk(event("a", 98)) + chunk(event("b", 99)) + chunk(event("c", 100))
+    assert form(event("x", 5)).read(wire, 97, loops.choose().split) == ["a", "b", "c"]
+    assert form(event("x", 5)).read(wire, 98, loops.choose().split) is None
+    assert form(event("x", 5)).read(wire, 97, split_none) is None
+
+
+def test_an_event_is_written_with_the_next_tokens_number_and_its_own_size() -> None:
+    """9 to 10 and 99 to 100: a number gets longer, and the chunk with it."""
+    for tokens in (8, 98):
+        wire = b"".join(chunk(event(text, tokens + n)) for n, text in enumerate(("a", "bc", ""), 1))
+        assert form(event("x", 5)).written([b"a", b"bc", b""], tokens) == wire
 
 
 def test_a_wrong_chunk_size_is_not_taken() -> None:
@@ -220,6 +269,25 @@ def test_in_a_plain_stream_few_events_are_parsed(monkeypatch: pytest.MonkeyPatch
     assert list(stream.chunk_tokens) == [1] * 600
     assert list(stream.chunk_s) == [float(n) for n in range(600)]
     assert len(parsed) < 50
+
+
+@pytest.mark.parametrize("behind", [0, 1])
+def test_counts_of_reasoning_go_on_through_a_run(behind: int) -> None:
+    """The server's count of reasoning tokens may be one behind."""
+    thinking = [event("a", n, field="reasoning", thought=n - behind) for n in range(1, 61)]
+    answer = [event("b", n, thought=60 - behind) for n in range(61, 121)]
+    found = read(thinking + answer, [1], flush=False)
+    thought = list(range(1 - behind, 61 - behind)) + [60 - behind] * 60
+    assert list(found.chunk_reasoning) == thought
+    assert list(found.chunk_thinking) == [1] * 60 + [0] * 60
+    assert (found.reasoning_text, found.response_text) == ("a" * 60, "b" * 60)
+    assert (found.output_tokens, found.reasoning_tokens) == (120, 60 - behind)
+
+
+def test_without_counts_of_reasoning_a_run_has_none() -> None:
+    found = read([event("a", n, field="reasoning") for n in range(1, 61)], [1], flush=False)
+    assert list(found.chunk_reasoning) == [-1] * 60
+    assert list(found.chunk_thinking) == [1] * 60
 
 
 def test_chunks_without_text_in_a_run_are_no_text() -> None:

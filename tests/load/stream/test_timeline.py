@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from array import array
+from typing import Any
 
 import pytest
 
+from orchestrator.load.stream.event_template import EventTemplate
 from orchestrator.load.stream.timeline import Timeline
 from tests.load.stream.events import counts, event, recorded, usage_only
 
@@ -135,6 +137,9 @@ def test_a_stream_that_never_came_to_its_usage_has_no_token_count() -> None:
         (b'{"error": "gone"}', "gone"),
         (b'{"choices": [], "error": {"message": "gone"}}', "gone"),
         (b'{"object": "error", "message": "bad request"}', "bad request"),
+        (b'{"object": "error", "code": 500}', '"code": 500'),
+        (b'{"message": "bad request"}', "bad request"),
+        (b'{"detail": "Not Found"}', "Not Found"),
         (b'{"choices": [{"index": 0}]}', "choices"),
         (b"<html>", "not JSON in the stream: <html>"),
         (b'{"choices": [{"delta": {"content": 5}}]}', "content"),
@@ -145,6 +150,57 @@ def test_what_is_no_chunk_is_an_error_and_ends_the_reading(data: bytes, says: st
     assert says in str(found.error)
     assert found.response_text == "a"
     assert found.output_tokens == 1
+
+
+@pytest.mark.parametrize(
+    "odd", [b"{}", b'{"object": "chunk"}', b'{"choices": [], "usage": {"x": 1}, "message": "hello"}']
+)
+def test_what_says_nothing_is_read_past(odd: bytes) -> None:
+    found = recorded([event("a", total=1), odd, event("b", total=2)])
+    assert (found.error, found.response_text, found.output_tokens) == (None, "ab", 2)
+
+
+THOUGHT, SAID = event(reasoning="hm", total=1), event("a", total=1)
+
+
+@pytest.mark.parametrize(
+    ("before", "options", "of", "taken"),
+    [
+        ([THOUGHT], {}, THOUGHT, True),
+        ([SAID], {}, SAID, True),
+        ([], {}, THOUGHT, False),  # the phase of the run has not begun
+        ([], {}, SAID, False),
+        ([THOUGHT], {}, SAID, False),
+        ([SAID], {}, THOUGHT, False),
+        ([event(" ", total=1)], {}, SAID, False),  # nothing visible yet
+        ([SAID], {"counted": False}, SAID, False),
+        ([event("a"), SAID], {}, SAID, False),  # a chunk without its count
+        ([SAID, b"<html>"], {}, SAID, False),
+    ],
+)
+def test_a_run_is_added_where_its_phase_has_begun_and_counts_are_sound(
+    before: list[bytes], options: dict[str, Any], of: bytes, taken: bool
+) -> None:
+    timeline = Timeline(**options)
+    for data in before:
+        timeline.add(1.0, data)
+    entries = len(timeline.chunk_s)
+    template = EventTemplate.of(of)
+    assert template is not None
+    assert timeline.add_run(template, [2.0, 3.0, 4.0], ["b", "", "c"]) is taken
+    assert list(timeline.chunk_s[entries:]) == ([2.0, 3.0, 4.0] if taken else [])
+    if taken:
+        stream = timeline.stream()
+        assert stream.usage_mode == "continuous"
+        assert list(stream.chunk_tokens) == [1, 1, 1, 1]
+        assert list(stream.chunk_thinking) == [int(of is THOUGHT)] * 4
+        assert (stream.output_tokens, (stream.reasoning_text or stream.response_text)[-2:]) == (4, "bc")
+
+
+@pytest.mark.parametrize("details", ["none", 5, [], None, {}])
+def test_details_that_hold_no_count_are_none(details: object) -> None:
+    found = recorded([event("a", total=1, completion_tokens_details=details)])
+    assert (found.error, found.output_tokens, found.reasoning_tokens) == (None, 1, 0)
 
 
 def test_the_streams_arrays_hold_no_objects() -> None:

@@ -107,11 +107,7 @@ def test_a_tool_call_ends_the_thinking() -> None:
     assert counts(found.chunk_reasoning) == [1, 0, 0]
 
 
-@given(
-    before=st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=4),
-    texts=st.lists(st.booleans(), min_size=1, max_size=9),
-)
-def test_a_run_counts_as_its_chunks_do_one_by_one(before: list[tuple[int, bool]], texts: list[bool]) -> None:
+def assert_a_run_counts_as_its_chunks(before: list[tuple[int, bool]], texts: list[bool]) -> None:
     in_run, one_by_one = Counts(), Counts()
     for each in (in_run, one_by_one):
         each.add(1, text=True, ends=False, apart=False)
@@ -125,6 +121,20 @@ def test_a_run_counts_as_its_chunks_do_one_by_one(before: list[tuple[int, bool]]
     in_run.add_run(len(texts), sum(texts), texts[-1])
     for name in Counts.__slots__:
         assert getattr(in_run, name) == getattr(one_by_one, name), name
+
+
+@given(
+    before=st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=4),
+    texts=st.lists(st.booleans(), min_size=1, max_size=9),
+)
+def test_a_run_counts_as_its_chunks_do_one_by_one(before: list[tuple[int, bool]], texts: list[bool]) -> None:
+    assert_a_run_counts_as_its_chunks(before, texts)
+
+
+@pytest.mark.parametrize("before", [[], [(2, True), (5, True)], [(3, False), (1, True)]])
+@pytest.mark.parametrize("texts", [[True], [False], [True, True, True], [True, False], [False, True, True]])
+def test_short_runs_count_as_their_chunks(before: list[tuple[int, bool]], texts: list[bool]) -> None:
+    assert_a_run_counts_as_its_chunks(before, texts)
 
 
 @pytest.mark.parametrize("numbers", [(0, 0, 0, 0), (0, 0, 2, 4), (0, 1, 2, 3), (1, 1, 1, 1), (1, 2, 1, 3)])

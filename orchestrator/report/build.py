@@ -1,0 +1,123 @@
+"""Makes a report: reads, compares, draws, writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import ConfigError
+from orchestrator.report import curves, figures, theme
+from orchestrator.report.accuracy import AccuracyRow, accuracy_rows
+from orchestrator.report.answer import Answer, answers
+from orchestrator.report.comparisons import Line, compare, with_verdicts
+from orchestrator.report.multiplicity import adjusted
+from orchestrator.report.names import Names
+from orchestrator.report.options import Options
+from orchestrator.report.pairs import Alone, pairs
+from orchestrator.report.read import read_runs
+from orchestrator.report.tables import (
+    Table,
+    accuracy_table,
+    apart_table,
+    comparison_tables,
+    measured_table,
+    to_csv,
+    to_latex,
+)
+from orchestrator.report.theme import Figure
+from orchestrator.report.variants import Apart, Run, Variant, sort_out
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """All that a report says, before it is drawn."""
+
+    variants: Sequence[Variant]
+    apart: Sequence[Apart]
+    alone: Sequence[Alone]
+    lines: Sequence[Line]
+    accuracies: Sequence[AccuracyRow]
+    answers: Sequence[Answer]
+    names: Names
+
+    @property
+    def claims(self) -> list[Line]:
+        """Differences that are said to be there."""
+        return [line for line in self.lines if line.verdict == "different"]
+
+
+def find(runs: Sequence[Run], options: Options) -> Findings:
+    """Raises ConfigError for a baseline that no cell has."""
+    variants, apart = sort_out(runs)
+    found, alone = pairs(variants, options.baseline) if variants else ([], [])
+    names = Names(variants)
+    lines = with_verdicts(adjusted(compare(found)), options)
+    said = answers(variants, lines, options, names)
+    return Findings(variants, apart, alone, lines, accuracy_rows(variants), said, names)
+
+
+def make_report(options: Options, command: str, say: Progress = lambda step: None) -> Path:
+    """Writes the folder ``options.out`` and returns the path of its ``index.html``. Raises ConfigError,
+    before it writes anything, for what cannot be reported."""
+    from orchestrator.report.page import page
+
+    say("reading")
+    runs = read_runs(options)
+    say(f"comparing {len(runs)} cells")
+    findings = find(runs, options)
+    tables = _tables(findings, options)
+    say("drawing")
+    drawn = [(figure, theme.svg(figure)) for figure in _figures(findings, options)]
+    files = _files(options.out)
+    try:
+        for figure, picture in drawn:
+            (files / f"{figure.name}.svg").write_text(theme.on_white(picture))
+            (files / f"{figure.name}.png").write_bytes(theme.png(picture))
+            (files / f"{figure.name}.csv").write_text(to_csv(figure.rows))
+        for table in tables:
+            (files / f"table-{table.name}.csv").write_text(to_csv(table.rows))
+            (files / f"table-{table.name}.tex").write_text(to_latex(table))
+        path = options.out / "index.html"
+        path.write_text(page(findings, tables, drawn, options, command))
+    except OSError as error:
+        raise ConfigError(f"out={options.out} cannot be written ({error.strerror})") from error
+    return path
+
+
+def _files(out: Path) -> Path:
+    try:
+        (out / "files").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"out={out} cannot be made ({error.strerror}): name a folder that can be"
+        ) from error
+    return out / "files"
+
+
+def _tables(findings: Findings, options: Options) -> list[Table]:
+    names = findings.names
+    tables = [
+        *comparison_tables(findings.lines, options, names),
+        accuracy_table(findings.accuracies, names),
+        measured_table(findings.variants, names) if findings.variants else None,
+        apart_table(findings.apart),
+    ]
+    return [table for table in tables if table is not None]
+
+
+def _figures(findings: Findings, options: Options) -> list[Figure]:
+    variants, names = findings.variants, findings.names
+    found = [
+        figures.differences(findings.lines, names),
+        figures.throughput(variants, names),
+        figures.latency(variants, names),
+        figures.pareto(variants, names),
+        figures.budget(findings.accuracies, names),
+        curves.completion(variants, names),
+        curves.kv_usage(variants, names, options.results_dir),
+        curves.running(variants, names, options.results_dir),
+    ]
+    return [figure for figure in found if figure is not None]

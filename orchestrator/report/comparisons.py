@@ -1,0 +1,272 @@
+"""Every pair, measure by measure: difference, interval, p after Holm over the whole report, verdict.
+
+Times and rates are compared run by run on their logarithms, so that a difference is a share of the baseline;
+accuracy and lengths of answers item by item. One run on a side gives no significance. See docs/report.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import numpy as np
+
+from orchestrator.config.schema import SloConfig
+from orchestrator.metrics.compare import (
+    Comparison,
+    Verdict,
+    compare_accuracy,
+    compare_runs,
+    compare_values,
+)
+from orchestrator.metrics.significance import FEWEST_PAIRS, sign_flip
+from orchestrator.metrics.stats import mean
+from orchestrator.report.options import Options
+from orchestrator.report.pairs import Pair
+from orchestrator.report.variants import Variant
+
+Kind = Literal["rate", "time", "tokens", "accuracy"]
+RESAMPLES = 2000  # of an interval within one run, which decides nothing
+FLIPS = 10_000
+
+
+@dataclass(frozen=True)
+class Measure:
+    """``column`` of ``cells`` holds one number a run; ``of_request`` is the same of each request, where it
+    has one. ``unit`` is for people."""
+
+    key: str
+    title: str
+    kind: Kind
+    column: str
+    unit: str
+    of_request: str | None = None
+    reasoning_only: bool = False
+    per_gpu: bool = False
+
+
+MEASURES = (
+    Measure("throughput", "Throughput", "rate", "output_token_per_s", "tokens/s"),
+    Measure("goodput", "Goodput within the limits", "rate", "goodput_per_s", "requests/s"),
+    Measure("e2e", "Whole answer (E2E, mean)", "time", "e2e_s_mean", "s", "e2e_s"),
+    Measure("ttft", "First token (TTFT, median)", "time", "ttft_s_p50", "s", "ttft_s"),
+    Measure("ttfvt", "First visible token (TTFVT, median)", "time", "ttfvt_s_p50", "s", "ttfvt_s", True),
+    Measure("tpot", "Faster tokens (TPOT, mean)", "time", "tpot_s_mean", "s", "tpot_s"),
+    Measure("tokens", "Fewer tokens (of an answer)", "tokens", "output_tokens", "tokens", "output_tokens"),
+    Measure("accuracy", "Accuracy", "accuracy", "accuracy", "share"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One measure of one pair. ``a`` and ``b``: baseline and variant, means over the runs. ``difference`` and
+    its interval are shares of the baseline; of accuracy, differences of shares (0.01 is a point).
+    ``adjusted_p`` and by how many ``tests`` it is corrected at most: `multiplicity`. ``why_not``: why nothing
+    could be compared."""
+
+    pair: Pair
+    measure: Measure
+    a: float | None
+    b: float | None
+    comparison: Comparison | None = None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    adjusted_p: float | None = None
+    tests: int = 1
+    verdict: Verdict | None = None
+    spread: tuple[float, float] = (math.nan, math.nan)  # sd of a unit, of the baseline's and the variant's
+    why_not: str | None = None
+
+    @property
+    def p(self) -> float | None:
+        """Before the correction."""
+        return None if self.comparison is None else self.comparison.p
+
+    @property
+    def better(self) -> bool | None:
+        """Whether the difference is for the better; None where there is none."""
+        if self.difference is None or self.difference == 0:
+            return None
+        return (self.difference > 0) == (self.measure.kind in ("rate", "accuracy"))
+
+
+def compare(pairs: Sequence[Pair]) -> list[Line]:
+    """Lines of all pairs, in their order, before any correction and without verdicts."""
+    return [line for pair in pairs for line in _lines(pair)]
+
+
+def with_verdicts(lines: Sequence[Line], options: Options) -> list[Line]:
+    """By their ``adjusted_p`` and the margins."""
+    return [replace(line, verdict=_verdict(line, options)) for line in lines]
+
+
+def margin_of(line: Line, options: Options) -> float:
+    """What counts as no difference, in the unit of ``difference``."""
+    return options.accuracy_margin if line.measure.kind == "accuracy" else options.time_margin
+
+
+def _verdict(line: Line, options: Options) -> Verdict | None:
+    if line.comparison is None:
+        return None
+    on_scale = replace(line.comparison, difference=line.difference or 0.0, low=line.low, high=line.high)
+    return on_scale.verdict(margin_of(line, options), line.adjusted_p)
+
+
+def _lines(pair: Pair) -> list[Line]:
+    return [line for measure in MEASURES if (line := _line(pair, _per_gpu(measure, pair))) is not None]
+
+
+def _per_gpu(measure: Measure, pair: Pair) -> Measure:
+    """Deployments of different sizes are compared by what one GPU gives."""
+    if measure.kind != "rate" or pair.baseline.row.get("gpus") == pair.variant.row.get("gpus"):
+        return measure
+    return replace(measure, title=f"{measure.title}, per GPU", unit=f"{measure.unit}/GPU", per_gpu=True)
+
+
+def _line(pair: Pair, measure: Measure) -> Line | None:
+    """None where neither side has the measure."""
+    sides = pair.baseline, pair.variant
+    a, b = (mean(values_of(side, measure)) for side in sides)
+    if a is None and b is None:
+        return None
+    line = Line(pair, measure, a, b)
+    if measure.key == "goodput" and not all(has_limits(side) for side in sides):
+        return None
+    if measure.reasoning_only and not any(side.row.get("model_kind") == "reasoning" for side in sides):
+        return None
+    if measure.kind == "tokens" and all(side.row.get("weights") == "dummy" for side in sides):
+        return None  # lengths that were asked for tell nothing
+    if a is None or b is None:
+        return replace(line, why_not=f"not measured on {'the baseline' if a is None else 'this side'}")
+    if measure.key == "ttfvt" and any((side.mean("ttfvt_censored_share") or 0) > 0.5 for side in sides):
+        return replace(line, why_not="most requests never showed a visible token")
+    if measure.kind == "accuracy":
+        return _accuracy(line)
+    return _tokens(line) if measure.kind == "tokens" else _by_runs(line)
+
+
+def values_of(variant: Variant, measure: Measure) -> list[float]:
+    """One number a run; of answers' lengths, tokens of a request."""
+    if measure.kind == "tokens":
+        return [
+            run.row["output_tokens"] / run.row["requests_ok"]
+            for run in variant.runs
+            if run.row.get("output_tokens") is not None and run.row.get("requests_ok")
+        ]
+    values = variant.values(measure.column)
+    return [value / (variant.row.get("gpus") or 1) for value in values] if measure.per_gpu else values
+
+
+def has_limits(variant: Variant) -> bool:
+    """Whether any limit of `SloConfig` is set."""
+    return any(variant.row.get(f"slo_{one.name}") is not None for one in fields(SloConfig))
+
+
+def _by_runs(line: Line) -> Line:
+    a, b = (values_of(side, line.measure) for side in (line.pair.baseline, line.pair.variant))
+    if min(*a, *b) <= 0:
+        return replace(line, why_not="a run has the value 0, of which there is no share")
+    if min(len(a), len(b)) < 2:
+        return _within_run(line)
+    logs = np.log(a), np.log(b)
+    found = compare_runs(*(list(map(float, side)) for side in logs))
+    if found is None:
+        return line
+    spread = float(np.std(logs[0], ddof=1)), float(np.std(logs[1], ddof=1))
+    low, high = (None if end is None else math.expm1(end) for end in (found.low, found.high))
+    return replace(
+        line, comparison=found, difference=math.expm1(found.difference), low=low, high=high, spread=spread
+    )
+
+
+def _within_run(line: Line) -> Line:
+    """One run on a side: an interval of requests where they are stored, and in no case significance."""
+    assert line.a is not None
+    assert line.b is not None
+    found = None
+    if line.measure.of_request is not None:
+        sides = [
+            side.of_requests(line.measure.of_request) for side in (line.pair.baseline, line.pair.variant)
+        ]
+        quantile = 0.5 if line.measure.column.endswith("_p50") else None
+        if all(items for items, _ in sides):
+            found = compare_values(*sides[0], *sides[1], quantile=quantile, resamples=RESAMPLES)
+    if found is None or not found.within_run:
+        difference = (line.b - line.a) / line.a
+        none = Comparison(difference, None, None, None, 0, "too few", "run", _runs(line), within_run=True)
+        return replace(line, comparison=none, difference=difference)
+    low, high = (None if end is None else end / line.a for end in (found.low, found.high))
+    return replace(line, comparison=found, difference=found.difference / line.a, low=low, high=high)
+
+
+def _runs(line: Line) -> int:
+    return len(line.pair.baseline.runs) + len(line.pair.variant.runs)
+
+
+def _accuracy(line: Line) -> Line:
+    (items_a, right_a), (items_b, right_b) = (side.graded for side in (line.pair.baseline, line.pair.variant))
+    found = compare_accuracy(items_a, right_a, items_b, right_b)
+    if found is None:
+        return replace(line, why_not="no question in common whose answers are stored")
+    return replace(
+        line,
+        comparison=found,
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
+        spread=(0.0, _spread(_differences(items_a, right_a, items_b, right_b))),
+    )
+
+
+def _tokens(line: Line) -> Line:
+    sides = [side.of_requests("output_tokens") for side in (line.pair.baseline, line.pair.variant)]
+    if not all(items for items, _ in sides):
+        return _within_run(line)
+    differences = _differences(*sides[0], *sides[1])
+    if not len(differences):
+        return replace(line, why_not="no question in common whose answers are stored")
+    base = float(np.mean(sides[0][1]))
+    if base <= 0:
+        return replace(line, why_not="the baseline's answers are empty")
+    differences = differences / base
+    difference = float(differences.mean())
+    found = sign_flip(differences, 0, FLIPS) if len(differences) >= FEWEST_PAIRS else None
+    comparison = Comparison(
+        difference,
+        None if found is None else found.low,
+        None if found is None else found.high,
+        None if found is None else found.p,
+        len(differences),
+        "too few" if found is None else "sign-flip",
+        "item",
+        len(differences),
+    )
+    return replace(
+        line,
+        comparison=comparison,
+        difference=difference,
+        low=comparison.low,
+        high=comparison.high,
+        spread=(0.0, _spread(differences)),
+    )
+
+
+def _spread(differences: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+    return float(np.std(differences, ddof=1)) if len(differences) > 1 else math.nan
+
+
+def _differences(
+    items_a: Sequence[str], values_a: Sequence[float], items_b: Sequence[str], values_b: Sequence[float]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """B minus A of each shared item, means over its answers, shape (items,)."""
+    means: list[dict[str, float]] = []
+    for items, values in ((items_a, values_a), (items_b, values_b)):
+        found: dict[str, list[float]] = {}
+        for item, value in zip(items, values, strict=True):
+            found.setdefault(item, []).append(float(value))
+        means.append({item: float(np.mean(of_item)) for item, of_item in found.items()})
+    shared = sorted(means[0].keys() & means[1].keys())
+    return np.array([means[1][item] - means[0][item] for item in shared], np.float64)

@@ -1,0 +1,143 @@
+"""The report's command line: ``key=value``, as the sweep's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite
+from pathlib import Path
+
+from orchestrator.config.schema import SloConfig
+from orchestrator.errors import ConfigError
+
+FILTERS = (
+    *("cell_id", "model", "model_kind", "weights", "engine", "engine_version", "opt"),
+    *("tensor_parallel_size", "gpus", "nodes", "gpu_type", "dataset", "prompt", "load", "batch_size"),
+    *("concurrency", "request_rate", "burstiness", "cache", "max_tokens", "seed", "run", "repeats"),
+)
+"""Columns of ``cells`` that a filter, or the baseline, may name."""
+BASELINES = ("opt", "engine", "model", "tensor_parallel_size")
+_LIMITS = tuple(f"slo.{one.name}" for one in fields(SloConfig))
+
+
+@dataclass(frozen=True)
+class Options:
+    """``accuracy_margin`` is a share (0.02 is two points), ``time_margin`` one of the baseline's value;
+    ``slo_attainment`` the share of sent requests that must meet the limits. ``slo``: None where the cells'
+    own limits count. ``filters``: the values that a column may have, as text; ``baseline``: the one."""
+
+    results_dir: Path = Path("results")
+    studies: tuple[str, ...] = ()
+    out: Path = Path("report")
+    baseline: Mapping[str, str] = field(default_factory=dict)
+    filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    slo: SloConfig | None = None
+    slo_attainment: float = 0.9
+    accuracy_margin: float = 0.02
+    time_margin: float = 0.05
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Raises ConfigError, in one line, for a key or a value that is none."""
+    options, filters, limits = Options(), dict[str, tuple[str, ...]](), dict[str, float | None]()
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise ConfigError(f"{argument}: must be key=value, such as study=NAME")
+        if key == "results_dir":
+            options = replace(options, results_dir=Path(_text(key, value)).expanduser())
+        elif key == "out":
+            options = replace(options, out=_folder(key, value))
+        elif key in ("study", "study_name"):
+            options = replace(options, studies=_values(key, value))
+        elif key == "baseline":
+            options = replace(options, baseline=_baseline(value))
+        elif key in _LIMITS:
+            limits[key.removeprefix("slo.")] = None if value == "null" else _positive(key, value)
+        elif key == "accuracy.margin":
+            options = replace(options, accuracy_margin=_share(key, value))
+        elif key == "time.margin":
+            options = replace(options, time_margin=_share(key, value))
+        elif key == "slo.attainment":
+            options = replace(options, slo_attainment=_share(key, value))
+        elif key in FILTERS:
+            filters[key] = _values(key, value)
+        else:
+            keys = ("results_dir", "study", "out", "baseline", *_LIMITS, "slo.attainment")
+            known = ", ".join((*keys, "accuracy.margin", "time.margin", *FILTERS))
+            raise ConfigError(f"{argument}: no such key; there are {known}")
+    if not options.studies:
+        raise ConfigError("study= is missing: name one study, or several as study=a,b")
+    return replace(options, filters=filters, slo=SloConfig(**limits) if limits else None)
+
+
+def as_text(value: object) -> str:
+    """A column's value as the command line and the page have it: a list of optimizations joined by ``+``."""
+    if isinstance(value, list | tuple):
+        return "+".join(str(one) for one in value) or "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)
+
+
+def _values(key: str, text: str) -> tuple[str, ...]:
+    """``a,b`` is two values; in brackets they are one, ``[fp8,kv-fp8]``, the same as ``fp8+kv-fp8``."""
+    found, depth, current = [], 0, ""
+    for letter in text:
+        depth += (letter == "[") - (letter == "]")
+        if letter == "," and depth == 0:
+            found.append(current)
+            current = ""
+        elif letter not in "[]":
+            current += "+" if letter == "," else letter
+    values = tuple(one.strip() for one in (*found, current))
+    if not all(values):
+        raise ConfigError(f"{key}={text}: must be one value, or several with commas between them")
+    return values
+
+
+def _baseline(text: str) -> dict[str, str]:
+    found = {}
+    for part in _values("baseline", text):
+        key, equals, value = part.partition("=")
+        if key not in BASELINES or not equals or not value:
+            raise ConfigError(
+                f"baseline={text}: must be KEY=VALUE with a key of {', '.join(BASELINES)}, such as opt=none"
+            )
+        found[key] = value
+    return found
+
+
+def _text(key: str, value: str) -> str:
+    if not value:
+        raise ConfigError(f"{key}=: must be a path")
+    return value
+
+
+def _folder(key: str, value: str) -> Path:
+    path = Path(_text(key, value)).expanduser()
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"{key}={value}: is a file; name a folder")
+    return path
+
+
+def _number(key: str, value: str, allowed: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    if not isfinite(number) or number <= 0:
+        raise ConfigError(f"{key}={value}: must be {allowed}")
+    return number
+
+
+def _positive(key: str, value: str) -> float:
+    return _number(key, value, "a number of seconds above 0, or null")
+
+
+def _share(key: str, value: str) -> float:
+    allowed = "a number above 0 and at most 1 (0.02 is two percentage points)"
+    number = _number(key, value, allowed)
+    if number > 1:
+        raise ConfigError(f"{key}={value}: must be {allowed}")
+    return number

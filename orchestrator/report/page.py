@@ -1,0 +1,139 @@
+"""The page: one file that asks nothing of the network."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.report.answer import headline
+from orchestrator.report.options import Options
+from orchestrator.report.tables import Table, alone_notes
+from orchestrator.report.theme import Figure, inline, stylesheet
+from orchestrator.report.variants import Run
+
+ANSWERS_SHOWN = 8  # the others are folded away
+
+if TYPE_CHECKING:
+    from orchestrator.report.build import Findings
+
+
+def page(
+    findings: Findings,
+    tables: Sequence[Table],
+    figures: Sequence[tuple[Figure, str]],
+    options: Options,
+    command: str,
+) -> str:
+    """HTML, complete; ``figures`` with their SVG. All text that comes from results is escaped."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("orchestrator.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    style = files("orchestrator.report").joinpath("page.css").read_text()
+    pictures = [{"of": figure, "svg": Markup(inline(figure.name, drawn))} for figure, drawn in figures]
+    runs = [run for variant in findings.variants for run in variant.runs]
+    text: str = environment.get_template("page.html").render(
+        title=f"Report: {', '.join(options.studies)}",
+        style=Markup(style + stylesheet()),
+        answers=findings.answers,
+        headline=headline(findings.answers),
+        answers_shown=ANSWERS_SHOWN,
+        cautions=cautions(findings, options),
+        limits=_limits(runs, options),
+        shared=findings.names.shared(),
+        comparisons=[table for table in tables if table.name not in ("accuracy", "measured", "apart")],
+        others=[table for table in tables if table.name in ("accuracy", "measured", "apart")],
+        figures=pictures,
+        command=command,
+        sweeps=_sweeps(runs),
+        versions=_versions(runs),
+        made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        cells=len(runs) + len(findings.apart),
+    )
+    return text.replace(" %", "\u00a0%")  # a number and its unit stay on one line
+
+
+def cautions(findings: Findings, options: Options) -> list[str]:
+    """What a reader has to know before any number."""
+    said = []
+    if not findings.variants:
+        said.append(
+            "No cell of these studies counts: there is nothing to compare. Why, is said under Set apart."
+        )
+    if any(variant.row["simulated"] for variant in findings.variants):
+        said.append("All of this is SIMULATED: no number is a measurement of a server.")
+    if findings.apart:
+        kinds = Counter(one.kind for one in findings.apart)
+        named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        said.append(f"Set apart, and in no comparison and no figure: {named}.")
+    single = sum(len(variant.runs) == 1 for variant in findings.variants)
+    if single:
+        said.append(
+            f"{single} of {len(findings.variants)} configurations were measured once: of their times and "
+            "rates no difference can be significant. The same sweep with more runs adds what is missing."
+        )
+    flagged = Counter(flag for row in findings.accuracies for flag in row.flags)
+    if flagged:
+        named = ", ".join(f"{count} × {flag}" for flag, count in flagged.most_common())
+        said.append(f"Accuracies that cannot be what they seem: {named}; see the table of accuracy.")
+    if any(variant.facts["weights"] == "dummy" for variant in findings.variants):
+        said.append(
+            "Weights are random (weights=dummy): times hold, accuracy and lengths of answers do not exist."
+        )
+    return [*said, *alone_notes(findings.alone, findings.variants, findings.names)]
+
+
+def _limits(runs: Sequence[Run], options: Options) -> list[str]:
+    names = ("ttft_s", "ttfvt_s", "tpot_s", "e2e_s", "itl_s")
+    said = []
+    for name in names:
+        values = sorted({run.row[f"slo_{name}"] for run in runs if run.row.get(f"slo_{name}") is not None})
+        if values:
+            said.append(f"slo.{name} = {' or '.join(f'{value:g}' for value in values)} s")
+    if said:
+        said.append(f"met by at least {100 * options.slo_attainment:g} % of the requests")
+    said.append(f"accuracy within {100 * options.accuracy_margin:g} points of the baseline")
+    said.append(
+        f"times and rates that differ by less than {100 * options.time_margin:g} % count as unchanged"
+    )
+    return said
+
+
+def _sweeps(runs: Sequence[Run]) -> list[str]:
+    """The overrides of each cell, as a command."""
+    found: dict[str, None] = {}
+    for run in runs:
+        overrides = " ".join(_quoted(one) for one in run.row.get("overrides") or ())
+        found.setdefault(f"python -m orchestrator.sweep study_name={run.study} {overrides}".strip(), None)
+    return list(found)
+
+
+def _quoted(override: str) -> str:
+    import shlex
+
+    return shlex.quote(override)
+
+
+def _versions(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    def of(*names: str) -> str:
+        seen: dict[str, Any] = {}
+        for run in runs:
+            seen.setdefault(" ".join(str(run.row.get(name) or "") for name in names).strip(), None)
+        return ", ".join(sorted(one for one in seen if one))
+
+    pairs = [
+        ("Engines", of("engine", "engine_version")),
+        ("Models", of("model", "model_revision")),
+        ("Datasets", of("dataset", "dataset_revision")),
+        ("Hardware", of("gpu_type")),
+    ]
+    return [(name, value) for name, value in pairs if value]

@@ -1,0 +1,63 @@
+"""Throughput against speed for one user: points and their frontier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.metrics.runs import OverRuns, over_runs
+from orchestrator.report.variants import Variant
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """``x``: tokens/s that one user sees; ``y``: tokens/s of one GPU, or of the machine where there is none.
+    ``on_frontier``: no other point of the same group is better in one and at least as good in the other."""
+
+    variant: Variant
+    group: tuple[str, ...]
+    x: OverRuns
+    y: OverRuns
+    on_frontier: bool
+
+
+def frontier(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Of points (x, y) where more is better in both: which of them no other one dominates. Of equal points
+    all stay."""
+    best, kept = float("-inf"), [False] * len(points)
+    order = sorted(range(len(points)), key=lambda i: (-points[i][0], -points[i][1]))
+    for i in order:
+        x, y = points[i]
+        if y > best or any(kept[j] and points[j] == (x, y) for j in order[: order.index(i)]):
+            kept[i] = True
+            best = max(best, y)
+    return kept
+
+
+def pareto_points(variants: Sequence[Variant]) -> list[Point]:
+    """Of the variants that have both numbers; what is missing is no point. One frontier for each model, kind
+    of GPU, dataset and budget: only those are choices for the same work."""
+    found: dict[tuple[str, ...], list[tuple[Variant, OverRuns, OverRuns]]] = {}
+    for variant in variants:
+        x, y = over_runs(_per_user(variant)), over_runs(per_gpu(variant))
+        if x is not None and y is not None:
+            names = ("model", "weights", "gpu_type", "dataset", "max_tokens")
+            found.setdefault(tuple(variant.facts[name] for name in names), []).append((variant, x, y))
+    return [
+        Point(variant, group, x, y, kept)
+        for group, members in found.items()
+        for (variant, x, y), kept in zip(
+            members, frontier([(x.mean, y.mean) for _, x, y in members]), strict=True
+        )
+    ]
+
+
+def per_gpu(variant: Variant) -> list[float]:
+    """Output tokens per second of one GPU, one number a run: over all GPUs of the deployment."""
+    return [value / max(1, variant.row.get("gpus") or 0) for value in variant.values("output_token_per_s")]
+
+
+def _per_user(variant: Variant) -> list[float]:
+    """One over the time of an output token; what older versions did not store follows from TPOT."""
+    stored = variant.values("token_per_s_per_user_mean")
+    return stored or [1 / value for value in variant.values("tpot_s_mean") if value > 0]

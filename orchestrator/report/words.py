@@ -1,0 +1,165 @@
+"""Verdicts in plain words, and how much more it would take where there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from orchestrator.metrics.runs import t_quantile
+from orchestrator.metrics.significance import LEVEL, MAX_SPLITS
+from orchestrator.report.comparisons import Line, margin_of
+from orchestrator.report.options import Options
+
+MOST_RUNS = 50  # more than that nobody makes to decide one thing
+_DIRECTION = {  # kind of the measure -> of a difference below and above 0
+    "rate": ("lower", "higher"),
+    "time": ("faster", "slower"),
+    "tokens": ("fewer tokens", "more tokens"),
+    "accuracy": ("worse", "better"),
+}
+_UNCHANGED = {"rate": "unchanged", "time": "unchanged", "tokens": "as long", "accuracy": "accuracy unchanged"}
+
+
+def words(line: Line, options: Options) -> str:
+    """What the line says."""
+    if line.why_not is not None or line.comparison is None:
+        return f"not compared: {line.why_not}"
+    if line.verdict == "equivalent":
+        return f"{_UNCHANGED[line.measure.kind]} within ±{_bound(line)}"
+    if line.verdict == "different":
+        return between(line)
+    if line.verdict == "within this run":
+        inside = f"; within this run {between(line)}" if line.low is not None else ""
+        return f"{signed(line, line.difference)} with one run on a side: no significance{inside}"
+    if line.verdict == "too few" and line.low is None:
+        return f"too few {line.comparison.unit}s to tell; {more(line, options)}"
+    return f"not decided ({_range(line)}): {more(line, options)}"
+
+
+def between(line: Line) -> str:
+    """``slower by 4 to 9 %``; with both signs, ``between −2 and +9 %``."""
+    if line.low is None or line.high is None:
+        return "no interval"
+    if line.low < 0 < line.high:
+        return f"between {_range(line)}"
+    below, above = _DIRECTION[line.measure.kind]
+    word = below if line.high <= 0 and line.low < 0 else above
+    near, far = sorted((abs(line.low), abs(line.high)))
+    return f"{word} by {amounts(line, near, far)}"
+
+
+def amounts(line: Line, near: float, far: float) -> str:
+    first, second = _digits(near, far)
+    unit = _unit(line)
+    return f"{first} {unit}" if first == second else f"{first} to {second} {unit}"
+
+
+def signed(line: Line, value: float | None) -> str:
+    """A difference with its sign and unit, or a dash."""
+    if value is None:
+        return "–"
+    text = _digits(abs(value), abs(value))[0]
+    sign = "" if float(text.replace(",", "")) == 0 else "+" if value > 0 else "−"
+    return f"{sign}{text} {_unit(line)}"
+
+
+def more(line: Line, options: Options) -> str:
+    """How many further runs, or items, would decide if what was seen is so."""
+    comparison = line.comparison
+    assert comparison is not None
+    if comparison.unit == "run":
+        have = min(len(line.pair.baseline.runs), len(line.pair.variant.runs))
+        needed = runs_needed(line, have, margin_of(line, options))
+        if needed is None:
+            return f"more than {MOST_RUNS} runs a side would be needed"
+        count = needed - have
+        return (
+            f"{count} {'run' if count == 1 else 'runs'} more on each side would decide, if this is what is so"
+        )
+    items = items_needed(line, margin_of(line, options))
+    if items is None:
+        return "too few items to say how many would decide"
+    count = max(1, items - comparison.items)
+    return f"about {count:,} items more would decide, if this is what is so"
+
+
+def runs_needed(line: Line, have: int, margin: float) -> int | None:
+    """The fewest runs a side with which the difference seen, with the spread seen, is found significant at
+    `LEVEL` over ``line.tests`` (Bonferroni's, which Holm's never exceeds), or equivalent. None beyond
+    `MOST_RUNS`. With one run on a side the spread is not known, and it is what a test needs at all."""
+    level = LEVEL / line.tests
+    unseen = any(math.isnan(sd) for sd in line.spread)
+    for runs in range(have + 1, MOST_RUNS + 1):
+        if _smallest_p(runs) > level:
+            continue
+        if unseen:
+            return runs
+        error = math.sqrt(sum(sd**2 for sd in line.spread) / runs)
+        difference = math.log1p(line.difference or 0.0)
+        if abs(difference) > _t(level, 2 * runs - 2) * error:
+            return runs
+        if abs(difference) + t_quantile(2 * runs - 2) * error < math.log1p(margin):
+            return runs
+    return None
+
+
+def items_needed(line: Line, margin: float) -> int | None:
+    """As `runs_needed`, of items: by the normal approximation, with the spread of the items' differences."""
+    sd, difference = line.spread[1], abs(line.difference or 0.0)
+    if not sd > 0:
+        return None
+    significant = math.inf if difference == 0 else (_z(LEVEL / line.tests) * sd / difference) ** 2
+    equivalent = (_z(LEVEL) * sd / (margin - difference)) ** 2 if difference < margin else math.inf
+    fewest = min(significant, equivalent)
+    return None if math.isinf(fewest) else math.ceil(fewest)
+
+
+def fewest_runs(tests: int) -> int:
+    """Runs a side with which a difference can be significant at all among so many tests."""
+    able = (runs for runs in range(4, MOST_RUNS) if _smallest_p(runs) <= LEVEL / tests)
+    return next(able, MOST_RUNS)  # three, too, but that rests on the values' being normal
+
+
+def _smallest_p(runs: int) -> float:
+    """Of the test that `significance.between_runs` takes for this many runs a side."""
+    if runs < 3:
+        return 1.0
+    splits = math.comb(2 * runs, runs)
+    return 2 / splits if 2 / splits <= LEVEL and splits <= MAX_SPLITS else 0.0
+
+
+def _t(level: float, freedom: int) -> float:
+    from scipy.special import stdtrit  # here: scipy takes long to import
+
+    return float(stdtrit(freedom, 1 - level / 2))
+
+
+def _z(level: float) -> float:
+    from scipy.special import ndtri
+
+    return float(ndtri(1 - level / 2))
+
+
+def _bound(line: Line) -> str:
+    bound = max(abs(line.low or 0.0), abs(line.high or 0.0))
+    return f"{_digits(bound, bound)[0]} {_unit(line)}"
+
+
+def _range(line: Line) -> str:
+    if line.low is None or line.high is None:
+        return signed(line, line.difference)
+    unit = _unit(line)
+    low, high = (signed(line, end).removesuffix(f" {unit}") for end in (line.low, line.high))
+    return f"{low} to {high} {unit}"
+
+
+def _unit(line: Line) -> str:
+    return "points" if line.measure.kind == "accuracy" else "%"
+
+
+def _digits(*shares: float) -> Sequence[str]:
+    """In hundredths, with as many digits as tell the values apart: none from 10 up, one below."""
+    places = 0 if min(shares) >= 0.1 or (max(shares) >= 0.1 and min(shares) >= 0.02) else 1
+    if max(shares) < 0.01:
+        places = 2
+    return [f"{100 * share:,.{places}f}" for share in shares]

@@ -1,0 +1,151 @@
+"""Studies with planted effects: rows and requests as a measurement would have stored them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from orchestrator.records import Grade, Record, Sample
+from orchestrator.report.requests import Requests
+from orchestrator.report.variants import Run
+from orchestrator.store.write import commit
+from tests.support.timelines import record
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What is true of one configuration. Times in seconds; ``noise`` is the standard deviation from run to
+    run, a share; ``changes`` are columns of its row."""
+
+    opt: tuple[str, ...] = ("none",)
+    tpot_s: float = 0.02
+    ttft_s: float = 0.2
+    tokens: float = 100.0
+    accuracy: float = 0.7
+    noise: float = 0.01
+    items: int = 15
+    runs: int = 4
+    concurrency: int = 8
+    model: str = "r1-7b"
+    engine: str = "vllm"
+    gpus: int = 1
+    dataset: str = "math500"
+    max_tokens: int = 4096
+    changes: tuple[tuple[str, Any], ...] = ()
+
+    def but(self, **changes: Any) -> Planted:
+        return replace(self, **changes)
+
+
+Cell = tuple[dict[str, Any], list[Record], list[Grade]]
+
+
+def measured(planted: Planted, run: int, generator: np.random.Generator) -> Cell:
+    """One run. An item's difficulty is the same in all configurations and runs."""
+    machine = float(np.exp(generator.normal(0, planted.noise)))
+    shared = np.random.default_rng(0)  # what an item is does not depend on who answers it
+    records, grades = [], []
+    for item in range(planted.items):
+        hard = float(np.exp(shared.normal(0, 0.4)))
+        tokens = max(2, round(planted.tokens * hard * float(np.exp(generator.normal(0, 0.05)))))
+        first = planted.ttft_s * machine * float(np.exp(generator.normal(0, 0.05)))
+        last = first + planted.tpot_s * machine * (tokens - 1)
+        chunks = [(first, 1, 1), (last, tokens - 1, tokens // 2)]
+        records.append(record(0.0, chunks, request_id=f"r{item}", item_id=f"i{item}"))
+        right = bool(generator.random() < planted.accuracy)
+        grades.append(Grade("1", right))
+    return _row(planted, run, machine, records, grades), records, grades
+
+
+def _row(
+    planted: Planted, run: int, machine: float, records: Sequence[Record], grades: Sequence[Grade]
+) -> dict[str, Any]:
+    tokens = sum(one.output_tokens or 0 for one in records)
+    rate = planted.concurrency / planted.tpot_s / machine
+    ends = [one.end_s for one in records]
+    firsts = [one.first_token_s for one in records if one.first_token_s is not None]
+    cell = (
+        f"{planted.model}-{planted.engine}-{'+'.join(planted.opt)}-{planted.concurrency}-{planted.max_tokens}"
+    )
+    first = f"{cell}-{planted.gpus}-{planted.dataset}"
+    config = {
+        "model": {"name": planted.model, "pair": "qwen2.5-math-7b", "parameters_b": 7.6, "context": 8192},
+        "engine": {"name": planted.engine, "args": {}, "env": {}},
+        "load": {"kind": "closed", "duration_s": None},
+        "dataset": {"name": planted.dataset, "sample": "hash", "shots": 0},
+        "output_length": None,
+    }
+    row = {
+        **{"study": "planted", "model": planted.model, "model_kind": "reasoning", "weights": "auto"},
+        **{"engine": planted.engine, "engine_version": "1", "opt": list(planted.opt), "gpus": planted.gpus},
+        **{
+            "tensor_parallel_size": max(1, planted.gpus),
+            "nodes": 1,
+            "gpu_type": "h100" if planted.gpus else "cpu",
+        },
+        **{"dataset": planted.dataset, "items": planted.items, "load": "closed", "repeats": 1, "seed": 0},
+        **{"concurrency": planted.concurrency, "max_tokens": planted.max_tokens, "temperature": 0.6},
+        **{"status": "done", "flags": [], "simulated": planted.engine == "simulated"},
+        **{"cell_id": f"{first}-{run}", "run": run, "run_of": f"{first}-1", "attempts": 1},
+        **{
+            "overrides": [f"model={planted.model}", f"opt={planted.opt[0]}"],
+            "provenance": {"config": config},
+        },
+        **{"output_token_per_s": rate, "requests_ok": len(records), "requests_total": len(records)},
+        "output_token_per_s_per_gpu": rate / planted.gpus if planted.gpus else None,
+        **{"output_tokens": tokens, "e2e_s_mean": float(np.mean(ends)), "e2e_s_p50": float(np.median(ends))},
+        **{"ttft_s_p50": float(np.median(firsts)), "tpot_s_mean": planted.tpot_s * machine},
+        **{"tpot_s_p50": planted.tpot_s * machine, "truncated_rate": 0.0, "started_at": datetime.now(UTC)},
+        "accuracy": float(np.mean([grade.correct is True for grade in grades])),
+    }
+    return row | dict(planted.changes)
+
+
+def runs_of(planted: Sequence[Planted], seed: int = 0) -> list[Run]:
+    """As `report.read` would read them."""
+    generator = np.random.default_rng(seed)
+    return [
+        Run("planted", row, as_requests(records, grades))
+        for one in planted
+        for row, records, grades in (measured(one, run + 1, generator) for run in range(one.runs))
+    ]
+
+
+def as_requests(records: Sequence[Record], grades: Sequence[Grade]) -> Requests:
+    firsts = [one.first_token_s for one in records]
+    return Requests(
+        {
+            "item_id": [one.item_id for one in records],
+            "outcome": [one.outcome for one in records],
+            "finish_reason": [one.finish_reason for one in records],
+            "sent_s": [one.sent_s for one in records],
+            "end_s": [one.end_s for one in records],
+            "ttft_s": firsts,
+            "ttfvt_s": [one.first_visible_s for one in records],
+            "e2e_s": [one.end_s for one in records],
+            "tpot_s": [
+                (one.end_s - first) / ((one.output_tokens or 2) - 1)
+                for one, first in zip(records, firsts, strict=True)
+                if first is not None
+            ],
+            "output_tokens": [one.output_tokens for one in records],
+            "predicted": [grade.predicted for grade in grades],
+            "correct": [grade.correct for grade in grades],
+        }
+    )
+
+
+def store(results_dir: Path, planted: Sequence[Planted], seed: int = 0, study: str = "planted") -> Path:
+    """The same on the disk; returns the folder of results."""
+    generator = np.random.default_rng(seed)
+    for one in planted:
+        for run in range(one.runs):
+            row, records, grades = measured(one, run + 1, generator)
+            samples = [Sample(float(t), kv_usage=t / 20, running=8.0 - t) for t in range(8)]
+            commit(results_dir / study, row["cell_id"], row | {"study": study}, records, grades, samples)
+    return results_dir
