@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from orchestrator.cell import Cell
 from orchestrator.cluster.address import wanted
 from orchestrator.cluster.environment import set_ray_environment

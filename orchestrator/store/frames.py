@@ -53,9 +53,9 @@ def check_studies(results_dir: Path, studies: Sequence[str]) -> None:
 def _frame(folders: Sequence[tuple[str, Path]], kind: str) -> pl.LazyFrame:
     import polars as pl
 
-    from orchestrator.store.schema import CELLS, REQUESTS, telemetry_schema
+    from orchestrator.store.schema import CELLS, REQUESTS, TELEMETRY
 
-    schema = {"cells": CELLS, "requests": REQUESTS, "telemetry": telemetry_schema(2)}[kind]
+    schema = {"cells": CELLS, "requests": REQUESTS, "telemetry": TELEMETRY}[kind]
     empty = pl.DataFrame(schema.empty_table()).lazy()
     parts = [empty if "study" in schema.names else empty.with_columns(study=pl.lit(None, pl.String))]
     for study, folder in folders:
