@@ -26,6 +26,7 @@ IDENTITY_VERSION = 2
 RESOLVED: Mapping[str, str] = {
     "model.hub_id": "model_source",
     "model.package": "model_source",
+    "model.lora": "model_revision",
     "model.path": "model_revision",
     "model.revision": "model_revision",
     "model.checkpoints": "model_source",

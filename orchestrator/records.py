@@ -32,7 +32,8 @@ class Item:
     """One question, rendered to the chat messages that are sent, with what its answer is graded against.
 
     ``reference`` is the expected answer: LaTeX or a number for ``math``, the letter for ``choice``
-    (``options`` then holds the option texts, A first). ``group`` is the subject or level, for reports.
+    (``options`` then holds the option texts, A first). ``group`` is the subject or the family, ``level`` how
+    hard it is (1 is the easiest), where the dataset says so.
     """
 
     item_id: str
@@ -41,6 +42,7 @@ class Item:
     kind: AnswerKind
     options: tuple[str, ...] = ()
     group: str | None = None
+    level: int | None = None
 
     @property
     def text(self) -> str:

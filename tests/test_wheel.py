@@ -20,6 +20,7 @@ def test_the_command_works_from_an_installed_wheel(tmp_path: Path) -> None:
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as packed:
         packed.extractall(site)
+    assert (site / "orchestrator/engines/lora/smollm2-135m-think.safetensors").is_file()
     done = subprocess.run(
         [sys.executable, "-m", "orchestrator.sweep", "-m", "+study=demo", "dry_run=true", "hardware=cpu"],
         cwd=tmp_path,

@@ -59,6 +59,7 @@ class ModelConfig:
     revision: str | None = None
     path: str | None = None
     package: str | None = None
+    lora: str | None = None  # with a package: an adapter of engines/lora, merged into its weights
     pair: str | None = None  # the standard counterpart of a reasoning model, and the reverse
     parameters_b: float | None = None  # total parameters, in units of 1e9
     layers: int | None = None

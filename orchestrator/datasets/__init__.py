@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.config.schema import DatasetConfig
-from orchestrator.datasets import arithmetic, choices, gsm8k, problems, random_words, source
+from orchestrator.datasets import arithmetic, choices, gsm8k, problems, random_words, source, steps
 from orchestrator.datasets.prompts import STYLES, render
 from orchestrator.datasets.question import Family, Question, Row
 from orchestrator.errors import ConfigError
@@ -28,6 +28,7 @@ FAMILIES: dict[str, Family] = {
     "commonsenseqa": choices.COMMONSENSEQA,
     "mmlu-stem": choices.MMLU_STEM,
     "random": random_words.FAMILY,
+    "steps": steps.FAMILY,
 }
 
 SAMPLES = ("hash", "head")
@@ -98,6 +99,7 @@ def load(dataset: DatasetConfig, limit: int | None) -> Loaded:
             kind=question.kind,
             options=question.options,
             group=question.group,
+            level=question.level,
         )
         for question in questions[:limit]
     )

@@ -9,14 +9,16 @@ from orchestrator.datasets.question import Family, Question, Row, content_id
 
 
 def math500(row: Row) -> Question:
-    """``subject`` groups the items where the file has it."""
+    """``subject`` groups the items and ``level`` (1 to 5) ranks them, where the file has them."""
     text = fields.text(row, "problem")
+    level = re.fullmatch(r"(?:Level )?([1-9])", str(row.get("level")), re.ASCII)
     return Question(
         item_id=fields.name(row, "unique_id") or content_id(text),
         text=text,
         answer=fields.answer(row, "answer"),
         worked=fields.optional(row, "solution"),
         group=fields.name(row, "subject"),
+        level=int(level.group(1)) if level else None,
     )
 
 

@@ -33,6 +33,7 @@ class Question:
     options: tuple[str, ...] = ()
     worked: str = ""
     group: str | None = None
+    level: int | None = None
 
     @property
     def kind(self) -> AnswerKind:

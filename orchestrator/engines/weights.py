@@ -17,6 +17,8 @@ from orchestrator.engines import content, convert, dummy
 from orchestrator.engines.version import installed
 from orchestrator.errors import ConfigError, EngineError
 
+LORA = Path(__file__).parent / "lora"  # adapters that this package brings, as `training` saves them
+
 
 def served(config: DeploymentConfig) -> ModelConfig:
     """The model whose weights are really loaded: the quantized checkpoint (``hub_id`` or ``hub_id@revision``)
@@ -24,14 +26,16 @@ def served(config: DeploymentConfig) -> ModelConfig:
     user's it comes from the catalogue alone: a model without any source, ``quantization`` set."""
     if config.weights == "dummy" and config.model.architecture and not config.model.path:
         quantization = next((opt.quantization for opt in config.opt.values() if opt.quantization), {})
-        return replace(config.model, package=None, hub_id=None, revision=None, quantization=quantization)
+        return replace(
+            config.model, package=None, lora=None, hub_id=None, revision=None, quantization=quantization
+        )
     for name, opt in config.opt.items():
         if opt.checkpoint is None:
             continue
         if opt.checkpoint not in config.model.checkpoints:
             raise ConfigError(f"opt={name}: model={config.model.name} has no {opt.checkpoint} checkpoint")
         hub_id, at = paths.hub_parts(config.model.checkpoints[opt.checkpoint])
-        return replace(config.model, path=None, package=None, hub_id=hub_id, revision=at)
+        return replace(config.model, path=None, package=None, lora=None, hub_id=hub_id, revision=at)
     return config.model
 
 
@@ -40,7 +44,9 @@ def location(model: ModelConfig) -> str:
     if model.path:
         return str(Path(model.path).expanduser().absolute())
     if model.package:
-        return str(paths.home() / "models" / f"{model.package}-{model.revision}-{model.dtype}")
+        name = f"{model.package}-{model.revision}-{model.dtype}"
+        name += f"-{model.lora}-{lora_digest(model)}" if model.lora else ""
+        return str(paths.home() / "models" / name)
     if model.hub_id:
         return model.hub_id
     if model.architecture:
@@ -49,17 +55,32 @@ def location(model: ModelConfig) -> str:
 
 
 def revision(model: ModelConfig) -> str:
-    """What identifies the weights, without the network: a package's ``name==version``, the hub's revision
+    """What identifies the weights, without the network: a package's ``name==version`` (``+`` 16 hex digits of
+    an adapter's bytes, where one is merged into it), the hub's revision
     (``main`` where none is set), a fingerprint of a local folder, or what random weights are shaped by."""
     if model.path:
         return fingerprint(Path(location(model)))
     if model.package:
         if model.revision is None:
             raise ConfigError(f"model.revision=null: must be the version of model.package={model.package}")
-        return f"{model.package}=={model.revision}"
+        return f"{model.package}=={model.revision}" + (f"+{lora_digest(model)}" if model.lora else "")
     if not model.hub_id and model.architecture:
         return f"dummy:{dummy.digest(model)}"
     return model.revision or "main"
+
+
+def lora_file(model: ModelConfig) -> Path:
+    """The adapter that ``model.lora`` names. Raises ConfigError where this package has none of that name."""
+    file = LORA / f"{model.lora}.safetensors"
+    if not file.is_file():
+        allowed = ", ".join(sorted(each.stem for each in LORA.glob("*.safetensors"))) or "none"
+        raise ConfigError(f"model.lora={model.lora}: no such adapter; allowed: null, {allowed}")
+    return file
+
+
+def lora_digest(model: ModelConfig) -> str:
+    """16 hex digits of the adapter's bytes."""
+    return content.of_file(lora_file(model))[:16]
 
 
 def source(model: ModelConfig) -> str | None:
@@ -128,6 +149,7 @@ def _convert(model: ModelConfig, package: str, place: Path, python: Path) -> Non
         )
     making = _making(place)
     command = [str(python), "-I", convert.__file__, package.replace("-", "_"), str(making), model.dtype]
+    command += [str(lora_file(model))] if model.lora else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         shutil.rmtree(making, ignore_errors=True)
@@ -136,6 +158,7 @@ def _convert(model: ModelConfig, package: str, place: Path, python: Path) -> Non
             f"model={model.name}: {package} was not converted\n{tail}\n  by hand: {' '.join(command)}"
         )
     source = {"package": package, "version": found, "converted_by": str(python)}
+    source |= {"lora": model.lora, "lora_sha256": content.of_file(lora_file(model))} if model.lora else {}
     (making / "source.json").write_text(json.dumps(source, indent=1))
     making.rename(place)
 

@@ -279,6 +279,7 @@ def _commit(
         measurement.samples,
         references={item_id: item.reference for item_id, item in items},
         questions={item_id: item.text for item_id, item in items},
+        items=run.workload.items,
         attempt_id=attempt.attempt_id,
     )
     return CellOutcome(

@@ -181,6 +181,10 @@ def check_values(config: SweepConfig) -> None:
         raise ConfigError(f"sampling.stop={stop}: with weights=dummy output_length alone ends an answer")
     if config.model.path is not None and not Path(config.model.path).is_dir():
         raise ConfigError(f"model.path={config.model.path}: must be a folder with a model, which it is not")
+    if config.model.lora is not None and config.model.package is None and config.model.path is None:
+        raise ConfigError(
+            f"model.lora={config.model.lora}: only with model.package, whose weights it changes"
+        )
     if config.engine.name == "external":
         parse_base_url(config.engine)
     elif config.engine.base_url is not None:

@@ -18,7 +18,7 @@ from orchestrator.config.schema import SloConfig
 from orchestrator.metrics import requests
 from orchestrator.metrics.measurement import Measurement
 from orchestrator.metrics.summary import summarize
-from orchestrator.records import Grade, Record, Sample
+from orchestrator.records import Grade, Item, Record, Sample
 
 VERSION = "2"
 METADATA = {"schema_version": VERSION}
@@ -33,6 +33,8 @@ REQUESTS = pa.schema(
         "simulated": pa.bool_(),
         "request_id": pa.string(),
         "item_id": pa.string(),
+        "family": pa.string(),
+        "level": pa.int64(),
         "repeat": pa.int64(),
         "scheduled_s": pa.float64(),
         "sent_s": pa.float64(),
@@ -181,14 +183,15 @@ def request_rows(
     references: Mapping[str, str] | None = None,
     questions: Mapping[str, str] | None = None,
     *,
+    items: Mapping[str, Item] | None = None,
     simulated: bool = False,
     attempt_id: str | None = None,
 ) -> pa.Table:
     """One row per record. ``grades`` are in the order of ``records``; ``references`` maps item_id to the
-    expected answer, ``questions`` to the text that was sent; ``attempt_id`` names the measurement, in a
-    column and in the metadata."""
+    expected answer, ``questions`` to the text that was sent, ``items`` to the item; ``attempt_id`` names the
+    measurement, in a column and in the metadata."""
     graded = grades if grades is not None else [Grade(None, None)] * len(records)
-    known, asked = references or {}, questions or {}
+    known, asked, of = references or {}, questions or {}, items or {}
     rows = [
         {
             "cell_id": cell_id,
@@ -196,6 +199,8 @@ def request_rows(
             "simulated": simulated,
             "request_id": record.request_id,
             "item_id": record.item_id,
+            "family": None if (item := of.get(record.item_id)) is None else item.group,
+            "level": None if item is None else item.level,
             "repeat": record.repeat,
             "scheduled_s": record.scheduled_s,
             "sent_s": record.sent_s,

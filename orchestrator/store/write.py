@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.errors import ConfigError
-from orchestrator.records import Grade, Record, Sample
+from orchestrator.records import Grade, Item, Record, Sample
 from orchestrator.store import attempts
 from orchestrator.store.attempts import FOLDERS, kept_path, own_path
 from orchestrator.store.files import LocalFiles, link, make_folder, sync_folder, temporary_name, writer_of
@@ -51,6 +51,7 @@ def commit(
     references: Mapping[str, str] | None = None,
     questions: Mapping[str, str] | None = None,
     *,
+    items: Mapping[str, Item] | None = None,
     attempt_id: str | None = None,
 ) -> Path:
     """Stores one attempt at a cell and returns the path of its row, whose presence is the commit.
@@ -66,7 +67,7 @@ def commit(
     row = {**cell_row, "cell_id": cell_id, "attempt_id": attempt, "stored_at": datetime.now(UTC)}
     said: dict[str, Any] = {"simulated": bool(row.get("simulated")), "attempt_id": attempt}
     tables = {
-        "requests": request_rows(cell_id, records, grades, references, questions, **said),
+        "requests": request_rows(cell_id, records, grades, references, questions, items=items, **said),
         "telemetry": telemetry_rows(cell_id, samples, int(row.get("gpus") or 0), **said),
         "cells": cell_table(row),
     }

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.records import Grade, Sample
+from orchestrator.records import Grade, Item, Sample
 from orchestrator.store.schema import (
     CELLS,
     ENTRIES_AT_MOST,
@@ -77,6 +77,16 @@ def test_types_that_the_contract_names() -> None:
         seconds = [field for field in schema if field.name.endswith("_s") and field.name != "chunk_s"]
         assert {field.type for field in seconds} == {pa.float64()}
         assert schema.metadata[b"schema_version"].decode().isdigit()
+
+
+def test_a_request_says_how_hard_its_item_is_and_of_which_kind() -> None:
+    item = Item("q", ({"role": "user", "content": "?"},), "4", "math", group="story", level=3)
+    rows = request_rows(
+        "c", [record(1.0, item_id="q"), record(1.0, item_id="other")], None, items={"q": item}
+    )
+    found = [(row["family"], row["level"]) for row in rows.to_pylist()]
+    assert found == [("story", 3), (None, None)]
+    assert REQUESTS.field("level").type == pa.int64()
 
 
 def test_a_request_keeps_its_timeline_and_what_follows_from_it() -> None:
