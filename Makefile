@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SETUP := .venv/.ready-$(shell cat requirements/orchestrator.txt requirements/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: demo setup engine engines test test-fast check mutants clean
+.PHONY: demo setup engine engines test test-fast test-slow check mutants clean
 
 demo: setup engines
 	$(BIN)/python -m orchestrator.sweep -m +study=demo
@@ -22,11 +22,14 @@ engine: setup
 engines: engine
 	$(BIN)/python -m orchestrator.engines.install sglang-cpu
 
-test: engines
-	$(BIN)/python -m pytest
+test: test-fast test-slow
 
 test-fast: setup
 	$(BIN)/python -m pytest -n auto -m "not engine and not slow and not ray"
+
+# One after another: many of them time something, or need the whole machine.
+test-slow: engines
+	$(BIN)/python -m pytest -m "engine or slow or ray"
 
 check: setup
 	$(BIN)/ruff check .

@@ -94,14 +94,14 @@ def test_neither_is_it_by_its_value(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ids = set()
     for secret in ("first-secret", "other-secret"):
         monkeypatch.setenv("MY_TOKEN", secret)
-        given = (f"+engine.env.PLAIN=x-{secret}", f"+engine.args.served-by={secret}")
+        given = (f"+engine.env.PLAIN=x-{secret}", f"+engine.args.otlp-traces-endpoint={secret}")
         (planned,) = make_plan(jobs(tmp_path, ("engine=vllm", "hardware=h200", *given))).cells
         ids.add((planned.cell.cell_id, planned.cell.deployment_id, planned.cell.run_of))
         row = cell_row(
             planned.cell, study="s", status="failed", reason=f"not {secret}", attempts=1, gpus=1, nodes=1
         )
         assert secret not in json.dumps(row)
-        assert (row["reason"], row["engine_args"]["served-by"]) == ("not ***", "***")
+        assert (row["reason"], row["engine_args"]["otlp-traces-endpoint"]) == ("not ***", "***")
         assert row["provenance"]["engine_env"] == {"PLAIN": "x-***"}
         assert planned.cell.config.engine.env["PLAIN"] == f"x-{secret}"  # the engine gets it
     assert len(ids) == 1
