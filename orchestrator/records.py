@@ -94,14 +94,14 @@ class Record:
     They add up to ``output_tokens`` and ``reasoning_tokens``. Without sound counts on each chunk
     ``chunk_tokens`` and ``chunk_reasoning`` are None and ``chunk_s`` holds every chunk with text. Without
     reasoning counts from the server ``chunk_reasoning`` and ``reasoning_tokens`` follow from which chunks
-    carried reasoning text.
+    carried reasoning text; both are None where the server counted more reasoning than output.
 
     ``sent_s`` is None when no byte was handed to the socket (the connection was refused, say).
-    ``first_visible_s`` is the first chunk with non-blank text outside the reasoning. ``usage_mode`` says what
-    the server's counts were (`load.stream.usage`), ``reasoning_from`` where its reasoning was: ``field``,
-    ``tags`` or ``none``; both are None in records of older versions. ``retries``: how often it was sent
-    again, at most once, because the server had closed the idle connection that it was sent on; ``sent_s`` is
-    then the first time. None in what an older version stored.
+    ``first_visible_s`` is the first chunk with non-blank text, or a tool call, outside the reasoning.
+    ``usage_mode`` says what the server's counts were (`load.stream.usage`), ``reasoning_from`` where its
+    reasoning was: ``field``, ``tags`` or ``none``; both are None in records of older versions. ``retries``:
+    how often it was sent again, at most once, because the server had closed the idle connection that it was
+    sent on; ``sent_s`` is then the first time. None in what an older version stored.
     ``cut_by_window``: the client cancelled it, or never sent it, because the load's ``duration_s`` was over.
     """
 

@@ -19,7 +19,7 @@ def record(request: Request, finished: Finished, zero: float) -> Record:
     stream = finished.stream
     chunk_s = np.frombuffer(stream.chunk_s, np.float64) - zero
     tokens = np.frombuffer(stream.chunk_tokens, np.int32) if stream.counted else None
-    reasoning = None if tokens is None else reasoning_per_chunk(stream, tokens)
+    reasoning = None if tokens is None or _too_much(stream) else reasoning_per_chunk(stream, tokens)
     return Record(
         request_id=request.request_id,
         item_id=request.item_id,
@@ -80,16 +80,21 @@ def _within(each: Counts, tokens: Counts) -> bool:
     return bool(((each >= 0) & (each <= tokens)).all())
 
 
+def _too_much(stream: Stream) -> bool:
+    """Whether the server counts more reasoning than output: then nobody knows which of both is wrong."""
+    total, output = stream.reasoning_tokens, stream.output_tokens
+    return total is not None and output is not None and total > output
+
+
 def _reasoning_total(stream: Stream, per_chunk: Counts | None) -> int | None:
-    if stream.output_tokens is None:
+    if stream.output_tokens is None or _too_much(stream):
         return None
     if per_chunk is not None:
         return int(per_chunk.sum())
-    total = stream.reasoning_tokens
-    if total is None:
-        return None if stream.reasoning_text else 0
-    impossible = total > stream.output_tokens or (total == 0 and stream.reasoning_text)
-    return None if impossible else total
+    total, seen = stream.reasoning_tokens, stream.reasoning_from != "none"
+    if seen and not total:  # not counted; a server that does not count says 0 too
+        return None
+    return total or 0
 
 
 def _minus(value: float | None, zero: float) -> float | None:

@@ -109,6 +109,7 @@ def _load(cell: Cell, context: MeasurementContext) -> tuple[_Run, Measurement]:
         cache_reset=cache_reset,
         shared_tokens=shared_tokens,
         external=context.external,
+        reasons=config.model.kind == "reasoning",
         engine_restarted=dead is not None,
         gpus=context.gpu_count,
         gpu_shared=shared,

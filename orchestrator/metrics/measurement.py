@@ -23,6 +23,7 @@ class RunConditions:
     nobody can tell, as on a CPU; ``gpu_watched`` is whether NVML was asked. ``asked_tokens`` is how long each
     request's answer was made to be, None where answers end by themselves. ``receive_lag_s_p99`` and
     ``receive_lag_s_max`` are of the client process that was latest to read, None where nobody measured.
+    ``reasons`` is whether the model is one that thinks before it answers.
     ``ends_s`` is when a load with a duration was to end, None where it ends with its last request.
     """
 
@@ -30,6 +31,7 @@ class RunConditions:
     cache_reset: bool | None = True
     shared_tokens: float | None = None
     external: bool = False
+    reasons: bool = False
     engine_restarted: bool = False
     gpus: int = 0
     gpu_shared: bool | None = None

@@ -20,7 +20,7 @@ from orchestrator.metrics.engine import (
 from orchestrator.metrics.keeping_up import MIN_OF_ASKED_RATE, behind, per_s
 from orchestrator.metrics.latency import send_lag_s_p99
 from orchestrator.metrics.measurement import Measurement, RunConditions
-from orchestrator.metrics.requests import cut
+from orchestrator.metrics.requests import cut, reasoning_from
 from orchestrator.metrics.stats import ratio
 from orchestrator.metrics.throughput import error_rate, retries
 from orchestrator.metrics.window import Window
@@ -41,7 +41,8 @@ _TIMING = frozenset({"client_lag", "client_stalled", "under_rate", "telemetry_mi
 HOLE_S = 1.0
 MAX_HOLE_SHARE = 0.05
 MAX_STARVED_SHARE = 0.1
-UNSOUND_COUNTS = frozenset({"late", "per_chunk", "contradictory"})  # of `load.stream.usage`
+UNSOUND_COUNTS = frozenset({"late", "ahead", "per_chunk", "contradictory"})  # of `load.stream.usage`
+_WITHOUT_COUNTS = frozenset({"final", "none"})
 # What was seen beside an engine on two cores is in docs/metrics.md.
 MAX_HOST_TAKEN_SHARE = 0.05
 
@@ -65,7 +66,13 @@ INVALIDATING_FLAGS = {
 NOTES = {
     "behind": "more requests arrived than the server answered, and ever more were waiting: the latencies are "
     "those of a queue that grew, and would be longer after a longer run",
-    "counts_unsound": "the server's token counts contradict its text: times are the text's, without ITL",
+    "counts_unsound": "the server's token counts contradict its text: times are the text's, without ITL; "
+    "rates of tokens are blank where an answer's total is below what its text holds at least",
+    "counts_absent": "the server sent no count of an answer's tokens: tokens/s, TPOT and ITL are blank",
+    "reasoning_uncounted": "the server's count of an answer's reasoning tokens is missing, or above its "
+    "output tokens: the share of thinking is blank",
+    "reasoning_absent": "a reasoning model showed no reasoning, neither in a field of its own nor between "
+    "tags: all its text counts as the answer (model.think_tags names other tags)",
     "gpu_starved": "the GPU idled while a process of the engine had a whole CPU: that process is the limit",
     "gpu_share_unknown": "NVML could not tell whether another process used the GPU",
     "retried": "over 1 % of the requests were sent again: the server closed their connection as they came",
@@ -98,6 +105,15 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
         "retried": (ratio(retries(records), len(records)) or 0.0) > MAX_RETRIED_SHARE,
         "telemetry_absent": not complete and external,
         "counts_unsound": any(record.usage_mode in UNSOUND_COUNTS for record in records),
+        "counts_absent": any(
+            r.output_tokens is None and r.usage_mode in _WITHOUT_COUNTS for r in measurement.ok
+        ),
+        "reasoning_uncounted": any(
+            r.reasoning_tokens is None and r.output_tokens is not None for r in measurement.ok
+        ),
+        "reasoning_absent": conditions.reasons
+        and conditions.asked_tokens is None
+        and reasoning_from(measurement.ok) == "none",
         "gpu_starved": (gpu_starved_share(samples, window) or 0.0) > MAX_STARVED_SHARE,
     }
     return tuple(name for name, holds in raised.items() if holds)

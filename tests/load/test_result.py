@@ -126,7 +126,7 @@ def test_what_was_never_sent_counts_as_due_when_the_run_ended_unless_it_was_due(
         ([3, 4, 5], 5, [2, 3, 0]),  # more than the chunk has
         ([2, 1, 5], 5, [2, 3, 0]),  # they fall
         ([-1, -1, -1], 7, [2, 3, 2]),  # at the end alone
-        ([-1, -1, -1], 99, [2, 3, 4]),
+        ([-1, -1, -1], 9, [2, 3, 4]),
     ],
 )
 def test_the_reasoning_of_each_chunk_is_the_servers_where_that_is_sound(
@@ -139,6 +139,14 @@ def test_the_reasoning_of_each_chunk_is_the_servers_where_that_is_sound(
     assert counts(found) == expected
     whole = record(REQUEST, finished(given), ZERO)
     assert whole.reasoning_tokens == sum(expected)
+
+
+@pytest.mark.parametrize("cumulative", [[-1, -1, -1], [2, 5, 9], [3, 6, 10]])
+def test_more_reasoning_than_output_is_none_that_is_known(cumulative: list[int]) -> None:
+    given = stream([2, 3, 4], chunk_reasoning=array("i", cumulative), reasoning_tokens=10)
+    found = record(REQUEST, finished(given), ZERO)
+    assert (found.reasoning_tokens, found.chunk_reasoning, found.output_tokens) == (None, None, 9)
+    assert counts(found.chunk_tokens) == [2, 3, 4]
 
 
 def test_no_reasoning_in_the_text_and_none_counted_is_none() -> None:
@@ -166,7 +174,12 @@ def test_without_counts_per_chunk_the_total_of_reasoning_is_the_servers_if_it_ca
     output: int | None, total: int | None, text: str, expected: int | None
 ) -> None:
     given = stream(
-        [2, 3, 2], counted=False, output_tokens=output, reasoning_tokens=total, reasoning_text=text
+        [2, 3, 2],
+        counted=False,
+        output_tokens=output,
+        reasoning_tokens=total,
+        reasoning_text=text,
+        reasoning_from="field" if text else "none",
     )
     found = record(REQUEST, finished(given), ZERO)
     assert (found.reasoning_tokens, found.chunk_tokens, found.chunk_reasoning) == (expected, None, None)

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.metrics import validity
 from orchestrator.metrics.measurement import Measurement, RunConditions
-from orchestrator.metrics.validity import status
+from orchestrator.metrics.validity import NOTES, status
 from orchestrator.records import Closed, Open, Record, Sample
 from tests.support.timelines import record
 
@@ -114,11 +114,42 @@ def test_a_gpu_that_waits_for_the_engine_is_told_and_counts(starved: int, raised
     assert status(raised, records) == ("done", None)
 
 
-@pytest.mark.parametrize("mode", ["late", "per_chunk", "contradictory", "continuous", "final", None])
+UNSOUND = ("late", "ahead", "per_chunk", "contradictory")
+
+
+@pytest.mark.parametrize("mode", [*UNSOUND, "continuous", "final", None])
 def test_counts_that_contradict_the_text_are_told_and_count(mode: str | None) -> None:
     raised = flags([*RECORDS[:3], replace(RECORDS[3], usage_mode=mode)], GOOD)
-    assert raised == (("counts_unsound",) if mode in ("late", "per_chunk", "contradictory") else ())
+    assert raised == (("counts_unsound",) if mode in UNSOUND else ())
     assert status(raised, RECORDS) == ("done", None)
+
+
+@pytest.mark.parametrize("mode", ["final", "none"])
+def test_an_ok_request_without_a_count_is_told(mode: str) -> None:
+    uncounted = replace(RECORDS[3], usage_mode=mode, output_tokens=None, reasoning_tokens=None)
+    assert flags([*RECORDS[:3], uncounted], GOOD) == ("counts_absent",)
+    assert flags([*RECORDS[:3], replace(uncounted, outcome="cancelled")], GOOD) == ()
+
+
+def test_an_ok_request_without_a_count_of_its_reasoning_is_told() -> None:
+    uncounted = replace(RECORDS[3], reasoning_tokens=None)
+    assert flags([*RECORDS[:3], uncounted], GOOD) == ("reasoning_uncounted",)
+    assert flags([*RECORDS[:3], replace(uncounted, outcome="cancelled")], GOOD) == ()
+    assert status(("reasoning_uncounted",), RECORDS) == ("done", None)
+
+
+def test_a_reasoning_model_that_shows_none_is_told_and_how_to_name_its_tags() -> None:
+    def raised(*found: str | None, **changes: Any) -> tuple[str, ...]:
+        records = [replace(one, reasoning_from=each) for one, each in zip(RECORDS, found, strict=True)]
+        return flags(records, replace(GOOD, **changes))
+
+    none, older = ("none",) * 4, (None,) * 4
+    assert raised(*none, reasons=True) == ("reasoning_absent",)
+    assert raised(*none) == ()
+    assert raised("tags", *none[1:], reasons=True) == ()
+    assert raised(*older, reasons=True) == ()
+    assert raised(*none, reasons=True, asked_tokens={}) == ()  # weights that say nothing
+    assert "model.think_tags" in NOTES["reasoning_absent"]
 
 
 def neighboured(others: float, waited: float, **values: float) -> list[Sample]:

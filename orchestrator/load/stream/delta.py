@@ -10,6 +10,7 @@ REASONING_FIELDS = ("reasoning", "reasoning_content", "thinking", "reasoning_det
 
 _REASONING_PARTS = ("thinking", "reasoning", "reasoning_text")
 _TEXT_PARTS = ("text", "output_text")
+_SEALED_PARTS = ("redacted_thinking", "reasoning.encrypted")  # reasoning that only the server can read
 _KEYS = ("text", "thinking", "reasoning", "summary", "content")  # of a part, where its text may be
 
 
@@ -34,6 +35,16 @@ def said(delta: Mapping[str, Any]) -> tuple[str, str, bool]:
     return thought, shown, acted
 
 
+def sealed(delta: Mapping[str, Any]) -> bool:
+    """Whether it holds reasoning that only the server can read."""
+    values = (delta.get("reasoning_details"), delta.get("content"))
+    return any(map(_is_sealed, (part for value in values if isinstance(value, list) for part in value)))
+
+
+def _is_sealed(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") in _SEALED_PARTS and bool(part.get("data"))
+
+
 def _parts(content: object) -> tuple[str, str, bool]:
     """The same of content in parts, such as ``{"type": "thinking", "thinking": …}``."""
     thought, shown, acted = [], [], False
@@ -43,7 +54,7 @@ def _parts(content: object) -> tuple[str, str, bool]:
             thought.append(_text(part))
         elif kind is None or kind in _TEXT_PARTS:
             shown.append(_text(part))
-        else:
+        elif kind not in _SEALED_PARTS:
             acted = True
     return "".join(thought), "".join(shown), acted
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, compress
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import orjson
 
-from orchestrator.load.stream.delta import said
+from orchestrator.load.stream.delta import said, sealed
 from orchestrator.load.stream.event_template import EventTemplate
 from orchestrator.load.stream.payload import error_message, excerpt, mended
 from orchestrator.load.stream.think import TAGS, Tagged, find
@@ -22,7 +22,7 @@ N = TypeVar("N", int, float)
 ReasoningFrom = Literal["field", "tags", "none"]
 """Where a stream's reasoning was found: in a field of its own, between tags in the text, or nowhere."""
 
-_THINKING, _WITHOUT_TEXT = 1, 2  # bits of a chunk's kind
+_THINKING, _WITHOUT_TEXT, _ACTED = 1, 2, 4  # bits of a chunk's kind
 _ONE_TOKEN, _NO_COUNT = array("i", (1,)), array("i", (-1,))
 _NO_CHUNK = (KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError)
 
@@ -62,6 +62,7 @@ class Timeline:
     """
 
     __slots__ = (
+        "_acted",
         "_asked",
         "_content",
         "_counts",
@@ -69,6 +70,7 @@ class Timeline:
         "_kinds",
         "_opened",
         "_reasoning",
+        "_sealed",
         "_tags",
         "_thinking",
         "_usage",
@@ -110,6 +112,8 @@ class Timeline:
         self._tags = tags
         self._counts = Counts()
         self._thinking = False
+        self._sealed = False  # reasoning came that cannot be read
+        self._acted = False  # output of another kind than text came
         self._usage: dict[str, Any] = {}
         self._reasoning: list[str] = []
         # One piece for each entry, until reasoning comes in a field of its own.
@@ -131,7 +135,7 @@ class Timeline:
             choices, usage = event.get("choices"), event.get("usage")
             if event.get("error"):
                 raise KeyError("error")
-            text, content, reason = False, "", None
+            text, acted, content, reason = False, False, "", None
             if choices:
                 choice = choices[0]
                 reason = choice.get("finish_reason")
@@ -141,9 +145,11 @@ class Timeline:
                 if delta:
                     content = delta.get("content")
                     if len(delta) == 1 and type(content) is str:
-                        thought, acted = "", False
+                        thought = ""
                     else:
                         thought, content, acted = said(delta)
+                        if not thought and sealed(delta):
+                            text = self._thinking = self._sealed = True
                     if thought:
                         text = self._thinking = True
                         self._reasoning.append(thought)
@@ -163,8 +169,8 @@ class Timeline:
                     total = count_of(total)
             if total is None:
                 if text:
-                    counts.uncounted = True
-                    self._enter(t, 0, -1, content, text)
+                    counts.miss()
+                    self._enter(t, 0, -1, content, text, acted)
                 return
             new = total - counts.tokens
             if text and new > 0 and not reason:
@@ -180,7 +186,7 @@ class Timeline:
             reasoning = details.get("reasoning_tokens") if isinstance(details, dict) else None
             if type(reasoning) is not int or not 0 <= reasoning <= total:
                 reasoning = -1
-            self._enter(t, new, reasoning, content, text)
+            self._enter(t, new, reasoning, content, text, acted)
         except orjson.JSONDecodeError:
             self._take_odd(t, data.strip())
         except _NO_CHUNK as error:
@@ -198,15 +204,16 @@ class Timeline:
                 self.error = f"not JSON in the stream: {excerpt(data)}"
 
     def _show(self, t: float, content: str, acted: bool) -> None:
-        if content and not content.isspace():
+        if acted or (content and not content.isspace()):
             self._thinking = False
             if self.first_visible_s is None:
                 self.first_visible_s = t
-        elif acted:
-            self._thinking = False
 
-    def _enter(self, t: float, tokens: int, reasoning: int, content: str, text: bool) -> None:
+    def _enter(self, t: float, tokens: int, reasoning: int, content: str, text: bool, acted: bool) -> None:
         kind = _THINKING if self._thinking else 0
+        if acted:
+            kind |= _ACTED
+            self._acted = True
         if not text:
             kind |= _WITHOUT_TEXT
             self._without_text = True
@@ -250,12 +257,17 @@ class Timeline:
 
     def stream(self) -> Stream:
         """All of it, once the stream has ended."""
-        mode, output = self._counts.verdict(asked=self._asked)
+        mode, output = self._counts.verdict(
+            asked=self._asked,
+            outrun=bool(self.chunk_tokens)
+            and not self.chunk_tokens[-1],  # text came after the last new token
+            ended=self.finish_reason is not None,
+        )
         counted = mode == "continuous"
         reasoning, content = "".join(self._reasoning), "".join(self._content)
-        origin: ReasoningFrom = "field" if reasoning else "none"
+        origin: ReasoningFrom = "field" if reasoning or self._sealed else "none"
         kinds, first_visible_s = self._kinds, self.first_visible_s
-        if not reasoning and (tagged := self._tagged(content)) is not None:
+        if origin == "none" and (tagged := self._tagged(content)) is not None:
             origin = "tags"
             kinds, first_visible_s = self._split(content, tagged.visible)
             reasoning, content = content[tagged.start : tagged.end], content[tagged.visible :]
@@ -264,9 +276,10 @@ class Timeline:
             keep = [bool(n) for n in tokens] if counted else [not kind & _WITHOUT_TEXT for kind in kinds]
             chunk_s, tokens = _kept(chunk_s, keep), _kept(tokens, keep)
             cumulative, kinds = _kept(cumulative, keep), _kept(kinds, keep)
-        if self._without_text:
+        if self._without_text or self._acted:
             kinds = array("b", (kind & _THINKING for kind in kinds))
         usage = self._usage
+        of_all = _count(usage, "completion_tokens") == output
         return Stream(
             chunk_s=chunk_s,
             chunk_tokens=tokens,
@@ -278,7 +291,9 @@ class Timeline:
             prompt_tokens=_count(usage, "prompt_tokens"),
             output_tokens=output,
             cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
-            reasoning_tokens=_count(usage.get("completion_tokens_details") or usage, "reasoning_tokens"),
+            reasoning_tokens=_count(usage.get("completion_tokens_details") or usage, "reasoning_tokens")
+            if of_all
+            else None,
             reasoning_text=reasoning,
             response_text=content,
             usage_mode=mode,
@@ -291,13 +306,14 @@ class Timeline:
 
     def _split(self, content: str, visible: int) -> tuple[array[int], float | None]:
         """The entries' kinds and the first visible one's time, where the content is visible from there on."""
-        shown = content[visible:].lstrip()
-        first = len(self._kinds)
-        if shown:
-            ends = list(accumulate(map(len, self._content)))
-            first = bisect_right(ends, len(content) - len(shown))
+        hidden = len(content) - len(content[visible:].lstrip())
+        ends = list(accumulate(map(len, self._content)))
+        first = bisect_right(ends, hidden)
+        if self._acted:
+            begun = range(bisect_left(ends, visible), first)
+            first = next((at for at in begun if self._kinds[at] & _ACTED), first)
         kinds = array("b", (kind | _THINKING for kind in self._kinds[:first])) + self._kinds[first:]
-        return kinds, self.chunk_s[first] if shown else None
+        return kinds, self.chunk_s[first] if first < len(kinds) else None
 
 
 def _kept(values: array[N], keep: Sequence[bool]) -> array[N]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-UsageMode = Literal["continuous", "final", "late", "per_chunk", "contradictory", "none"]
+UsageMode = Literal["continuous", "final", "late", "ahead", "per_chunk", "contradictory", "none"]
 """``continuous``: each chunk came with the tokens so far. ``final``: text came without counts, and the total
-after it. ``late``: text came before the counts knew of it. ``per_chunk``: each chunk's own tokens were
-counted, not all so far. ``contradictory``: counts fell. ``none``: there were no counts."""
+after it. ``late``: text came before the counts knew of it. ``ahead``: tokens were counted before their text
+came. ``per_chunk``: each chunk's own tokens were counted, not all so far. ``contradictory``: counts fell, or
+the total is below what the text holds at least. ``none``: there were no counts."""
 
 COUNT_MAX = 2**31 - 1
 """Of tokens, by the columns that they are stored in; no answer is as long."""
@@ -36,16 +37,20 @@ class Counts:
 
     A chunk with text holds at least one token. So counts of all tokens so far are never below the number of
     such chunks, and never fall; a chunk's own count is never 0 beside text, and all of them add up to the
-    total. ``tokens`` is the highest count so far.
+    total. Two chunks may share a count, the end of the reasoning and the beginning of the answer in one step;
+    where three do, text came after its tokens were counted. ``tokens`` is the highest count so far.
     """
 
     __slots__ = (
+        "_ahead",
         "_behind",
         "_fell",
         "_final",
+        "_missed_at",
         "_peak",
         "_seen",
         "_stalled",
+        "_stalled_at",
         "_sum",
         "_tail",
         "_texts",
@@ -56,13 +61,16 @@ class Counts:
 
     def __init__(self) -> None:
         self.tokens = 0
-        self.uncounted = False  # a chunk with text had no count
+        self.uncounted = 0  # chunks with text and without a count
+        self._missed_at = 0  # how many with text and a count there were before the last of these
         self._seen = False
         self._texts = 0  # chunks with text and a count
         self._behind = False  # there were more of these than tokens
         self._zero = False  # the count of one was 0
         self._fell = False
         self._stalled = 0  # chunks with text whose count, not 0, was that of the chunk before
+        self._stalled_at = 0  # the count of the last of these
+        self._ahead = False  # there were two of one count
         self._peak = 0  # the highest count of a chunk of the answer, once `_final` is known
         self._sum = 0  # of all their counts
         # The last count but for 0, whether it came without text or with the end, and the count of the last
@@ -100,6 +108,8 @@ class Counts:
                 self._zero = True
             elif new == 0:
                 self._stalled += 1
+                self._ahead = self._ahead or count == self._stalled_at
+                self._stalled_at = count
             if self._texts > self.tokens:
                 self._behind = True
         return max(new, 0)
@@ -121,31 +131,51 @@ class Counts:
         self._sum += chunks * (before + 1 + last) // 2
         self._tail = None if last_has_text else (last, True, last)
 
-    def verdict(self, *, asked: bool) -> tuple[UsageMode, int | None]:
-        """What the counts are, and the total of the answer's output tokens. ``asked``: a count on every chunk
-        was asked for; where it was not, those that come are only looked at for the total."""
-        if not (self._seen or self.tokens):
-            return "none", None
+    def miss(self) -> None:
+        """A chunk with text and without a count."""
+        self.uncounted += 1
+        self._missed_at = self._texts
+        if self._tail is not None:
+            last, _, end = self._tail
+            self._tail = last, False, end
+
+    def verdict(self, *, asked: bool, outrun: bool, ended: bool) -> tuple[UsageMode, int | None]:
+        """What the counts are, and the total of the answer's output tokens; None where the last count is not
+        of all of it. ``asked``: a count on every chunk was asked for; where it was not, those that come are
+        only looked at for the total. ``outrun``: text came
+        after the last new token. ``ended``: the answer
+        has come to its end."""
         last, settles, end = self._tail or (self.tokens, False, 0)
+        if not (self._seen or self.tokens) or (self.uncounted and not (self.tokens or self._texts)):
+            return "none", None
         alone = self._alone(end)
         if alone is not None:
             return "per_chunk", alone
-        if self._fell or (self.uncounted and self._behind):
-            enough = self._final is not None or not self._behind or last >= self._texts
-            return "contradictory", last if settles and enough else None
-        if asked and not (self.uncounted or self._behind):
-            return "continuous", self.tokens
+        texts = self._texts + self.uncounted
+        stopped = self.uncounted > 0 and self._missed_at == self._texts  # the last text had no count
         # 0 beside text, and a count in the middle of the answer, cannot be of all of it.
-        whole = settles or last >= self._texts
-        total = last if whole and (last or not (self._texts or self.uncounted)) else None
-        return ("late" if asked and not self.uncounted else "final"), total
+        whole = last >= texts and (settles or not stopped)
+        total = last if whole and (last or not texts) else None
+        if self._fell or (self.uncounted and self._behind):
+            return "contradictory", total if settles else None
+        if asked and not (self.uncounted or self._behind):
+            if not (self._ahead or outrun):
+                return "continuous", self.tokens
+            # Equal counts alone may be each chunk's own or of all to come: a report has to say which.
+            known = settles or self._stalled < self._texts - 1
+            return "ahead", self.tokens if known else None
+        late = asked and not self.uncounted
+        if total is None and last and (settles or (ended and not late)):
+            return "contradictory", None
+        return ("late" if late else "final"), total
 
     def _alone(self, end: int) -> int | None:
         """The total where each chunk's own tokens were counted, else None. ``end``: the count of the chunk
         that ends the answer, where that has no text.
 
         The counts must be no cumulative ones (or sum up to a total that is given, without having grown as
-        such would), and be all equal, or mostly far below the number of chunks, or sum up to the total.
+        such would), and be all equal, or mostly far below the number of chunks, or sum up to the total. A
+        total that is given and below the number of chunks is the last chunk's own too.
         """
         if self._zero or self.uncounted or self._texts < 2:
             return None
@@ -159,5 +189,7 @@ class Counts:
         equal = self._stalled == self._texts - 1
         peak = self.tokens if self._final is None else self._peak
         if adds_up or equal or 2 * peak < self._texts:
-            return self._sum if total is None else total
+            if total is None:
+                return self._sum
+            return total if total >= self._texts else self._sum - end
         return None

@@ -291,8 +291,8 @@ def test_without_counts_of_reasoning_a_run_has_none() -> None:
 
 
 def test_chunks_without_text_in_a_run_are_no_text() -> None:
-    """Else the text that is held back until the end would be more than there are tokens."""
-    payloads = [event("a" if n % 5 else "", n) for n in range(1, 61)] + [event("b", 60)] * 10
+    """Else the text that was held back would be more than there are tokens."""
+    payloads = [event("a" if n % 5 else "", n) for n in range(1, 61)] + [event("b", 60), event("c", 61)]
     found = read(payloads, [1], flush=False)
-    assert (found.usage_mode, found.output_tokens, len(found.chunk_s)) == ("continuous", 60, 60)
-    assert found.response_text == "a" * 48 + "b" * 10
+    assert (found.usage_mode, found.output_tokens, len(found.chunk_s)) == ("continuous", 61, 61)
+    assert found.response_text == "a" * 48 + "bc"

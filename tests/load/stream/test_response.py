@@ -74,7 +74,9 @@ def wires(draw: st.DrawFn) -> Wire:
     events = [body([{"delta": {"role": "assistant", "content": ""}}], 0, 0)]
     out = thought = 0
     for number, (least, reasons, text) in enumerate(chunks):
-        new = max(least, number + 1 - out)  # each text has a token, of this chunk or of one before
+        # Each text has a token, of its own chunk or of the one before; the last one's is new.
+        shared = 0 < number < len(chunks) - 1 and out > number and chunks[number - 1][0] > 0
+        new = max(least, 0 if shared else 1)
         chunks[number] = new, reasons, text
         out += new
         thought += new * reasons

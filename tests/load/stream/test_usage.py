@@ -46,7 +46,14 @@ def texts(*numbers: int | None) -> list[tuple[str, int | None]]:
         (texts(None, None, None), 5, None, "final", 5),
         (texts(None, None, None), None, 5, "final", 5),
         (texts(None, 2, None), 5, None, "final", 5),
-        (texts(None, None), None, None, "final", None),
+        (texts(None, None), None, None, "none", None),
+        (texts(None, None), 0, None, "none", None),
+        (texts(None, None, None), 2, None, "contradictory", None),  # each has a token at least
+        (texts(None, None, None), None, 2, "contradictory", None),
+        (texts(1, 2, 3, None, None), None, None, "contradictory", None),  # they stop
+        (texts(3, 6, 9, None, None), None, None, "contradictory", None),
+        (texts(3, 6, 9, None, None), 14, None, "final", 14),
+        (texts(None, 3, None, 9), None, None, "final", 9),
         (texts(0, 0, 0, 0), 5, None, "late", 5),  # nothing until the last
         (texts(0, 0, 0, 0), None, 5, "late", 5),
         (texts(0, 0, 0, 4), None, None, "late", 4),  # the last one with text
@@ -55,6 +62,18 @@ def texts(*numbers: int | None) -> list[tuple[str, int | None]]:
         (texts(0, 1, 2, 3), None, None, "late", None),
         (texts(1, 1, 2, 3), 4, None, "late", 4),
         (texts(0, 0, 0), 0, None, "late", None),
+        (texts(0, 0, 1, 2), 2, None, "contradictory", None),  # the reasoning is left out
+        (texts(0, 0, 0, 0), 3, None, "contradictory", None),
+        (texts(2, 4, 6, 6, 6, 6), 6, None, "ahead", 6),
+        (texts(2, 4, 6, 6, 6, 6), None, None, "ahead", 6),
+        (texts(1, 2, 6, 6, 6, 6), None, 6, "ahead", 6),
+        (texts(6, 6, 6, 6, 6, 6), 6, None, "ahead", 6),
+        (texts(6, 6, 6, 6, 6, 6), None, None, "ahead", None),  # of each, or of all to come
+        (texts(1, 2, 3, 4, 4), None, None, "late", None),
+        (texts(2, 3, 3), 3, None, "ahead", 3),
+        (texts(2, 4, 6, 6, 6, 6), 7, None, "ahead", 7),  # a last token without text changes nothing
+        (texts(3, 6, 9, 9, 9, 12), 12, None, "ahead", 12),
+        (texts(3, 6, 6, 9, 9, 12), 12, None, "continuous", 12),
         (texts(1, 1, 1, 1), 4, None, "per_chunk", 4),
         (texts(1, 1, 1, 1), None, None, "per_chunk", 4),
         (texts(1, 1, 1, 1), None, 1, "per_chunk", 5),  # the end counts its own too
@@ -62,14 +81,19 @@ def texts(*numbers: int | None) -> list[tuple[str, int | None]]:
         (texts(1, 1, 1, 1), 4, 4, "per_chunk", 4),
         (texts(1, 1, 1, 1), 5, None, "per_chunk", 5),
         (texts(1, 1), None, None, "per_chunk", 2),
+        (texts(1, 1, 1, 1), 1, None, "per_chunk", 4),  # so is the report's, the last chunk's own
+        (texts(1, 1, 1, 1), 1, 1, "per_chunk", 4),
+        (texts(1, 2, 1, 1, 2), 2, None, "per_chunk", 7),
         (texts(3, 3, 3), 9, None, "per_chunk", 9),
         (texts(1, 4, 2, 1), 8, 8, "per_chunk", 8),
         (texts(1, 4, 2, 1), 8, None, "per_chunk", 8),
         (texts(1, 2, 1, 1, 2), None, None, "per_chunk", 7),
         (texts(1, 2, 3, 2, 3, 4), 6, None, "contradictory", 6),
-        (texts(1, 2, 3, 2, 3, 4), 5, None, "contradictory", 5),
+        (texts(1, 2, 3, 2, 3, 4), 5, None, "contradictory", None),
+        (texts(3, 6, 9, 6, 9), 5, None, "contradictory", 5),
         (texts(1, 2, 4, 3, 4, 6), None, None, "contradictory", None),
-        (texts(1, 2, 3, 4), 3, None, "contradictory", 3),  # corrected at the end
+        (texts(1, 2, 3, 4), 3, None, "contradictory", None),  # corrected at the end
+        (texts(2, 4, 6, 8), 5, None, "contradictory", 5),
         (texts(5, 6, 7, 8), None, 6, "contradictory", 6),
         (texts(None, 1, 1, 1), None, 1, "contradictory", None),
         (texts(None, 1, 1, 1), 4, None, "contradictory", 4),
@@ -91,20 +115,24 @@ def test_what_the_counts_are_is_told_from_them_and_the_text(
 
 
 def test_a_total_where_the_text_ends_with_the_answer() -> None:
-    for total in (3, 2):  # of the server's tokens one may have made two chunks of text
+    for total, mode, known in ((3, "late", 3), (2, "contradictory", None)):
         found = recorded([event("a", total=0), event("b", total=0), event("c", total=total, finish="stop")])
-        assert (found.usage_mode, found.output_tokens) == ("late", total)
+        assert (found.usage_mode, found.output_tokens) == (mode, known)
+
+
+def test_a_count_between_texts_is_not_of_those_after_it() -> None:
+    found = recorded([event("a", total=3), event("", total=9), event("b"), event(finish="stop")])
+    assert (found.usage_mode, found.output_tokens) == ("contradictory", None)
+
+
+def test_an_answer_that_broke_off_contradicts_no_count() -> None:
+    found = recorded([event("a", total=1), event("b", total=2), event("c"), event("d")])
+    assert (found.usage_mode, found.output_tokens) == ("final", None)
 
 
 def test_an_empty_report_at_the_end_takes_no_count_away() -> None:
     found = recorded([event("a", total=1), usage_only(0, prompt_tokens=0)])
     assert (found.usage_mode, found.output_tokens, found.prompt_tokens) == ("continuous", 1, 9)
-
-
-def test_a_tool_call_ends_the_thinking() -> None:
-    call = {"choices": [{"delta": {"tool_calls": [{}]}}], "usage": {"completion_tokens": 2}}
-    found = recorded([event(reasoning="hm", total=1), orjson.dumps(call), event("", total=3)])
-    assert counts(found.chunk_reasoning) == [1, 0, 0]
 
 
 def assert_a_run_counts_as_its_chunks(before: list[tuple[int, bool]], texts: list[bool]) -> None:
@@ -135,6 +163,19 @@ def test_a_run_counts_as_its_chunks_do_one_by_one(before: list[tuple[int, bool]]
 @pytest.mark.parametrize("texts", [[True], [False], [True, True, True], [True, False], [False, True, True]])
 def test_short_runs_count_as_their_chunks(before: list[tuple[int, bool]], texts: list[bool]) -> None:
     assert_a_run_counts_as_its_chunks(before, texts)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [(2, 4, 4, 4), (1, 4, 4, 4), (4, 4, 4, 4), (3, 3, 4, 4)],
+)
+def test_an_answer_ends_with_its_last_text_though_its_count_was_there_before(
+    numbers: tuple[int, ...],
+) -> None:
+    found = read(texts(*numbers), 4)
+    assert (found.usage_mode, found.output_tokens) == ("ahead", 4)
+    assert (ttft_s(found), found.last_token_s, itl_s(found)) == (1.5, 5.0, None)
+    assert tpot_s(found) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("numbers", [(0, 0, 0, 0), (0, 0, 2, 4), (0, 1, 2, 3), (1, 1, 1, 1), (1, 2, 1, 3)])
@@ -189,7 +230,7 @@ def test_a_tool_call_is_output(delta: dict[str, Any], numbers: tuple[int | None,
     found = recorded([event("", total=0), *map(orjson.dumps, events), usage_only(2)])
     assert (found.usage_mode, found.output_tokens) == (mode, 2)
     assert found.chunk_s.tolist() == [2.0, 3.0]
-    assert found.first_visible_s is None
+    assert found.first_visible_s == 2.0
 
 
 NO_COUNTS: list[object] = [None, -1, 5.5, "five", "-5", "٥", True, [5], {}, "9" * 30]
@@ -229,12 +270,13 @@ class Mixed:
     texts: int
     total: int
     told: int | None
+    last_text_s: float
 
 
 @st.composite
 def mixed(draw: st.DrawFn) -> Mixed:
     modes = st.sampled_from(["all", "none", "zero", "behind", "own", "random", "null", "{}", "text"])
-    events, shown, thought, out, before, spoken = [], "", "", 0, 0, 0
+    events, shown, thought, out, before, spoken, last_text_s = [], "", "", 0, 0, 0, 0.0
     for _ in range(draw(st.integers(0, 4))):
         mode = draw(modes)
         for _ in range(draw(st.integers(0, 6))):
@@ -258,10 +300,11 @@ def mixed(draw: st.DrawFn) -> Mixed:
             elif mode != "none":
                 chunk["usage"] = None if mode == "null" else {}
             events.append(orjson.dumps(chunk))
+            last_text_s = float(len(events)) if value else last_text_s
     told = draw(st.none() | st.just(out) | st.integers(1, 40))
     if told is not None:
         events.append(usage_only(told))
-    return Mixed(events, shown, thought, spoken, out, told)
+    return Mixed(events, shown, thought, spoken, out, told, last_text_s)
 
 
 @settings(max_examples=500)
@@ -286,8 +329,12 @@ def test_whatever_the_counts_the_timeline_holds_together(stream: Mixed, asked: b
     else:
         assert found.chunk_tokens is None
         assert len(found.chunk_s) == stream.texts
-    if stream.told and found.usage_mode in ("final", "late", "per_chunk"):
+    if stream.told and found.usage_mode in ("final", "late"):
         assert found.output_tokens == stream.told
-    assert found.output_tokens != 0 or not stream.texts
+    if stream.told and stream.told >= stream.texts and found.usage_mode == "per_chunk":
+        assert found.output_tokens == stream.told
+    assert found.output_tokens is None or found.output_tokens >= stream.texts
+    assert not stream.texts or found.last_token_s is not None
+    assert not stream.last_text_s or (found.last_token_s or 0.0) >= stream.last_text_s
     if found.reasoning_tokens is not None and found.output_tokens is not None:
         assert 0 <= found.reasoning_tokens <= found.output_tokens
