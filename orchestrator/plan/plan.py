@@ -102,7 +102,12 @@ class Deployment:
 
     @property
     def needs_gpu(self) -> bool:
-        return self.hardware.kind == "gpu" and self.config.engine.name != "external"
+        return self.hardware.kind == "gpu" and not self.theirs
+
+    @property
+    def theirs(self) -> bool:
+        """Whether it is a server that somebody else runs: nothing of this machine is its."""
+        return self.config.engine.name == "external"
 
     @property
     def estimated_gpu_hours(self) -> float | None:
