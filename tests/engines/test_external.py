@@ -14,6 +14,7 @@ import pytest
 from orchestrator.config.schema import EngineConfig, SweepConfig
 from orchestrator.engines import external
 from orchestrator.engines.external import connect, parse_base_url
+from orchestrator.engines.http import answer
 from orchestrator.errors import ConfigError
 from tests.engines.fake import SCRIPT
 
@@ -134,7 +135,7 @@ def test_what_came_instead_of_models_is_said(said: bytes, told: str, monkeypatch
 
 def test_a_server_that_stays_silent_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_ENV, "k")
-    monkeypatch.setattr(external, "answer", partial(external.answer, timeout_s=0.2))
+    monkeypatch.setattr(external, "answer", partial(answer, timeout_s=0.2))
     with answering(None) as url, pytest.raises(ConfigError, match=r"/v1/models did not answer within 10 s"):
         connect(config(url))
 
