@@ -1,10 +1,15 @@
-"""What every test is run without: a Ray that the shell names, where it is to be one of the test's own."""
+"""What every test is run without: a Ray that the shell names, and limits of time on examples."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says more of what else the machine does than of the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

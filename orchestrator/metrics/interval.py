@@ -41,7 +41,7 @@ def intervals(
     around the values that ``metrics`` has. Those of percentiles are None where the end of the window cut
     requests, whose values are not known."""
     result = rate_intervals(measurement, slo, metrics)
-    ok = sorted(measurement.ok, key=lambda one: one.sent_s or 0.0)
+    ok = sorted(measurement.ok, key=lambda one: (one.sent_s or 0.0, one.request_id))
     for name, quantity in PER_REQUEST.items():
         values = np.array([] if measurement.cut else present(quantity.of(record) for record in ok))
         for percentile in PERCENTILES:

@@ -281,7 +281,9 @@ def any_record(draw: st.DrawFn) -> Record:
     return record(sent, chunks, end_s=time + draw(gaps), outcome=outcome, cut_by_window=cut)
 
 
-cells = st.lists(any_record(), min_size=1, max_size=12)
+cells = st.lists(any_record(), min_size=1, max_size=12).map(
+    lambda records: [replace(one, request_id=f"r{index}") for index, one in enumerate(records)]
+)
 
 
 @given(cells, st.randoms())
