@@ -182,11 +182,6 @@ class Cell:
     def simulated(self) -> bool:
         return self.config.engine.simulated
 
-    @property
-    def label(self) -> str:
-        """What sets this cell apart, in the user's own words."""
-        return " ".join(self.overrides) or self.config.model.name
-
 
 def sampling(config: SweepConfig) -> SamplingConfig:
     """What is sent: the job's own values, else the model card's. One ``stop`` is a list of one."""

@@ -22,8 +22,9 @@ from rich.console import Console
 
 from orchestrator.cell import by_key
 from orchestrator.errors import ConfigError, StorageError
+from orchestrator.progress.cell_notes import print_notes
 from orchestrator.progress.formats import as_csv, latex, markdown
-from orchestrator.progress.results_table import Line, grids, print_grid, print_notes, wide_console
+from orchestrator.progress.results_table import Line, grids, print_grid, wide_console
 from orchestrator.records import TRUNCATED
 from orchestrator.store.claims import Claims
 from orchestrator.store.files import or_storage_error

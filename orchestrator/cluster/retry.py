@@ -10,7 +10,7 @@ MOVED = frozenset({"node_died"})
 START_MOVES = 16  # of one deployment's starts, which take longer than most cells
 DEATHS = 4  # of a deployment's engines in a row, with no cell finished between
 FINAL = frozenset(
-    {"oom", "oom_serving", "unsupported", "bad_flag", "no_results_dir", "timeout"}
+    {"config", "oom", "oom_serving", "unsupported", "bad_flag", "no_results_dir", "timeout"}
     | {"version_mismatch", "weights_mismatch", "served_mismatch"}
 )  # it would happen again
 

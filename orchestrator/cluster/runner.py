@@ -351,6 +351,8 @@ def _explained(error: Exception) -> tuple[str, str]:
     """What to store and show of a worker's exception, and the cause in one word."""
     if isinstance(error, EngineError):
         return str(error), error.cause
+    if isinstance(error, ConfigError):
+        return str(error), "config"
     said = f"{type(error).__name__}: {error}"
     files = isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError)
     return said, "storage" if files else "error"

@@ -7,17 +7,19 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator.config.schema import DeploymentConfig, EngineConfig
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.adapter import Adapter
-from orchestrator.engines.http import ask
+from orchestrator.engines.http import ANSWERS_S, answer, ask
 from orchestrator.errors import ConfigError, EngineError
 from orchestrator.records import Endpoint
 from orchestrator.telemetry.prometheus import metric_names
 
+SHOWN_CHARS = 80  # of an answer that is no list of models
 _TOLD = ("id", "root", "parent", "max_model_len", "owned_by")
 
 
@@ -116,12 +118,30 @@ def trimmed(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
+def _models(endpoint: Endpoint, engine: EngineConfig) -> tuple[int, bytes]:
+    """What ``/v1/models`` answers. Raises ConfigError where it does not."""
+    where = f"engine.base_url={engine.base_url}"
+    try:
+        return answer(endpoint, "GET", "/v1/models")
+    except TimeoutError as error:
+        raise ConfigError(f"{where}: /v1/models did not answer within {ANSWERS_S:g} s") from error
+    except HTTPException as error:
+        raise ConfigError(f"{where}: what answers there is no HTTP ({type(error).__name__})") from error
+    except OSError as error:
+        trusted = ", or its certificate is not trusted (SSL_CERT_FILE names others)" if endpoint.tls else ""
+        raise ConfigError(f"{where}: nothing answers there{trusted} ({error.strerror or error})") from error
+
+
+def _shown(body: bytes) -> str:
+    """How an answer begins, on one line."""
+    text = body.decode(errors="replace")
+    shown = " ".join("".join(one if one.isprintable() else " " for one in text[:SHOWN_CHARS]).split())
+    return (shown or "empty") + "…" * (len(text) > SHOWN_CHARS)
+
+
 def _find_model(endpoint: Endpoint, engine: EngineConfig) -> tuple[Endpoint, Mapping[str, Any]]:
     """The endpoint with its model's name, and the model's entry of ``/v1/models``."""
-    status, body = ask(endpoint, "GET", "/v1/models")
-    if status is None:
-        trusted = ", or its certificate is not trusted (SSL_CERT_FILE names others)" if endpoint.tls else ""
-        raise ConfigError(f"engine.base_url={engine.base_url}: nothing answers there{trusted}")
+    status, body = _models(endpoint, engine)
     if status in (401, 403):
         raise ConfigError(f"engine.api_key_env={engine.api_key_env}: {engine.base_url} refuses the key")
     try:
@@ -132,7 +152,9 @@ def _find_model(endpoint: Endpoint, engine: EngineConfig) -> tuple[Endpoint, Map
     if any(entry.get("owned_by") == "simulated" for entry in listed):
         raise ConfigError(f"engine.base_url={engine.base_url}: is a simulated engine, which measures nothing")
     if not served:
-        raise ConfigError(f"engine.base_url={engine.base_url}: /v1/models lists no model (HTTP {status})")
+        raise ConfigError(
+            f"engine.base_url={engine.base_url}: /v1/models lists no model: HTTP {status}, {_shown(body)}"
+        )
     if engine.served_model and engine.served_model not in served:
         raise ConfigError(f"engine.served_model={engine.served_model}: is not served; {', '.join(served)}")
     model = engine.served_model or served[0]

@@ -6,20 +6,31 @@ import http.client
 
 from orchestrator.records import Endpoint
 
+ANSWERS_S = 10.0
+
 
 def ask(
-    endpoint: Endpoint, method: str, path: str, *, timeout_s: float = 10.0, key: str | None = None
+    endpoint: Endpoint, method: str, path: str, *, timeout_s: float = ANSWERS_S, key: str | None = None
 ) -> tuple[int | None, bytes]:
     """Status and body of one request with the endpoint's key, or with ``key``; None when nothing answers."""
+    try:
+        return answer(endpoint, method, path, timeout_s=timeout_s, key=key)
+    except (OSError, http.client.HTTPException):
+        return None, b""
+
+
+def answer(
+    endpoint: Endpoint, method: str, path: str, *, timeout_s: float = ANSWERS_S, key: str | None = None
+) -> tuple[int, bytes]:
+    """As `ask`, but raises what came instead of an answer: OSError, TimeoutError after ``timeout_s`` without
+    a byte, HTTPException where it was no HTTP."""
     connect = http.client.HTTPSConnection if endpoint.tls else http.client.HTTPConnection
     connection = connect(endpoint.host, endpoint.port, timeout=timeout_s)
     used = key or endpoint.api_key
     try:
         headers = {"Authorization": f"Bearer {used}"} if used else {}
         connection.request(method, endpoint.base_path + path, headers=headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except (OSError, http.client.HTTPException):
-        return None, b""
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()

@@ -19,7 +19,7 @@ from orchestrator.load.stream.think import TAGS
 from orchestrator.measure.context import Attempt, CellOutcome, LiveServer, MeasurementContext
 from orchestrator.measure.row import cell_row
 from orchestrator.measure.workload import WARMUP_TOKENS, Workload, workload
-from orchestrator.metrics.cache import START_WITH
+from orchestrator.metrics.cache import START_WITH, warm_in_words
 from orchestrator.metrics.measurement import Measurement, RunConditions
 from orchestrator.metrics.requests import reasoning_from, tokens_seen, truncated, usage_mode
 from orchestrator.metrics.summary import summarize
@@ -233,10 +233,10 @@ def _commit(
     records, window, dead = measurement.records, measurement.window, run.dead
     raised = flags(measurement)
     verdict, reason = status(raised, records, cell.simulated) if dead is None else ("failed", str(dead))
-    if reason and "cache_warm" in raised and context.external:
-        reason += f"; {START_WITH}"
     warmed = measured_window(run.warmup)
     metrics = summarize(measurement, grades, cell.config.slo)
+    if reason and "cache_warm" in raised and context.external:
+        reason += f"; {warm_in_words(metrics['cache_warm_share'])}{START_WITH}"
     if grades is None:
         metrics["truncated_rate"] = None
     provenance = {

@@ -13,6 +13,13 @@ START_WITH = (
 )
 
 
+def warm_in_words(share: float | None) -> str:
+    """What `warm_share` found, to stand before `START_WITH`; empty where it is not known."""
+    if share is None:
+        return ""
+    return f"{100 * share:.0f} % of the tokens that are a question's own were in it (cache_warm_share); "
+
+
 def warm_share(measurement: Measurement) -> float | None:
     """Share of the tokens that only an earlier cell can have left in the cache, and that were found there.
 

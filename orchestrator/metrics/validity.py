@@ -128,7 +128,12 @@ def status(
     if not any(r.outcome == "ok" or (cut(r) and r.first_token_s is not None) for r in records):
         return "failed", _nothing_ok(records)
     counting = INVALIDATING_FLAGS.keys() - (_TIMING if simulated else frozenset())
-    reasons = [INVALIDATING_FLAGS[flag] for flag in raised if flag in counting]
+    reasons = [
+        INVALIDATING_FLAGS[flag]
+        + (f" ({often})" if flag == "errors" and (often := _most_often(records)) else "")
+        for flag in raised
+        if flag in counting
+    ]
     return ("invalid", "; ".join(reasons)) if reasons else ("done", None)
 
 
@@ -219,6 +224,12 @@ def _nothing_ok(records: Sequence[Record]) -> str:
     if not records:
         return "no request was made"
     outcomes = ", ".join(f"{n} {name}" for name, n in Counter(r.outcome for r in records).most_common())
-    causes = Counter(r.error or f"HTTP {r.http_status}" for r in records if r.error or r.http_status)
-    often = f"; most often: {causes.most_common(1)[0][0]}" if causes else ""
-    return f"none of {len(records)} requests succeeded: {outcomes}{often}"
+    often = _most_often(records)
+    return f"none of {len(records)} requests succeeded: {outcomes}{often and f'; {often}'}"
+
+
+def _most_often(records: Sequence[Record]) -> str:
+    """What requests failed with; empty where nobody knows."""
+    wrong = [record for record in records if record.outcome != "ok" and not cut(record)]
+    causes = Counter(r.error or f"HTTP {r.http_status}" for r in wrong if r.error or r.http_status)
+    return f"most often: {causes.most_common(1)[0][0]}" if causes else ""

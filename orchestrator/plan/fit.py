@@ -34,15 +34,15 @@ def fit(config: SweepConfig, hardware: HardwareConfig, size: int | None = None) 
     ``auto``: the smallest size within a node with room for the asked requests in flight; else the smallest
     that holds the weights and what the engine needs at least, over several nodes of a cluster
     (``ray.address``) where no single one does. On a CPU the size is 1 and only the weights are checked; a
-    server that runs already has whatever size it has.
+    server that runs already has whatever size it has, and its weights take no memory here.
     """
     opts = list(config.opt.values())
-    weights = memory.weights_gib(config.model, opts)
     asked = config.tensor_parallel_size
+    if config.engine.name == "external":
+        return Fit(1 if asked == "auto" else int(asked), None, None)
+    weights = memory.weights_gib(config.model, opts)
     if hardware.kind == "cpu":
         return _fit_cpu(weights, asked, hardware)
-    if config.engine.name == "external":
-        return Fit(1 if asked == "auto" else int(asked), weights, None)
     forced = int(asked) if asked != "auto" else size
     sizes = [forced] if forced is not None else sizes_of(config, hardware)
     real = config.engine.name in ("vllm", "sglang")

@@ -48,13 +48,24 @@ def _trace(cell: Cell) -> list[str]:
 
 
 def _runs(cells: Iterable[Cell]) -> list[str]:
-    """How often cells are measured, where it is more than once."""
-    counts = Counter(cell.config.runs for cell in cells if cell.run == 1 and cell.config.runs > 1)
-    return [
-        f"runs={runs}: {count} {'measurement' if count == 1 else 'measurements, each'} made {runs} times, "
-        "apart in time; a run is a cell of its own"
-        for runs, count in sorted(counts.items())
-    ]
+    """How often cells are measured, where it is more than once, and whether others lie between the runs."""
+    firsts = [cell for cell in cells if cell.run == 1]
+    beside = Counter(cell.deployment_id for cell in firsts)
+    lines = []
+    for runs in sorted({cell.config.runs for cell in firsts} - {1}):
+        repeated = [cell for cell in firsts if cell.config.runs == runs]
+        alone = sum(beside[cell.deployment_id] == 1 for cell in repeated)
+        count = len(repeated)
+        if alone == count:
+            whose = "its deployment has" if count == 1 else "their deployments have"
+            apart = f"one at once after the other: {whose} no other cell to put between them"
+        elif alone:
+            apart = f"apart in time, but of {alone} one at once after the other, having no other cell beside"
+        else:
+            apart = "apart in time"
+        made = "measurement" if count == 1 else "measurements, each"
+        lines.append(f"runs={runs}: {count} {made} made {runs} times, {apart}; a run is a cell of its own")
+    return lines
 
 
 def _distinct(lines: Iterable[str]) -> list[str]:

@@ -102,7 +102,12 @@ class Deployment:
 
     @property
     def needs_gpu(self) -> bool:
-        return self.hardware.kind == "gpu" and self.config.engine.name != "external"
+        return self.hardware.kind == "gpu" and not self.theirs
+
+    @property
+    def theirs(self) -> bool:
+        """Whether it is a server that somebody else runs: nothing of this machine is its."""
+        return self.config.engine.name == "external"
 
     @property
     def estimated_gpu_hours(self) -> float | None:
@@ -158,9 +163,10 @@ class Plan:
         return tuple(key for key, seen in values.items() if len(seen) > 1)
 
     def label(self, cell: Cell) -> str:
-        """What sets a cell apart from the plan's others, in the user's own words."""
+        """What sets a cell apart from the others, in the user's own words; the model where nothing does."""
         own = overrides_of(cell)
-        label = " ".join(f"{key}={own[key]}" for key in self._varied if key in own) or cell.label
+        label = " ".join(f"{key}={own[key]}" for key in self._varied if key in own)
+        label = label or cell.config.model.name
         run = f" run={cell.run}" if max(cell.run, cell.config.runs) > 1 else ""
         return f"SIMULATED {label}{run}" if cell.simulated else f"{label}{run}"
 

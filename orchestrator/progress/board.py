@@ -14,7 +14,7 @@ from orchestrator.measure.context import CellOutcome, WorkerProgress
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Deployment, Plan
 from orchestrator.progress.display import Display
-from orchestrator.progress.state import NodeUsage, Progress
+from orchestrator.progress.state import NodeUsage, Progress, begins
 from orchestrator.track.ray_metrics import SweepMetrics
 
 ROWS_BESIDE = 14  # of a terminal's lines, what everything but the deployments may take
@@ -101,8 +101,8 @@ class Board:
         self.state.start(slot)
         self._publish()
         engines = sum(held.deployment is deployment for held in self.state.held.values())
-        which = "a further engine" if engines > 1 else "the engine"
-        self._say(f"{deployment.label}: starting {which} for {self.state.left(deployment)} cells")
+        doing = begins(deployment) if engines == 1 else "starting a further engine"
+        self._say(f"{deployment.label}: {doing} for {self.state.left(deployment)} cells")
 
     def goes_on(self, deployment: Deployment, slot: Hashable) -> None:
         """The engine that the slot has kept serves these cells too."""

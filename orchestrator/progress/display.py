@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.plan.plan import Deployment
-from orchestrator.progress.state import STARTING, WAITING, Held, Progress, shares
+from orchestrator.progress.state import STARTING, WAITING, Held, Progress, begins, shares
 
 NAMES = ascii_uppercase + digits + ascii_lowercase
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_red", "bright_cyan", "bright_green")
@@ -134,8 +134,8 @@ class Display:
     def _between(self, held: Held) -> str:
         """What an engine does that measures nothing."""
         if held.deployment and not self._progress.left(held.deployment):
-            return "stopping the engine"
-        return "starting the engine" if held.phase == STARTING else held.phase
+            return "leaving the server" if held.deployment.theirs else "stopping the engine"
+        return begins(held.deployment) if held.deployment and held.phase == STARTING else held.phase
 
     def _failures(self) -> Table | None:
         failures = self._progress.failures

@@ -56,6 +56,8 @@ def _table(deployments: Sequence[Deployment], title: str) -> Table:
 
 
 def _reserved(one: Deployment) -> str:
+    if one.theirs:
+        return ""
     if not one.needs_gpu:
         return f"{one.hardware.cpus:g} CPUs"
     return f"{one.gpus}" if one.nodes == 1 else f"{one.nodes} x {one.gpus // one.nodes}"

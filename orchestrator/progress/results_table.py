@@ -15,8 +15,8 @@ from rich.text import Text
 from orchestrator.config.schema import SloConfig
 from orchestrator.metrics.runs import over_runs
 from orchestrator.metrics.stats import mean, present
-from orchestrator.metrics.validity import NOTES
 from orchestrator.plan.plan import Plan, overrides_of
+from orchestrator.progress.cell_notes import print_notes
 
 Row = Mapping[str, Any]
 Show = Callable[[Sequence[Row]], str]
@@ -105,44 +105,6 @@ def print_grid(grid: Grid, console: Console) -> None:
     console.print(table)
 
 
-def print_notes(lines: Sequence[Line], console: Console, beside: Mapping[str, str] | None = None) -> None:
-    """Why cells failed or do not count, and what has to be told of those that do. ``beside`` as in
-    `print_summary`."""
-
-    def say(text: str) -> None:
-        console.print(Text(text))
-
-    for line in lines:
-        stored = line.row
-        if why_not := (beside or {}).get(line.cell_id):
-            first = next(iter(why_not.strip().splitlines()), why_not)
-            say(f"not measured again  {line.label}: {first}; the earlier measurement stands")
-        if stored is None:
-            say(f"not run  {line.label}")
-        elif stored["status"] != "done":
-            say(f"{stored['status']}  {line.label}: {stored['reason'] or ', '.join(stored['flags'] or ())}")
-        elif told := [
-            *(_note(flag, stored) for flag in stored["flags"] or () if flag in NOTES),
-            *_odd(stored),
-        ]:
-            say(f"note  {line.label}: {'; '.join(told)}")
-
-
-def _note(flag: str, row: Row) -> str:
-    hits = row.get("prefix_hit_rate") if flag == "cache_unknown" else None
-    return NOTES[flag] + ("" if hits is None else f" ({100 * hits:.0f} % of the prompt tokens were in it)")
-
-
-def _odd(row: Row) -> list[str]:
-    """What makes a row look odd though its numbers hold."""
-    told = []
-    if row.get("truncated_rate") == 1.0:
-        told.append(f"every answer was cut off at max_tokens={row['max_tokens']}")
-    if (row.get("repeats") or 1) > 1 and row.get("temperature") == 0:
-        told.append(f"repeats={row['repeats']} at temperature 0 asks for the same answers again")
-    return told
-
-
 def _grid(lines: Sequence[Line], varied: Sequence[str], title: str, ids: bool) -> Grid:
     runs: dict[str, list[Line]] = {}
     for line in lines:
@@ -189,7 +151,7 @@ def _columns(rows: Sequence[Row]) -> dict[str, Show]:
         "accuracy (95 %)": _accuracy,
         "cut": partial(_percent, "truncated_rate"),
         f"TTFT {'/'.join(percentiles)}": partial(_seconds_of, [f"ttft_s_{one}" for one in percentiles]),
-        "TTFVT p50": partial(_seconds_of, ["ttfvt_s_p50"]),
+        "TTFVT p50": _visible,
         "TPOT p50": partial(_seconds_of, ["tpot_s_p50"]),
         "E2E p50": partial(_seconds_of, ["e2e_s_p50"]),
     }
@@ -242,6 +204,13 @@ def _rate(key: str, runs: Sequence[Row]) -> str:
 def _seconds_of(keys: Sequence[str], runs: Sequence[Row]) -> str:
     found = [over_runs(present(row.get(key) for row in runs)) for key in keys]
     return "/".join("" if one is None else _seconds(one.mean, one.half) for one in found).strip("/")
+
+
+def _visible(runs: Sequence[Row]) -> str:
+    """A lower bound where half of the answers or more never showed a visible token."""
+    shown = _seconds_of(["ttfvt_s_p50"], runs)
+    bound = any((row.get("ttfvt_censored_share") or 0.0) >= 0.5 for row in runs)
+    return f"≥ {shown}" if shown and bound else shown
 
 
 def _within(mean: float, half: float | None, form: str) -> str:

@@ -276,6 +276,11 @@ class Progress:
         return (WAITING, self.now()) if farthest is None else (farthest.phase, farthest.phase_since_s)
 
 
+def begins(deployment: Deployment) -> str:
+    """What its start is, in words."""
+    return "looking for the server" if deployment.theirs else "starting the engine"
+
+
 def shares(progress: Progress) -> Mapping[str, Sequence[tuple[Deployment | None, float]]]:
     """For each node, who holds how many of its GPUs: the sweep's slots in their order."""
     found: dict[str, list[tuple[Deployment | None, float]]] = {node: [] for node in progress.nodes}

@@ -34,3 +34,4 @@ def test_nodes_that_are_lost_during_starts_fail_no_deployment_but_not_without_en
 def test_starts_that_fail_by_themselves_count_beside_lost_nodes() -> None:
     assert not may_start_again(["crash", "node_died", "crash"], elsewhere=True)
     assert not may_start_again(["node_died", "oom"], elsewhere=True)
+    assert not may_start_again(["config"], elsewhere=True), "what was asked for is as wrong the next time"

@@ -3,14 +3,18 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 import pytest
 
 from orchestrator.config.schema import EngineConfig, SweepConfig
+from orchestrator.engines import external
 from orchestrator.engines.external import connect, parse_base_url
+from orchestrator.engines.http import answer
 from orchestrator.errors import ConfigError
 from tests.engines.fake import SCRIPT
 
@@ -48,21 +52,21 @@ def config(url: str, key_env: str = KEY_ENV, model: str | None = None) -> SweepC
 
 
 def test_its_model_and_the_metrics_it_exposes_are_found(serve: Callable[[str], str]) -> None:
-    external, metrics = connect(config(serve("ok")))
-    assert external.endpoint.model == "fake-model"
-    assert external.endpoint.api_key == "k"
+    found, metrics = connect(config(serve("ok")))
+    assert found.endpoint.model == "fake-model"
+    assert found.endpoint.api_key == "k"
     assert metrics == {
         "running": "vllm:num_requests_running",
         "prompt_tokens_total": "vllm:prompt_tokens_total",
     }
-    assert external.reset_cache() is False  # the fake's first answer
-    assert external.reset_cache() is True
-    assert external.failure() is None
+    assert found.reset_cache() is False  # the fake's first answer
+    assert found.reset_cache() is True
+    assert found.failure() is None
 
 
 def test_a_cache_that_cannot_be_reset_is_unknown(serve: Callable[[str], str]) -> None:
-    external, _ = connect(config(serve("no-reset")))
-    assert external.reset_cache() is None
+    found, _ = connect(config(serve("no-reset")))
+    assert found.reset_cache() is None
 
 
 def test_a_model_that_it_does_not_serve_is_refused(serve: Callable[[str], str]) -> None:
@@ -81,6 +85,59 @@ def test_nobody_there_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_ENV, "k")
     with pytest.raises(ConfigError, match="nothing answers"):
         connect(config("http://127.0.0.1:9"))
+
+
+@contextmanager
+def answering(said: bytes | None) -> Iterator[str]:
+    """A server that answers every connection so, or is silent."""
+    held: list[socket.socket] = []
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                held.append(listening.accept()[0])
+                if said is not None:
+                    held[-1].recv(4096)
+                    held[-1].sendall(said)
+                    held[-1].shutdown(socket.SHUT_WR)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            for one in held:
+                one.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>\x1b[31m\nlog in</html>",
+            "lists no model: HTTP 200, <html> [31m log in</html>",
+        ),
+        (b"HTTP/1.1 200 OK\r\n\r\n[1]", "lists no model: HTTP 200, [1]"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "lists no model: HTTP 404, empty"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 500, "lists no model: HTTP 200, " + "x" * 80 + "…"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "what answers there is no HTTP (BadStatusLine)"),
+        (b"", "what answers there is no HTTP (RemoteDisconnected)"),
+    ],
+)
+def test_what_came_instead_of_models_is_said(said: bytes, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_ENV, "k")
+    with answering(said) as url, pytest.raises(ConfigError) as caught:
+        connect(config(url))
+    assert str(caught.value).startswith(f"engine.base_url={url}: ")
+    assert str(caught.value).endswith(told)
+
+
+def test_a_server_that_stays_silent_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_ENV, "k")
+    monkeypatch.setattr(external, "answer", partial(answer, timeout_s=0.2))
+    with answering(None) as url, pytest.raises(ConfigError, match=r"/v1/models did not answer within 10 s"):
+        connect(config(url))
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,8 @@ def test_questions_that_an_earlier_cell_asked_are_told_where_the_cache_cannot_be
     assert second["cache_warm_share"] > 0.8
     assert second["status"] == "invalid"
     assert "cache_warm" in second["flags"]
+    share = f"{100 * second['cache_warm_share']:.0f} %"
+    assert f"{share} of the tokens that are a question's own were in it" in second["reason"]
     assert "--no-enable-prefix-caching" in second["reason"]
     assert "--disable-radix-cache" in second["reason"]
 

@@ -32,6 +32,7 @@ STATED = {
     "`gpu_starved_share`": [percent(engine.IDLE_UTIL), percent(engine.BUSY_CPUS)],
     "`behind`": [
         percent(keeping_up.MIN_OF_ASKED_RATE),
+        percent(keeping_up.MIN_OF_RISING_RATE),
         percent(keeping_up.MAX_CHANCE),
         str(keeping_up.DRAWS),
     ],

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from orchestrator.load.arrivals import gamma_gaps, ramp_times
 from orchestrator.metrics.keeping_up import behind, kept_up
 from orchestrator.metrics.measurement import Measurement, RunConditions
 from orchestrator.metrics.validity import NOTES, flags
 from orchestrator.records import Closed, Open, Record
-from tests.support.queues import GAP_S, cut, infinite, lengths, poisson, servers
+from tests.support.queues import GAP_S, cut, infinite, lengths, poisson, servers, shared
 from tests.support.timelines import record
 
 SEEDS = 220
@@ -69,6 +70,53 @@ def test_eight_point_seven_served_of_twelve_offered_is_behind(n: int, window: bo
         return opened(cut(records, ends_s), ends_s) if window else opened(records)
 
     assert share_behind(drawn, 50) > 0.95
+
+
+def arrivals(kind: str, random: np.random.Generator, n: int) -> list[float]:
+    """12 a second, or from 1 to 14."""
+    drawn = {
+        "constant": lambda: np.arange(n) / 12,
+        "poisson": lambda: np.cumsum(gamma_gaps(n, 12.0, 1.0, random)),
+        "gamma": lambda: np.cumsum(gamma_gaps(n, 12.0, 0.5, random)),
+        "ramp": lambda: ramp_times(n, 1.0, 14.0, random),
+    }[kind]()
+    times: list[float] = drawn.tolist()
+    return times
+
+
+@pytest.mark.parametrize("n", [120, 300])
+@pytest.mark.parametrize(("capacity", "at_most"), [(50.0, 0.0), (28.0, 0.05)])
+def test_a_ramp_that_slows_the_server_is_no_backlog(n: int, capacity: float, at_most: float) -> None:
+    """Up to 14 a second: at the end an answer takes 1.4 times or twice as long as alone."""
+
+    def drawn(random: np.random.Generator) -> Measurement:
+        return opened(shared(arrivals("ramp", random, n), lengths(random, n, 40.0, 0.5), capacity))
+
+    assert share_behind(drawn, 30) <= at_most
+
+
+@pytest.mark.parametrize("n", [120, 300])
+def test_nor_is_one_that_fills_its_places(n: int) -> None:
+    """Up to 14 a second of 15, twenty at a time."""
+
+    def drawn(random: np.random.Generator) -> Measurement:
+        return opened(servers(20, arrivals("ramp", random, n), lengths(random, n, 20 / 15 / GAP_S, 0.5)))
+
+    assert share_behind(drawn, 30) == 0
+
+
+@pytest.mark.parametrize("kind", ["constant", "poisson", "gamma", "ramp"])
+@pytest.mark.parametrize("sharing", [False, True])
+def test_an_overload_is_seen_whatever_the_arrivals(kind: str, sharing: bool) -> None:
+    """300 requests, 6 or (each slowing the others) 8 a second served."""
+
+    def drawn(random: np.random.Generator) -> Measurement:
+        sent = arrivals(kind, random, 300)
+        if sharing:
+            return opened(shared(sent, lengths(random, 300, 40.0, 0.5), 8.0))
+        return opened(servers(20, sent, lengths(random, 300, 20 / 6 / GAP_S, 0.5)))
+
+    assert share_behind(drawn, 5) == 1
 
 
 def test_offered_and_served_stand_side_by_side_and_the_drain_apart() -> None:

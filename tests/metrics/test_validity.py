@@ -261,6 +261,13 @@ def test_a_flag_makes_the_cell_invalid_and_says_why() -> None:
     assert reason == "over 1 % of the requests failed; another process used the GPU"
 
 
+def test_failed_requests_say_with_what() -> None:
+    busy = record(0.0, outcome="error", error=None, http_status=503)
+    lost = record(0.0, outcome="error", error="connection closed", http_status=None)
+    _, reason = status(("errors", "gpu_shared"), [*RECORDS, busy, lost, busy])
+    assert reason == "over 1 % of the requests failed (most often: HTTP 503); another process used the GPU"
+
+
 def test_nothing_ok_is_a_failed_cell_with_the_usual_error() -> None:
     refused = record(None, outcome="error", error="connection refused", http_status=None)
     busy = record(0.0, outcome="error", error=None, http_status=503)

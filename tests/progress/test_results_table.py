@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from orchestrator.metrics.validity import NOTES
 from orchestrator.plan.plan import Job, make_plan
 from orchestrator.progress.plan_table import show
 from orchestrator.progress.results_table import print_summary
@@ -65,14 +66,71 @@ def test_what_was_asked_for_has_its_column(
     assert own[:end].endswith(value), "columns are aligned to the right"
 
 
-def test_all_answers_cut_and_the_same_answers_twice_are_told(tmp_path: Path) -> None:
-    lines = summary(
-        tmp_path, {"truncated_rate": 1.0}, {"truncated_rate": 0.99, "repeats": 2, "temperature": 0.0}
-    )
-    assert [line.split(": ", 1)[1] for line in lines if line.startswith("note  ")] == [
-        "every answer was cut off at max_tokens=64",
-        "repeats=2 at temperature 0 asks for the same answers again",
+def notes(lines: list[str]) -> list[str]:
+    return [
+        line.removeprefix("note  ").replace("SIMULATED ", "") for line in lines if line.startswith("note  ")
     ]
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "said"),
+    [
+        (64.0, 64.0, "every answer was cut off at max_tokens=64"),
+        (20.0, 64.0, "every answer was cut off, at max_tokens=64 or earlier by a limit of the server's own"),
+        (
+            20.0,
+            20.0,
+            "every answer was cut off by a limit of the server's own, after 20 tokens (max_tokens=64)",
+        ),
+        (20.0, 35.0, "every answer was cut off by a limit of the server's own, after 20 to 35 tokens"),
+        (None, None, "every answer was cut off (max_tokens=64)"),
+    ],
+)
+def test_answers_that_are_all_cut_say_by_which_limit(
+    tmp_path: Path, least: float | None, most: float | None, said: str
+) -> None:
+    lengths = {"output_length_min": least, "output_length_max": most}
+    (note,) = notes(
+        summary(tmp_path, {"truncated_rate": 1.0, **lengths}, {"truncated_rate": 0.99, **lengths})
+    )
+    assert note.startswith(f"max_tokens=64: {said}")
+
+
+def test_the_same_answers_twice_are_told(tmp_path: Path) -> None:
+    lines = summary(tmp_path, {}, {"repeats": 2, "temperature": 0.0})
+    assert notes(lines) == ["max_tokens=65: repeats=2 at temperature 0 asks for the same answers again"]
+
+
+def test_a_cell_that_does_not_count_tells_its_notes_too(tmp_path: Path) -> None:
+    invalid = {"status": "invalid", "reason": "why", "flags": ["client_lag", "behind"]}
+    lines = summary(tmp_path, {}, invalid, {"status": "failed", "reason": "not one", "flags": ["behind"]})
+    assert "invalid  SIMULATED max_tokens=65: why" in lines
+    assert notes(lines) == [f"max_tokens=65: {NOTES['behind']}"]
+
+
+def test_what_is_equal_for_several_cells_is_said_once(tmp_path: Path) -> None:
+    """The shares as a range; which cells, where it is not all."""
+    every = {"flags": ["cache_unknown", "telemetry_absent"]}
+    failed = {"status": "failed", "reason": "HTTP 500"}
+    some = [{**every, "prefix_hit_rate": share} for share in (0.01, 0.41)]
+    lines = summary(tmp_path, *some, every | {"flags": [*every["flags"], "retried"]})
+    assert notes(lines) == [
+        f"3 cells: {NOTES['cache_unknown']} (1 to 41 % of the prompt tokens were in it); "
+        f"{NOTES['telemetry_absent']}",
+        f"max_tokens=66: {NOTES['retried']}",
+    ]
+    lines = summary(tmp_path, {}, *[failed] * 4)
+    named = "; ".join(f"SIMULATED max_tokens={size}" for size in (65, 66, 67))
+    assert f"failed  4 of 5 cells ({named}; …): HTTP 500" in lines
+
+
+def test_a_time_of_answers_that_never_became_visible_is_a_lower_bound(tmp_path: Path) -> None:
+    times = {"ttfvt_s_p50": 0.3}
+    lines = summary(tmp_path, times | {"ttfvt_censored_share": 1.0}, times | {"ttfvt_censored_share": 0.4})
+    cut, seen = (next(line for line in lines if line.startswith(f"{size} ")) for size in (64, 65))
+    assert "≥ 300.0 ms" in cut
+    assert "300.0 ms" in seen
+    assert "≥" not in seen
 
 
 def test_names_are_shown_as_they_were_typed(tmp_path: Path) -> None:
@@ -81,7 +139,10 @@ def test_names_are_shown_as_they_were_typed(tmp_path: Path) -> None:
     typed = [("opt=[fp8,kv-fp8]", "model.name='[red]'"), ("opt=[none]", "model.name='[/b]:100:'")]
     jobs = [Job(job, config_of(*common, "study_name='[s]'", *job)) for job in typed]
     plan = make_plan(jobs)
-    stored = {one.cell.cell_id: ROW | {"reason": "[bold]why:100:", "status": "failed"} for one in plan.cells}
+    stored = {
+        one.cell.cell_id: ROW | {"reason": f"[bold]why:100: {number}", "status": "failed"}
+        for number, one in enumerate(plan.cells)
+    }
     said = io.StringIO()
     console = Console(file=said, width=300)
     show(plan, console)

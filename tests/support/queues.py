@@ -47,6 +47,30 @@ def servers(k: int, sent_s: Sequence[float], tokens: Ints) -> list[Record]:
     return records
 
 
+def shared(sent_s: Sequence[float], tokens: Ints, capacity: float) -> list[Record]:
+    """M/G/1 processor sharing beside a fixed time: with n in flight each token takes
+    GAP_S / 5 + n / (capacity · mean length), so that at most ``capacity`` answers a second are served."""
+    each_s = 1 / (capacity * float(tokens.mean()))
+    left: dict[int, float] = {}
+    ends, now, arrived = [0.0] * len(sent_s), 0.0, 0
+    while left or arrived < len(sent_s):
+        step_s = GAP_S / 5 + each_s * len(left)
+        next_end = now + min(left.values()) * step_s if left else float("inf")
+        then = min(next_end, sent_s[arrived] if arrived < len(sent_s) else float("inf"))
+        left = {key: tokens_left - (then - now) / step_s for key, tokens_left in left.items()}
+        now = then
+        for key in [key for key, tokens_left in left.items() if tokens_left < 1e-9]:
+            ends[key] = now
+            del left[key]
+        if then < next_end:
+            left[arrived] = float(tokens[arrived])
+            arrived += 1
+    return [
+        _of(sent, np.linspace(sent + (end - sent) / n, end, int(n)))
+        for sent, end, n in zip(sent_s, ends, tokens, strict=True)
+    ]
+
+
 def closed(concurrency: int, tokens: Ints) -> list[Record]:
     """So many in flight at a time, the next sent as one ends: ``concurrency`` / GAP_S tokens a second."""
     free, records = [0.0] * concurrency, []
