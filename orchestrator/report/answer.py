@@ -41,7 +41,7 @@ def answers(
     for group in groups(variants):
         reference = reference_of(group, options.baseline)
         against = {one: by_pair.get((reference, one), []) for one in group if reference is not None}
-        where = f"{group[0].facts['model']}, {names.setting(group[0])}"
+        where = f"{names.model(group[0])}, {names.setting(group[0])}"
         say = _Say(options, names)
         found.append(_answer(where, group, reference, against, say))
     return found
