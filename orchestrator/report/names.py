@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from orchestrator.report.options import counted
 from orchestrator.report.settings import default, spread
 from orchestrator.report.variants import CONFIGURATION, SETTING, Variant
 
@@ -157,7 +158,7 @@ def _word(name: str, value: str) -> str:
     if name == "opt":
         return "no optimization" if value == "none" else value
     if name == "gpus":
-        return "no GPU" if value == "0" else f"{value} GPU" if value == "1" else f"{value} GPUs"
+        return "no GPU" if value == "0" else counted(int(value), "GPU") if value.isdecimal() else value
     if name == "tensor_parallel_size":
         return f"TP {value}"
     if name not in SETTING and name not in CONFIGURATION:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import ConfigError
+from orchestrator.report.options import counted
 from orchestrator.report.settings import configuration_of
 from orchestrator.report.variants import Variant
 
@@ -132,7 +133,7 @@ def _gpus(variant: Variant) -> int:
 def _gpus_apart(baseline: Variant, variant: Variant) -> str | None:
     if _gpus(baseline) == _gpus(variant):
         return None
-    return f"{_gpus(variant)} GPUs against {_gpus(baseline)}"
+    return f"{counted(_gpus(variant), 'GPU')} against {_gpus(baseline)}"
 
 
 def _along(

@@ -47,7 +47,8 @@ def other(config: SweepConfig, key: str) -> SweepConfig:
         return replace(config, opt={name: with_other(config.opt[name], path)})
     if key == "model.checkpoints":
         return replace(config, model=replace(config.model, checkpoints={"fp8": "org/another"}))
-    return with_other(config, key.split("."))
+    changed: SweepConfig = with_other(config, key.split("."))
+    return changed
 
 
 @pytest.mark.parametrize("key", IDENTITY)
