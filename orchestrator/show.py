@@ -22,9 +22,10 @@ from rich.console import Console
 
 from orchestrator.cell import by_key
 from orchestrator.errors import ConfigError, StorageError
+from orchestrator.metrics.stats import without_nan
 from orchestrator.progress.cell_notes import print_notes
 from orchestrator.progress.formats import as_csv, latex, markdown
-from orchestrator.progress.results_table import Line, grids, print_grid, wide_console
+from orchestrator.progress.results_table import Line, grids, print_grid, runs_of, wide_console
 from orchestrator.records import TRUNCATED
 from orchestrator.store.claims import Claims
 from orchestrator.store.files import or_storage_error
@@ -85,7 +86,11 @@ def parse(arguments: Sequence[str]) -> Asked:
         if key in given or not value:
             raise ConfigError(f"{argument}: {'is there twice' if key in given else 'has no value'}")
         given[key] = value
-    results_dir, study = Path(given.get("results_dir", "results")), given.get("study", "")
+    results_dir = Path(given.get("results_dir", "results"))
+    if "study" not in given:
+        there = sorted(path.parent.name for path in results_dir.glob("*/cells"))
+        raise ConfigError(f"study= is missing: name one; there are {', '.join(there) or 'none'}")
+    study = given["study"]
     check_studies(results_dir, [study])
     if (form := given.get("format", "table")) not in FORMATS:
         raise ConfigError(f"format={form}: must be one of {', '.join(FORMATS)}")
@@ -105,7 +110,7 @@ def _show(asked: Asked) -> None:
         return _forget(asked.study_dir, asked.forget)
     refuse_newer(asked.study_dir)
     table = read_cells(asked.study_dir)
-    rows: list[Row] = table.to_pylist()
+    rows: list[Row] = [without_nan(row) for row in table.to_pylist()]
     if not rows:
         raise ConfigError(f"{asked.study_dir}: holds no cell that can be read")
     if asked.cell is not None:
@@ -124,11 +129,20 @@ def _show(asked: Asked) -> None:
         if asked.format == "table":
             for one in tables:
                 print_grid(one, console)
+            _print_runs(lines, console)
             print_notes(lines, console)
         else:
             form = markdown if asked.format == "markdown" else latex
             sys.stdout.write("\n".join(form(one) for one in tables))
     return None
+
+
+def _print_runs(lines: Sequence[Line], console: Console) -> None:
+    """The ids of all runs of a row, which shows the first one's."""
+    for first, *others in runs_of(lines):
+        if others:
+            said = ", ".join(one.cell_id for one in others)
+            console.print(f"runs  {first.cell_id}: also {said}", markup=False, highlight=False)
 
 
 def lines_of(rows: Sequence[Row]) -> tuple[list[Line], list[str]]:
@@ -223,6 +237,9 @@ def _visible(text: str) -> str:
 def _forget(study_dir: Path, asked: str) -> None:
     cell_ids = [path.stem for path in sorted((study_dir / "cells").glob("[!.]*.parquet"))]
     cell_id = _chosen(asked, cell_ids, "forget")
+    rows = read_cells(study_dir).select(["cell_id", "run_of"]).to_pylist()
+    run_of = {row["cell_id"]: row["run_of"] or row["cell_id"] for row in rows}
+    others = [one for one, of in run_of.items() if one != cell_id and of == run_of.get(cell_id)]
     with Claims(study_dir, "show") as claims:
         if not claims.take(cell_id):
             raise ConfigError(f"forget={asked}: another command has the cell now; end it first")
@@ -230,6 +247,8 @@ def _forget(study_dir: Path, asked: str) -> None:
             clean_partial(study_dir)
             kept = forget(study_dir, cell_id)
     print(f"{cell_id} is out of the study; its files are in {kept}, and the next sweep measures it again")
+    if others:
+        print(f"it was one run of several; the row's others stay in the study: {', '.join(others)}")
 
 
 if __name__ == "__main__":

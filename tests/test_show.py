@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from orchestrator.show import run
 from orchestrator.store.claims import Claims
 from orchestrator.store.read import read_attempts, read_cells, read_requests
 from orchestrator.store.write import commit
-from tests.store.test_versions import rewrite
+from tests.store.test_versions import holding, rewrite
 from tests.support.compose import config_of
 from tests.support.timelines import record
 
@@ -102,10 +103,38 @@ def test_it_is_the_table_that_the_sweep_ended_with(
     print_summary(plan, rows, Console(file=said, width=250))
     ended = [line.split() for line in said.getvalue().splitlines() if line][:-1]
     shown = [line.split() for line in show(tmp_path / "s", capsys).splitlines() if line]
+    kept = [line for line in shown if line[0] != "runs"]  # the ids of the rows' other runs
+    assert [line[1:] for line in shown if line[0] == "runs"] == [
+        [f"{first.cell.cell_id}:", "also", second.cell.cell_id]
+        for first, second in zip(plan.cells[::2], plan.cells[1::2], strict=True)
+    ]
     ids = {"cell", *(planned.cell.run_of for planned in plan.cells)}
     assert shown[2][0] == plan.cells[0].cell.cell_id
-    assert [line[1:] if line[0] in ids else line for line in shown] == ended
+    assert [line[1:] if line[0] in ids else line for line in kept] == ended
     assert any("[memory]" in line for line in ended)
+
+
+def test_forgetting_one_run_names_the_others_of_its_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run_number, cell_id in enumerate(("a1", "b2", "c3"), 1):
+        store(tmp_path / "s", cell_id, run=run_number, run_of="a1")
+    store(tmp_path / "s", "d4", run=1, run_of="d4")
+    assert "others stay in the study: a1, c3" in show(tmp_path / "s", capsys, "forget=b2")
+    assert "others" not in show(tmp_path / "s", capsys, "forget=d4")
+
+
+def test_a_number_that_is_none_is_absent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store(tmp_path / "s", "a1")
+    for name, value in (("output_token_per_s", float("nan")), ("ttft_s_p50", float("inf"))):
+        rewrite(tmp_path / "s" / "cells" / "a1.parquet", holding(name, value))
+    for form in ("table", "markdown", "csv"):
+        words = re.split(r"[\s,|/]+", show(tmp_path / "s", capsys, f"format={form}").lower())
+        assert not {"nan", "inf"} & set(words)
+
+
+def test_a_study_that_is_not_named_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "study= is missing" in refused(capsys, "format=csv")
 
 
 def test_simulated_cells_have_a_table_of_their_own(
@@ -217,7 +246,7 @@ def test_a_cell_that_is_being_measured_is_not_forgotten(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], ["study=: no cell of such a study is stored", "there are s"]),
+        ([], ["study= is missing", "there are s"]),
         (["study=t"], ["study=t: no cell of such a study is stored", "there are s"]),
         (["study=s", "color=red"], ["color=red", "results_dir, study, format, cell, wrong, forget"]),
         (["study=s", "wrong"], ["wrong: must be KEY=VALUE"]),

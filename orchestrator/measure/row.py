@@ -89,6 +89,8 @@ def cell_row(
                 "served": facts.served and dict(facts.served),
                 "model_source": facts.model_source,
                 "files": dict(facts.files),
+                "trace_revision": facts.trace_revision,
+                "length_revision": facts.length_revision,
             },
             **({"speed": facts.engine_args["speed"]} if cell.simulated else {}),
         },

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from math import isfinite
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,14 @@ Values = Sequence[float] | NDArray[np.float64]
 
 def present(values: Iterable[float | None]) -> list[float]:
     return [value for value in values if value is not None]
+
+
+def without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
+    """With null for every number that is none (NaN, infinite), as an older version may have stored it."""
+    return {
+        name: None if isinstance(value, float) and not isfinite(value) else value
+        for name, value in row.items()
+    }
 
 
 def total(values: Iterable[int | None]) -> int | None:

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from orchestrator.config.schema import SloConfig
 from orchestrator.metrics.runs import over_runs
-from orchestrator.metrics.stats import mean, present
-from orchestrator.plan.plan import Plan, overrides_of
+from orchestrator.metrics.stats import mean, present, without_nan
+from orchestrator.plan.plan import Plan, PlannedCell, overrides_of
 from orchestrator.progress.cell_notes import print_notes
 
 Row = Mapping[str, Any]
@@ -70,15 +70,31 @@ def print_summary(
             planned.cell.config.model.name,
             overrides_of(planned.cell),
             plan.label(planned.cell),
-            rows.get(planned.cell.cell_id),
+            None if (row := rows.get(planned.cell.cell_id)) is None else without_nan(row),
         )
-        for planned in plan.cells
+        for planned in _once(plan.cells)
         if planned.status != "skipped" or planned.cell.cell_id in rows
     ]
     for table in grids(lines, plan.varied(), f"Study '{plan.study}'"):
         print_grid(table, console)
     print_notes(lines, console, beside)
     console.print(Text(f"results: {plan.study_dir}"))
+
+
+def _once(cells: Sequence[PlannedCell]) -> list[PlannedCell]:
+    """Several jobs may be one cell (``opt=fp8,[fp8,fp8]``), which is measured once: the job that is run."""
+    found: dict[str, PlannedCell] = {}
+    for planned in sorted(cells, key=lambda one: one.status == "skipped"):
+        found.setdefault(planned.cell.cell_id, planned)
+    return [planned for planned in cells if found[planned.cell.cell_id] is planned]
+
+
+def runs_of(lines: Sequence[Line]) -> list[list[Line]]:
+    """The lines of one row each."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        found.setdefault(line.run_of, []).append(line)
+    return list(found.values())
 
 
 def grids(lines: Sequence[Line], varied: Sequence[str], title: str, *, ids: bool = False) -> list[Grid]:
@@ -106,10 +122,8 @@ def print_grid(grid: Grid, console: Console) -> None:
 
 
 def _grid(lines: Sequence[Line], varied: Sequence[str], title: str, ids: bool) -> Grid:
-    runs: dict[str, list[Line]] = {}
-    for line in lines:
-        runs.setdefault(line.run_of, []).append(line)
-    repeated = any(len(group) > 1 for group in runs.values())
+    runs = runs_of(lines)
+    repeated = any(len(group) > 1 for group in runs)
     columns = _columns([line.row or {} for line in lines])
     first = [
         *([ID] if ids else []),
@@ -117,7 +131,7 @@ def _grid(lines: Sequence[Line], varied: Sequence[str], title: str, ids: bool) -
         "status",
     ]
     rows = []
-    for line, *others in runs.values():
+    for line, *others in runs:
         stored = [one.row or {} for one in (line, *others)]
         done = [row for row in stored if row.get("status") == "done"]
         counts = Counter(_status(row) for row in stored)

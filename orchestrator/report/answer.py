@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from orchestrator.report.comparisons import Line, has_limits
 from orchestrator.report.limits import limits
 from orchestrator.report.names import Names
-from orchestrator.report.options import Options
+from orchestrator.report.options import Options, counted
 from orchestrator.report.pairs import groups, reference_of
 from orchestrator.report.variants import Variant
 from orchestrator.report.words import amounts, fewest_runs, words
@@ -41,7 +41,7 @@ def answers(
     for group in groups(variants):
         reference = reference_of(group, options.baseline)
         against = {one: by_pair.get((reference, one), []) for one in group if reference is not None}
-        where = f"{group[0].facts['model']}, {names.setting(group[0])}"
+        where = f"{names.model(group[0])}, {names.setting(group[0])}"
         say = _Say(options, names)
         found.append(_answer(where, group, reference, against, say))
     return found
@@ -190,8 +190,9 @@ def _stay(where: str, reference: Variant, fit: Sequence[Variant], against: Again
     goals = [line for one in others if (line := _goal(against[one])) is not None]
     told = tuple(f"{say.name(line.pair.variant)}, {_what(line)}: {say.words(line)}" for line in goals)
     best = max(others, key=_worth)
+    settled = all(line.verdict in ("different", "equivalent") for line in goals)
     if _worth(best) <= _worth(reference):
-        decided = bool(goals) and all(line.verdict in ("different", "equivalent") for line in goals)
+        decided = settled and bool(goals)
         more = (
             "no other configuration gave more"
             if decided
@@ -206,11 +207,25 @@ def _stay(where: str, reference: Variant, fit: Sequence[Variant], against: Again
             _how_to_know(goals),
             tuple(limits(reference)),
         )
+    more_of = [one for one in others if _worth(one) > _worth(reference)]
+    unlike = [one for one in more_of if not _is_equivalent(_goal(against[one]))]
+    if settled and not unlike:
+        goal = _goal(against[best])
+        assert goal is not None
+        take = (
+            f"Stay with {say.name(reference)}: {say.name(best)} is no gain, {_what(goal)} {say.words(goal)}."
+        )
+        return Answer(where, say.name(reference), take, True, told, (), tuple(limits(reference)))
+    best = max(unlike or more_of, key=_worth)
     doubt = _doubt(best, against, say)
     take = f"Stay with {say.name(reference)} for now: {say.name(best)} gave more, but {doubt}."
     return Answer(
         where, say.name(reference), take, False, told, _how_to_know(goals), tuple(limits(reference))
     )
+
+
+def _is_equivalent(goal: Line | None) -> bool:
+    return goal is not None and goal.verdict == "equivalent"
 
 
 def _doubt(variant: Variant, against: Against, say: _Say) -> str:
@@ -241,7 +256,7 @@ def _beside(goal: Line | None, lines: Sequence[Line], say: _Say) -> tuple[str, .
 
 
 def _sure(goal: Line, accuracy: Line | None) -> tuple[str, ...]:
-    runs = f"{len(goal.pair.baseline.runs)} against {len(goal.pair.variant.runs)} runs"
+    runs = f"{len(goal.pair.baseline.runs)} against {counted(len(goal.pair.variant.runs), 'run')}"
     said = [f"{runs}, p = {p_text(goal.adjusted_p)} after the correction over the whole report"]
     if accuracy is not None and accuracy.comparison is not None:
         said.append(f"accuracy over {accuracy.comparison.items} questions that both answered")

@@ -68,7 +68,19 @@ def parse(arguments: Sequence[str]) -> Options:
             raise ConfigError(f"{argument}: no such key; there are {known}")
     if not options.studies:
         raise ConfigError("study= is missing: name one study, or several as study=a,b")
+    _keep_out(options)
     return replace(options, filters=filters, slo=SloConfig(**limits) if limits else None)
+
+
+def _keep_out(options: Options) -> None:
+    """A report's files are not put among results: its folder may be a study's own ``report``, and no other
+    place in one."""
+    out, results = options.out.resolve(), options.results_dir.expanduser().resolve()
+    if out == results:
+        raise ConfigError(f"out={options.out}: is the results_dir; name a folder of the report's own")
+    for folder in (out, *out.parents):
+        if (folder / "cells").is_dir() and folder / "report" not in (out, *out.parents):
+            raise ConfigError(f"out={options.out}: is in the study {folder.name}; name {folder / 'report'}")
 
 
 def as_text(value: object) -> str:
@@ -78,6 +90,11 @@ def as_text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return "none" if value is None else str(value)
+
+
+def counted(count: int, what: str) -> str:
+    """``1 run``, ``2 runs``."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def _values(key: str, text: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.report.answer import headline
 from orchestrator.report.options import Options
+from orchestrator.report.settings import configuration_of
 from orchestrator.report.tables import Table, alone_notes
 from orchestrator.report.theme import Figure, inline, stylesheet
 from orchestrator.report.variants import Run
+from orchestrator.secrets import MASK
 
 ANSWERS_SHOWN = 8  # the others are folded away
 
@@ -41,6 +44,7 @@ def page(
     style = files("orchestrator.report").joinpath("page.css").read_text()
     pictures = [{"of": figure, "svg": Markup(inline(figure.name, drawn))} for figure, drawn in figures]
     runs = [run for variant in findings.variants for run in variant.runs]
+    commands, secrets = sweeps(runs, options)
     text: str = environment.get_template("page.html").render(
         title=f"Report: {', '.join(options.studies)}",
         style=Markup(style + stylesheet()),
@@ -54,7 +58,8 @@ def page(
         others=[table for table in tables if table.name in ("accuracy", "measured", "apart")],
         figures=pictures,
         command=command,
-        sweeps=_sweeps(runs),
+        sweeps=commands,
+        secrets=secrets,
         versions=_versions(runs),
         made_at=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         cells=len(runs) + len(findings.apart),
@@ -108,19 +113,25 @@ def _limits(runs: Sequence[Run], options: Options) -> list[str]:
     return said
 
 
-def _sweeps(runs: Sequence[Run]) -> list[str]:
-    """The overrides of each cell, as a command."""
-    found: dict[str, None] = {}
+def sweeps(runs: Sequence[Run], options: Options) -> tuple[list[str], list[str]]:
+    """The commands that measure the cells again, where these results lie, and the keys that they lack since
+    their values are secrets, which are stored nowhere."""
+    most: dict[tuple[str, ...], int] = {}
+    left_out = set()
     for run in runs:
-        overrides = " ".join(_quoted(one) for one in run.row.get("overrides") or ())
-        found.setdefault(f"python -m orchestrator.sweep study_name={run.study} {overrides}".strip(), None)
-    return list(found)
-
-
-def _quoted(override: str) -> str:
-    import shlex
-
-    return shlex.quote(override)
+        config = configuration_of(run.row)
+        typed = [str(one) for one in run.row.get("overrides") or ()]
+        left_out |= {one.split("=", 1)[0].lstrip("+") for one in typed if MASK in one}
+        tracker = {key: value for key, value in (config.get("tracker") or {}).items() if value is not None}
+        name = tracker.pop("name", "none")
+        own = [f"tracker={name}", *(f"tracker.{key}={value}" for key, value in tracker.items())]
+        where = [f"study_name={run.study}", f"results_dir={options.results_dir}"]
+        words = (*where, *(own if name != "none" else own[:1]), *(one for one in typed if MASK not in one))
+        most[words] = max(most.get(words, 1), config.get("runs") or 1, run.row.get("run") or 1)
+    command = ("python", "-m", "orchestrator.sweep")
+    return [shlex.join((*command, *words, f"runs={count}")) for words, count in most.items()], sorted(
+        left_out
+    )
 
 
 def _versions(runs: Sequence[Run]) -> list[tuple[str, str]]:

@@ -6,12 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import ConfigError
-from orchestrator.report.variants import Variant, configuration_of
+from orchestrator.report.options import counted
+from orchestrator.report.settings import configuration_of
+from orchestrator.report.variants import Variant
 
 _PARALLEL = ("tensor_parallel_size", "gpus", "nodes")
-_SAMPLING = ("temperature", "top_p", "top_k", "seeded")
-_MODEL = ("model", "model_revision", "context", *_SAMPLING)
-_ENGINE = ("engine", "engine_version", "engine_settings")
+_SAMPLING = ("temperature", "top_p", "top_k", "seeded", "sampling_settings")
+_MODEL = (
+    "model",
+    "model_revision",
+    "context",
+    "model_settings",
+    "parser_settings",
+    "opt_settings",
+    *_SAMPLING,
+)
+_ENGINE = ("engine", "engine_version", "engine_settings", "parser_settings", "opt_settings")
+_WEIGHTS = ("hub_id", "path", "package", "revision", "lora")
 
 
 @dataclass(frozen=True)
@@ -27,7 +38,11 @@ class Axis:
 
 
 OPTIMIZATION = Axis(
-    "optimizations", "Optimizations against the baseline", "opt", ("opt", "model_revision"), _PARALLEL
+    "optimizations",
+    "Optimizations against the baseline",
+    "opt",
+    ("opt", "opt_settings", "model_revision"),
+    _PARALLEL,
 )
 REASONING = Axis("reasoning", "Reasoning models against their standard pair", "model", _MODEL, _PARALLEL)
 ENGINE = Axis("engines", "Engine against engine", "engine", _ENGINE)
@@ -87,7 +102,10 @@ def groups(variants: Sequence[Variant]) -> list[list[Variant]]:
     """Those that a user chooses among: of one model, on one kind of GPU, in one setting."""
     found: dict[tuple[object, ...], list[Variant]] = {}
     for variant in variants:
-        key = (variant.facts["model"], variant.facts["weights"], variant.facts["gpu_type"], variant.setting)
+        model = configuration_of(variant.row).get("model") or {}
+        weights = tuple(str(model.get(name)) for name in _WEIGHTS)  # two folders may share a name
+        facts = (variant.facts[name] for name in ("model", "weights", "gpu_type"))
+        key = (*facts, weights, variant.setting)
         found.setdefault(key, []).append(variant)
     return list(found.values())
 
@@ -115,7 +133,7 @@ def _gpus(variant: Variant) -> int:
 def _gpus_apart(baseline: Variant, variant: Variant) -> str | None:
     if _gpus(baseline) == _gpus(variant):
         return None
-    return f"{_gpus(variant)} GPUs against {_gpus(baseline)}"
+    return f"{counted(_gpus(variant), 'GPU')} against {_gpus(baseline)}"
 
 
 def _along(

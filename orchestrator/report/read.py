@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from orchestrator.config.schema import SloConfig
 from orchestrator.errors import ConfigError
+from orchestrator.metrics.stats import without_nan
 from orchestrator.report.options import Options, as_text
 from orchestrator.report.requests import COLUMNS, Requests
 from orchestrator.report.variants import Run
@@ -25,7 +26,7 @@ def read_runs(options: Options) -> list[Run]:
     rows = [
         (study, row)
         for study in options.studies
-        for row in read_cells(options.results_dir / study).to_pylist()
+        for row in map(without_nan, read_cells(options.results_dir / study).to_pylist())
     ]
     for key, values in options.filters.items():
         kept = [(study, row) for study, row in rows if as_text(row.get(key)) in values]
@@ -51,10 +52,12 @@ def _limited(options: Options, study: str, row: Mapping[str, Any]) -> Mapping[st
 def _requests(options: Options) -> dict[tuple[str, str], Requests]:
     """By study and cell."""
     import polars as pl
+    from polars import selectors
 
     frame = (
         load(options.results_dir, options.studies)
         .requests.select("study", "cell_id", *COLUMNS)
+        .with_columns(pl.when(selectors.float().is_finite()).then(selectors.float()).name.keep())
         .collect()
         .partition_by("study", "cell_id", as_dict=True, include_key=False)
     )

@@ -74,7 +74,7 @@ def _comparisons(axis: Axis, lines: Sequence[Line], options: Options, names: Nam
             ]
         )
         marks.append(_mark(line))
-        rows.append(_numbers(line, said))
+        rows.append(_numbers(line, said, names))
     note = (
         "Differences are shares of the baseline, of accuracy points. Intervals cover 95 %. p is corrected "
         "over all of this report: Holm's over throughput (or goodput), accuracy and length of all pairs; "
@@ -100,11 +100,11 @@ def _difference(names: Names, variant: Variant, baseline: Variant) -> str:
     return " · ".join(part for part in parts if part not in own) or names.configuration(baseline)
 
 
-def _numbers(line: Line, said: str) -> dict[str, Any]:
+def _numbers(line: Line, said: str, names: Names) -> dict[str, Any]:
     variant, baseline = line.pair.variant, line.pair.baseline
     found = line.comparison
     return {
-        **{name: value for name, value in variant.facts.items() if not name.endswith("_settings")},
+        **_facts(variant, names),
         **{f"baseline_{name}": baseline.facts[name] for name in ("model", "engine", "opt", "gpus")},
         "measure": line.measure.key,
         "per_gpu": line.measure.per_gpu,
@@ -123,6 +123,12 @@ def _numbers(line: Line, said: str) -> dict[str, Any]:
         "runs": len(variant.runs),
         "words": said,
     }
+
+
+def _facts(variant: Variant, names: Names) -> dict[str, str]:
+    """Its columns, and the name that says what else sets it apart."""
+    columns = {name: value for name, value in variant.facts.items() if not name.endswith("_settings")}
+    return {"configuration": names.whole(variant), **columns}
 
 
 def accuracy_table(accuracies: Sequence[AccuracyRow], names: Names) -> Table | None:
@@ -146,7 +152,7 @@ def accuracy_table(accuracies: Sequence[AccuracyRow], names: Names) -> Table | N
     ]
     rows = [
         {
-            **{name: value for name, value in row.variant.facts.items() if not name.endswith("_settings")},
+            **_facts(row.variant, names),
             **{"accuracy": row.value, "low": row.low, "high": row.high, "items": row.items},
             **{"truncated": row.truncated, "ungradable": row.ungradable, "chance": row.chance},
             **{"published": row.published, "flags": " ".join(row.flags), "runs": len(row.variant.runs)},
@@ -193,7 +199,7 @@ def measured_table(variants: Sequence[Variant], names: Names) -> Table:
     ]
     rows = [
         {
-            **{name: value for name, value in variant.facts.items() if not name.endswith("_settings")},
+            **_facts(variant, names),
             "runs": len(variant.runs),
             "cell_ids": " ".join(str(run.row["cell_id"]) for run in variant.runs),
             **{column: variant.mean(column) for column, _, _ in shown},

@@ -3,7 +3,6 @@ apart."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from orchestrator.metrics.stats import mean, present
 from orchestrator.metrics.validity import NOTES
 from orchestrator.report.options import as_text
 from orchestrator.report.requests import Requests
+from orchestrator.report.settings import configuration_of, settings
 
 Row = Mapping[str, Any]
 Key = tuple[tuple[str, str], ...]
@@ -20,28 +20,13 @@ Key = tuple[tuple[str, str], ...]
 CONFIGURATION = (
     *("model", "model_revision", "weights", "engine", "engine_version", "engine_settings", "opt"),
     *("context", "gpu_type", "gpus", "tensor_parallel_size", "nodes", "simulated"),
+    *("model_settings", "parser_settings", "opt_settings", "hardware_settings"),
 )
 SETTING = (
     *("dataset", "dataset_revision", "prompt", "items", "load", "batch_size", "concurrency"),
     *("request_rate", "burstiness", "normalize", "cache", "usage", "max_tokens", "repeats"),
-    *("temperature", "top_p", "top_k", "seeded", "other_settings"),
+    *("temperature", "top_p", "top_k", "seeded", "sampling_settings", "other_settings"),
 )
-# Keys of a stored configuration that another column says, or that cannot change a number.
-_ELSEWHERE = frozenset(
-    {
-        *("model", "engine", "opt", "hardware", "weights", "sampling", "tracker", "ray", "timeout", "slo"),
-        *("study_name", "results_dir", "seed", "repeats", "runs", "max_tokens", "limit", "dry_run"),
-        *("rerun", "objective", "tensor_parallel_size", "prepare", "priority", "max_gpus", "precision"),
-        *("search", "secrets", "report"),
-    }
-)
-_LOAD_ELSEWHERE = frozenset(
-    {
-        *("kind", "batch_size", "concurrency", "rate", "burstiness", "normalize", "usage", "cache"),
-        *("processes", "telemetry_hz", "request_timeout_s", "idle_timeout_s"),
-    }
-)
-_DATASET_ELSEWHERE = frozenset({"name", "hub_id", "revision", "gated", "size", "prompt"})
 STARVED = "gpu_starved"  # a note that changes what is measured: the engine's CPU side
 
 
@@ -144,8 +129,7 @@ def sort_out(runs: Iterable[Run]) -> tuple[list[Variant], list[Apart]]:
         if (kind_why := _apart(run.row, any_real)) is not None:
             apart.append(Apart(run.study, run.row, *kind_why))
         else:
-            key = (_key(run.row, CONFIGURATION), _key(run.row, SETTING))
-            grouped.setdefault(key, []).append(run)
+            grouped.setdefault(_key(run.row), []).append(run)
     variants = [Variant(*key, tuple(_in_order(grouped[key]))) for key in sorted(grouped)]
     return variants, apart
 
@@ -173,48 +157,12 @@ def _in_order(runs: Sequence[Run]) -> list[Run]:
     return sorted(runs, key=lambda run: (run.row.get("run") or 1, str(run.row["cell_id"])))
 
 
-def _key(row: Row, names: Sequence[str]) -> Key:
-    extra = _settings(row)
-    return tuple((name, as_text(extra[name] if name in extra else row.get(name))) for name in names)
+def _key(row: Row) -> tuple[Key, Key]:
+    found = settings(row)
+    found["cache"] = as_text(row.get("cache") or "cold")  # there was no other in older versions
+    found["context"] = as_text((configuration_of(row).get("model") or {}).get("context"))
 
+    def of(names: Sequence[str]) -> Key:
+        return tuple((name, as_text(found[name] if name in found else row.get(name))) for name in names)
 
-def configuration_of(row: Row) -> dict[str, Any]:
-    """The whole configuration that the cell was composed of; empty where it is not stored."""
-    return dict(_json(row.get("provenance")).get("config") or {})
-
-
-def _settings(row: Row) -> dict[str, str]:
-    """What no column says: the user's engine flags and environment, and the rest of load and dataset."""
-    config = configuration_of(row)
-    engine = config.get("engine") or {}
-    model = config.get("model") or {}
-    rest: dict[str, Any] = {name: value for name, value in config.items() if name not in _ELSEWHERE}
-    for part, elsewhere in (("load", _LOAD_ELSEWHERE), ("dataset", _DATASET_ELSEWHERE)):
-        rest[part] = {k: v for k, v in (config.get(part) or {}).items() if k not in elsewhere}
-    own = {name: engine.get(name) for name in ("args", "env", "base_url")}
-    return {
-        "cache": as_text(row.get("cache") or "cold"),  # there was no other in older versions
-        "engine_settings": _compact(own),
-        "context": as_text(model.get("context")),
-        "other_settings": _compact(rest),
-    }
-
-
-def _compact(values: Mapping[str, Any]) -> str:
-    """As JSON without what is absent, so that a key that a newer version has and nobody set is none."""
-    known = {k: v for k, v in values.items() if v not in (None, {}, [], False)}
-    known = {
-        k: {a: b for a, b in v.items() if b is not None} if isinstance(v, dict) else v
-        for k, v in known.items()
-    }
-    return json.dumps({k: v for k, v in known.items() if v != {}}, sort_keys=True)
-
-
-def _json(text: object) -> dict[str, Any]:
-    if isinstance(text, str):
-        try:
-            found = json.loads(text)
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
-    return dict(text) if isinstance(text, Mapping) else {}
+    return of(CONFIGURATION), of(SETTING)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from orchestrator.metrics.runs import t_quantile
 from orchestrator.metrics.significance import LEVEL, MAX_SPLITS
 from orchestrator.report.comparisons import Line, margin_of
-from orchestrator.report.options import Options
+from orchestrator.report.options import Options, counted
 
 MOST_RUNS = 50  # more than that nobody makes to decide one thing
 _DIRECTION = {  # kind of the measure -> of a difference below and above 0
@@ -73,14 +73,12 @@ def more(line: Line, options: Options) -> str:
         if needed is None:
             return f"more than {MOST_RUNS} runs a side would be needed"
         count = needed - have
-        return (
-            f"{count} {'run' if count == 1 else 'runs'} more on each side would decide, if this is what is so"
-        )
+        return f"{counted(count, 'run')} more on each side would decide, if this is what is so"
     items = items_needed(line, margin_of(line, options))
     if items is None:
         return "too few items to say how many would decide"
     count = max(1, items - comparison.items)
-    return f"about {count:,} items more would decide, if this is what is so"
+    return f"about {count:,} {'item' if count == 1 else 'items'} more would decide, if this is what is so"
 
 
 def runs_needed(line: Line, have: int, margin: float) -> int | None:

@@ -36,6 +36,18 @@ def summary(folder: Path, *rows: dict[str, Any]) -> list[str]:
     return said.getvalue().splitlines()
 
 
+def test_a_cell_that_several_jobs_ask_for_is_one_measurement(tmp_path: Path) -> None:
+    common = ("engine=simulated", "hardware=h200", "model=r1-7b", f"results_dir={tmp_path}")
+    jobs = [(f"opt={opt}",) for opt in ("fp8", "[fp8,fp8]", "[none,fp8]", "none")]
+    plan = make_plan([Job(job, config_of(*common, *job)) for job in jobs])
+    said = io.StringIO()
+    print_summary(plan, {one.cell.cell_id: ROW for one in plan.cells}, Console(file=said, width=250))
+    rows = [line for line in said.getvalue().splitlines() if " done " in line]
+    assert len(rows) == 2
+    assert "runs" not in said.getvalue()
+    assert "±" not in said.getvalue()
+
+
 def test_a_plain_sweep_shows_what_every_sweep_shows(tmp_path: Path) -> None:
     (header,) = [line for line in summary(tmp_path, {}, {}) if "tokens/s" in line]
     assert "TTFT p50 " in header

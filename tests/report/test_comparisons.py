@@ -80,11 +80,21 @@ def test_a_planted_equivalence_is_called_equivalent() -> None:
     for measure in ("throughput", "tpot", "e2e"):
         assert line(found, measure).verdict == "equivalent", measure
     assert said(found, "throughput").startswith("unchanged within ±")
+    (answer,) = found.answers
+    assert answer.decided
+    assert "for now" not in answer.take
     many = [BASE.but(opt=opt, items=1500, accuracy=0.99, runs=1) for opt in (("none",), ("fp8",))]
     accurate = findings(*many)
     assert line(accurate, "accuracy").verdict == "equivalent"
     assert said(accurate, "accuracy").startswith("accuracy unchanged within ±")
     assert said(accurate, "accuracy").endswith(" points")
+
+
+def test_one_equivalent_and_one_undecided_is_open() -> None:
+    noisy = BASE.but(opt=("awq",), noise=0.2, tpot_s=0.018)
+    found = findings(BASE.but(noise=0.005, runs=6), BASE.but(opt=("fp8",), noise=0.005, runs=6), noisy)
+    assert line(found, "throughput", "awq").verdict == "undecided"
+    assert not next(iter(found.answers)).decided
 
 
 def test_one_run_has_no_significance_and_says_so() -> None:

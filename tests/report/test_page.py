@@ -12,7 +12,11 @@ from subprocess import run
 import pytest
 
 from orchestrator.report.__main__ import main
-from tests.report.studies import Planted, store
+from orchestrator.report.options import Options, parse
+from orchestrator.report.page import sweeps
+from orchestrator.report.read import read_runs
+from tests.report.studies import Planted, runs_of, store
+from tests.store.test_versions import holding, rewrite
 
 BASE = Planted(runs=3)
 STUDY = (
@@ -153,3 +157,47 @@ def test_a_sweep_does_not_wait_for_what_only_a_report_needs() -> None:
     heavy = "{'polars', 'altair', 'duckdb', 'vl_convert', 'jinja2'}"
     code = f"import sys, orchestrator.sweep, orchestrator.store; sys.exit(len({heavy} & set(sys.modules)))"
     assert run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_page_says_how_to_repeat_it_and_that_secrets_are_left_out() -> None:
+    config = {"runs": 3, "tracker": {"name": "wandb", "project": "p", "entity": None}}
+    overrides = ["model=r1-7b", "+engine.env.HF_TOKEN=***", "+engine.env.NCCL_DEBUG=INFO"]
+    changes = (("overrides", overrides), ("provenance", {"config": config}))
+    commands, secrets = sweeps(
+        runs_of([BASE.but(changes=changes)]), Options(results_dir=Path("/data/my results"))
+    )
+    assert commands == [
+        "python -m orchestrator.sweep study_name=planted 'results_dir=/data/my results' tracker=wandb "
+        "tracker.project=p model=r1-7b +engine.env.NCCL_DEBUG=INFO runs=3"
+    ]
+    assert secrets == ["engine.env.HF_TOKEN"]
+
+
+@pytest.mark.parametrize("out", ["", "planted", "planted/cells", "planted/cells/x", "planted/other", "link"])
+def test_a_report_is_not_put_among_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    store(tmp_path, [BASE])
+    (tmp_path / "link").symlink_to(tmp_path / "planted")
+    before = sorted(tmp_path.rglob("*"))
+    assert main([f"results_dir={tmp_path}", "study=planted", f"out={tmp_path / out}"]) == 2
+    assert f"out={tmp_path / out}" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_studys_own_report_is_where_a_sweep_writes_it(tmp_path: Path) -> None:
+    store(tmp_path, [BASE])
+    for out in (tmp_path / "planted" / "report", tmp_path / "elsewhere"):
+        assert parse([f"results_dir={tmp_path}", "study=planted", f"out={out}"]).out == out
+
+
+def test_a_stored_number_that_is_none_is_absent(tmp_path: Path) -> None:
+    store(tmp_path, [BASE, BASE.but(opt=("fp8",))])
+    for path in (tmp_path / "planted" / "cells").glob("*fp8*.parquet"):
+        rewrite(path, holding("output_token_per_s", float("nan")))
+        rewrite(path, holding("ttft_s_p50", float("inf")))
+    options = Options(results_dir=tmp_path, studies=("planted",))
+    rows = [run.row for run in read_runs(options)]
+    assert {row["output_token_per_s"] for row in rows if row["opt"] == ["fp8"]} == {None}
+    assert {row["ttft_s_p50"] for row in rows if row["opt"] == ["fp8"]} == {None}
+    assert all(row["output_token_per_s"] for row in rows if row["opt"] == ["none"])

@@ -34,6 +34,16 @@ def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], version: str | N
     pq.write_table(change(table).replace_schema_metadata(metadata), path)
 
 
+def holding(name: str, value: float) -> Callable[[pa.Table], pa.Table]:
+    """The column's every value is this one, which the writer may refuse."""
+
+    def change(table: pa.Table) -> pa.Table:
+        place = table.column_names.index(name)
+        return table.set_column(place, name, pa.array([value] * table.num_rows, pa.float64()))
+
+    return change
+
+
 def as_text(name: str) -> Callable[[pa.Table], pa.Table]:
     def change(table: pa.Table) -> pa.Table:
         place = table.column_names.index(name)
