@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.config.schema import SweepConfig
-from orchestrator.engines.external import parse_base_url
+from orchestrator.engines.external import parse_base_url, shown_url
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
 from orchestrator.memory import DTYPE_BYTES, impossible
@@ -191,7 +191,7 @@ def check_values(config: SweepConfig) -> None:
     if config.engine.name == "external":
         parse_base_url(config.engine)
     elif config.engine.base_url is not None:
-        raise ConfigError(f"engine.base_url={config.engine.base_url}: only with engine=external")
+        raise ConfigError(f"engine.base_url={shown_url(config.engine.base_url)}: only with engine=external")
 
 
 def check_finite(value: object, key: str = "") -> None:

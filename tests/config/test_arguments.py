@@ -111,7 +111,7 @@ def test_escapes_in_double_quotes_are_read_and_printed_as_they_can_be_typed(
         (word,) = arrange([typed])
         parsed = OverridesParser.create().parse_override(word)
         assert parsed.value() == value
-        swept = f"{parsed.input_line.partition('=')[0]}={parsed.get_value_element_as_str()}"
+        swept = f"{word.partition('=')[0]}={parsed.get_value_element_as_str()}"
         typed = as_typed(swept)
         assert typed == shown
 
