@@ -20,9 +20,16 @@ SHORTEST = 6  # characters of a value that is looked for: shorter ones are words
 
 # A word of its own, since engines have settings such as VLLM_MAX_TOKENS or TOKENIZERS_PARALLELISM.
 _SECRET = re.compile(
-    r"SECRET|PASSWORD|PASSWD|CREDENTIAL|(API|ACCESS|PRIVATE|AUTH|ENCRYPTION)_?KEY|(^|_)KEY$|TOKEN$|(^|_)TOKEN_"
+    r"SECRET|PASSWORD|PASSWD|PASSPHRASE|PASSCODE|CREDENTIAL|AUTHORIZATION|COOKIE|CONNECTION_STRING"
+    r"|(API|ACCESS|PRIVATE|AUTH|ENCRYPTION|SIGNING|SESSION|ACCOUNT|MASTER)_?KEY|(^|_)KEY$|TOKEN$|(^|_)TOKEN_"
+    r"|(^|_)(PASS|AUTH|PRIVATE|SESSION|SIGNATURE|BEARER|JWT|SAS|PAT)$|_PWD$|SESSION_?ID$"
 )
-_SURELY = re.compile(r"SECRET|PASSWORD|(API|ACCESS|AUTH)_?KEY$|(API|AUTH|ACCESS|HUB|HF)_?TOKEN$")
+_SURELY = re.compile(
+    r"SECRET|PASSWORD|PASSPHRASE|PASSWD|AUTHORIZATION|COOKIE"
+    r"|(API|ACCESS|AUTH|PRIVATE)_?KEY$|(API|AUTH|ACCESS|HUB|HF)_?TOKEN$"
+)
+# What is no secret itself: the desktop's session, and the name of the variable that holds a secret.
+_NONE = re.compile(r"(XDG|DESKTOP|DBUS|GDM|GNOME|WAYLAND)_|OLD_?PWD$|\w+_ENV$")
 _ENGINES = re.compile(r"VLLM_|SGLANG_|SGL_|TORCH|PYTORCH_|NCCL_|FLASHINFER_|TRITON_|CUDA_")
 # As Hugging Face, OpenAI and those like it, GitHub, AWS, NVIDIA and Slack write theirs; a signed token.
 _WRITTEN = re.compile(
@@ -39,6 +46,8 @@ def is_secret(name: str) -> bool:
     """Whether the variable holds a secret: ``HF_TOKEN``, ``OPENAI_API_KEY``, ``MY_SECRET``, ``DB_PASSWORD``.
     A setting of an engine (``SGLANG_PER_TOKEN_GROUP_QUANT``) only where it is surely an access key."""
     upper = name.upper()
+    if _NONE.match(upper):
+        return False
     return bool((_SURELY if _ENGINES.match(upper) else _SECRET).search(upper))
 
 

@@ -12,6 +12,7 @@ import pytest
 from orchestrator.errors import ConfigError
 from orchestrator.measure.row import cell_row
 from orchestrator.plan.plan import Job, make_plan
+from orchestrator.plan.rules import check_values
 from orchestrator.secrets import (
     hidden,
     hidden_in,
@@ -34,6 +35,27 @@ SECRETS = [
     "HUGGING_FACE_HUB_TOKEN",
     "VLLM_API_KEY",
     "ENGINE_API_KEY",
+    *(
+        "PASSPHRASE",
+        "SSH_PASSPHRASE",
+        "DB_PASSWD",
+        "DB_PWD",
+        "DB_PASS",
+        "PASSCODE",
+        "MY_CREDENTIAL",
+        "CREDENTIALS",
+    ),
+    *("SIGNING_PRIVATE", "PRIVATE_KEY", "COOKIE", "MY_COOKIES", "SESSION", "SESSION_ID", "SESSION_KEY"),
+    *(
+        "PROXY_AUTH",
+        "AUTHORIZATION",
+        "SIGNATURE",
+        "AWS_ACCESS_KEY_ID",
+        "AZURE_STORAGE_SAS",
+        "MY_JWT",
+        "GITHUB_PAT",
+    ),
+    *("AZURE_STORAGE_CONNECTION_STRING", "VLLM_PASSPHRASE"),
 ]
 SETTINGS = [
     "TOKENIZERS_PARALLELISM",
@@ -44,6 +66,7 @@ SETTINGS = [
     "KEYBOARD",
     "VLLM_USE_V1",
     "CUDA_VISIBLE_DEVICES",
+    *("PWD", "OLDPWD", "XDG_SESSION_ID", "DESKTOP_SESSION", "PATH", "BYPASS_CACHE", "AUTHOR", "api_key_env"),
 ]
 
 
@@ -83,6 +106,29 @@ def test_another_secret_is_the_same_cell(tmp_path: Path) -> None:
     jobs = [("engine=vllm", "hardware=h200", f"+engine.env.HF_TOKEN={token}") for token in ("a1", "b2")]
     plan = make_plan([Job(job, config_of(*job, f"results_dir={tmp_path}")) for job in jobs])
     assert len({one.cell.cell_id for one in plan.cells}) == 1
+
+
+def test_the_name_of_a_variable_is_no_secret() -> None:
+    assert typed(["engine.api_key_env=NAME_OF_ONE", "engine.env.PASSPHRASE=long-value"]) == ("long-value",)
+    assert masked_override("engine.api_key_env=NAME_OF_ONE", ()) == "engine.api_key_env=NAME_OF_ONE"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://h:1/?key=qz-secret",
+        "http://h:1/v1#qz-secret",
+        "http://h:x/?qz-secret",
+        "http://u:qz-secret@h:x",
+    ],
+)
+def test_what_may_be_a_secret_of_a_url_is_not_printed(url: str) -> None:
+    for engine in ("external", "vllm"):
+        config = config_of(f"engine={engine}", "hardware=h200")
+        config.engine.base_url = url
+        with pytest.raises(ConfigError, match=r"engine\.base_url=http://h:[1x]") as caught:
+            check_values(config)
+        assert "qz-secret" not in str(caught.value)
 
 
 def jobs(tmp_path: Path, *sweep: tuple[str, ...]) -> list[Job]:

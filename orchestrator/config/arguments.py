@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import is_dataclass
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
@@ -21,6 +23,11 @@ _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath") 
 
 # Keys below these are the engine's or the template's own, so no schema knows them: Hydra wants `++`.
 _OPEN = re.compile(r"(engine\.(args|env)|model\.chat_template_kwargs)(\.[^=]+)?=")
+
+# Keys whose texts an engine or a model reads: in double quotes they are JSON's or YAML's, where "\\n" is a
+# line's end. Elsewhere, in a path, a backslash stays one, as in Hydra's grammar.
+_ESCAPED = re.compile(r"(model\.)?sampling\.|model\.(think_tags|chat_template_kwargs)\b|engine\.(args|env)\b")
+_QUOTED = re.compile(r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\\(?P<bare>.)""", re.DOTALL)
 
 _STRUCTURED = ("{", "[", "'", '"')  # what begins so is a value of Hydra's grammar, well written or not
 
@@ -64,13 +71,49 @@ def _read(override: str) -> str:
     key, value = bare.split("=", 1)
     sign = override[: len(override) - len(bare)] or ("++" if opened else "")
     if not (opened or _is_text(key)) or _is_readable(f"k={value}"):
-        pass
+        if _ESCAPED.match(key):
+            value = _QUOTED.sub(_unescaped, value)
     elif opened and _is_json(value):
         value = quoted(value)
     elif value[:1] not in _STRUCTURED:
         # A sweep's values one by one, as far as their commas tell them.
         value = ",".join(one if _is_readable(f"k={one}") else quoted(one) for one in value.split(","))
     return f"{sign}{key}={value}"
+
+
+def as_typed(override: str) -> str:
+    """An override of a job as it can be typed again, in one line: a sweeper has escaped colons and the like
+    outside quotes, and `arrange` has read the escapes inside them."""
+    key, equals, value = override.partition("=")
+    escaped = _ESCAPED.match(key.lstrip("+")) is not None
+
+    def typed(found: re.Match[str]) -> str:
+        if found["bare"] is not None:
+            return found["bare"]
+        if not escaped or not re.search(r"[\\\x00-\x1f\x7f-\x9f\u2028\u2029]", found[0]):
+            return found[0]
+        return json.dumps(_plain(found[0]), ensure_ascii=not _plain(found[0]).isprintable())
+
+    return f"{key}{equals}{_QUOTED.sub(typed, value)}"
+
+
+def _plain(token: str) -> str:
+    """What a quoted text of Hydra's grammar is."""
+    inner, quote = token[1:-1], token[0]
+    inner = re.sub(rf"(\\+){quote}", lambda one: "\\" * (len(one[1]) // 2) + quote, inner)
+    return re.sub(r"(\\+)\Z", lambda one: "\\" * (len(one[1]) // 2), inner)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    """A text in double quotes with the escapes of JSON, or else YAML, as a text of Hydra's grammar, which has
+    none; what is neither stays."""
+    token = found[0]
+    if not token.startswith('"') or "\\" not in token:
+        return token
+    for load in (json.loads, yaml.safe_load):
+        with suppress(ValueError, yaml.YAMLError):
+            return quoted(str(load(token)))
+    return token
 
 
 def quoted(text: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from orchestrator.config.schema import DatasetConfig
 from orchestrator.datasets import arithmetic, choices, gsm8k, problems, random_words, source, steps
 from orchestrator.datasets.prompts import STYLES, render
-from orchestrator.datasets.question import Family, Question, Row
+from orchestrator.datasets.question import Family, Question, Repeated, Row
 from orchestrator.errors import ConfigError
 from orchestrator.records import Item
 
@@ -180,9 +180,15 @@ def _questions(rows: Sequence[Row], family: Family, dataset: DatasetConfig) -> S
         try:
             question = family.question(row)
         except ValueError as error:
-            raise ConfigError(
-                f"{_where(dataset)}: row {number} is not a {dataset.name} item: {error}"
-            ) from error
+            # A published item stays what it is; whoever wrote a file of their own is told.
+            known = isinstance(error, Repeated) and (
+                dataset.path is None or error.once.item_id in family.repeated
+            )
+            if not isinstance(error, Repeated) or not known:
+                raise ConfigError(
+                    f"{_where(dataset)}: row {number} is not a {dataset.name} item: {error}"
+                ) from error
+            question = error.once
         if question is not None:
             questions.append(question)
     return _unique(questions)

@@ -49,7 +49,8 @@ class Family:
     ``fields`` are the columns every row must have. ``question`` raises ValueError when a row makes no
     sense, and gives None for a row that is not part of the dataset (another subject, say). ``exemplars``
     are the field's standard few-shot examples; without them a few items are held out instead. ``rows``
-    replaces reading a file or the hub, and gives ``size`` of them.
+    replaces reading a file or the hub, and gives ``size`` of them. ``repeated`` are the ids of published
+    items of which two options are the same.
     """
 
     fields: tuple[str, ...]
@@ -58,6 +59,15 @@ class Family:
     rows: Callable[[DatasetConfig], Sequence[Row]] | None = None
     size: int | None = None
     version: str | None = None
+    repeated: frozenset[str] = frozenset()
+
+
+class Repeated(ValueError):
+    """Two options of a question are the same. ``once`` is the question with the right one asked once."""
+
+    def __init__(self, text: str, once: Question) -> None:
+        super().__init__(f"two options are {text[:40]!r}")
+        self.once = once
 
 
 def content_id(*texts: str) -> str:
@@ -71,10 +81,16 @@ def choice(
     """A multiple-choice question with its options in an order that depends on the item alone, so that it is
     the same in every cell, for every seed, and wherever the correct option stood in the file.
 
-    Options that refer to each other by letter or place keep the order of the file.
+    Options that refer to each other by letter or place keep the order of the file. Raises `Repeated` where
+    two are the same.
     """
-    order = list(range(len(options)))
+    again = [text for place, text in enumerate(options) if text in options[:place]]
+    kept = [i for i, one in enumerate(options) if i == correct or one != options[correct]]
+    order = list(kept)
     if not any(_POSITIONAL.search(option) for option in options):
         order.sort(key=lambda i: hashlib.sha256(f"{item_id}\0{options[i]}".encode()).digest())
     letter = chr(ord("A") + order.index(correct))
-    return Question(item_id, text, letter, tuple(options[i] for i in order), group=group)
+    made = Question(item_id, text, letter, tuple(options[i] for i in order), group=group)
+    if again:
+        raise Repeated(again[0], made)
+    return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import hashlib
 import json
@@ -31,12 +32,18 @@ def local(path: str) -> tuple[Sequence[Row], str]:
 @functools.lru_cache(maxsize=8)
 def _read(file: Path, _mtime_ns: int, _size: int) -> tuple[Sequence[Row], str]:
     content = file.read_bytes()
+    if found := _encoding(content):
+        raise ConfigError(f"dataset.path={file}: the file is written in {found}; it must be UTF-8")
     rows: list[Row] = []
     for number, line in enumerate(content.splitlines(), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"dataset.path={file}: line {number} is not written in UTF-8, which the file must be"
+            ) from error
         except (ValueError, RecursionError) as error:
             raise ConfigError(
                 f"dataset.path={file}: line {number} is not JSON ({_one_line(error)}); "
@@ -51,6 +58,23 @@ def _read(file: Path, _mtime_ns: int, _size: int) -> tuple[Sequence[Row], str]:
     if not rows:
         raise ConfigError(f"dataset.path={file}: the file has no rows; it must hold one JSON object a line")
     return rows, "sha256:" + hashlib.sha256(content).hexdigest()[:16]
+
+
+def _encoding(content: bytes) -> str | None:
+    """UTF-16 or UTF-32 where the file is, by its first bytes: a mark, or the zeros of a bracket."""
+    for mark, name in (
+        (codecs.BOM_UTF32_LE, "UTF-32"),  # which begins with UTF-16's
+        (codecs.BOM_UTF32_BE, "UTF-32"),
+        (codecs.BOM_UTF16_LE, "UTF-16"),
+        (codecs.BOM_UTF16_BE, "UTF-16"),
+        (b"{\0\0\0", "UTF-32"),
+        (b"\0\0\0{", "UTF-32"),
+        (b"{\0", "UTF-16"),
+        (b"\0{", "UTF-16"),
+    ):
+        if content.startswith(mark):
+            return name
+    return None
 
 
 def hub(dataset: DatasetConfig) -> Sequence[Row]:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.engines.adapter import Adapter, Launch
+from orchestrator.errors import ConfigError
 
 PASSED = re.compile(
     r"(PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_\w+|TZ|TERM|HOSTNAME|TMPDIR|TEMP|TMP|XDG_\w+|ORCHESTRATOR_\w+"
@@ -38,6 +39,19 @@ CHANGES_WORK = re.compile(
     r"(VLLM_|SGLANG_|SGL_|CUDA_(?!VERSION$)|CUBLAS_|CUDNN_|TORCH|PYTORCH_|TRITON_|FLASHINFER_|OMP_|MKL_|KMP_|OPENBLAS_|GOMP_"
     r"|MALLOC_|LD_PRELOAD$|LD_AUDIT$|TOKENIZERS_|TRANSFORMERS_|HF_HUB_|NVIDIA_TF32_OVERRIDE$)"
 )
+
+# By these an engine's process is told which devices are its own: Ray sets them for each deployment, and
+# CUDA_DEVICE_ORDER has them counted as telemetry counts.
+PLACES = re.compile(
+    r"\w+_VISIBLE_(DEVICES|MODULES|CHIPS|CORES)$|ZE_AFFINITY_MASK$|GPU_DEVICE_ORDINAL$|CUDA_DEVICE_ORDER$"
+)
+
+
+def check_places(env: Mapping[str, str], key: str) -> None:
+    """Raises ConfigError for the first variable of ``env``, whose key is ``key``, that names devices."""
+    for name in env:
+        if PLACES.match(name):
+            raise ConfigError(f"{key}.{name}: is set by nothing: the scheduler says which GPUs")
 
 
 def clean(adapter: Adapter, launch: Launch, inherited: Mapping[str, str]) -> dict[str, str]:

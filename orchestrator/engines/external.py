@@ -92,8 +92,7 @@ def parse_base_url(engine: EngineConfig) -> Endpoint:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:  # a port that is none, an address with half a bracket
-        shown = url.rpartition("@")[2]  # without a password
-        raise ConfigError(f"engine.base_url={shown}: {error}") from error
+        raise ConfigError(f"engine.base_url={shown_url(url)}: {error}") from error
     if parts.username is not None or parts.password is not None:
         raise ConfigError(
             f"engine.base_url=…@{host}: must hold no user or password; engine.api_key_env names "
@@ -101,7 +100,7 @@ def parse_base_url(engine: EngineConfig) -> Endpoint:
         )
     plain = url == url.strip() and not re.search(r"[\s?#]", url)
     if parts.scheme not in ("http", "https") or not host or port == 0 or not plain:
-        raise ConfigError(f"engine.base_url={url or 'null'}: must be http[s]://HOST[:PORT][/PATH]")
+        raise ConfigError(f"engine.base_url={shown_url(url) or 'null'}: must be http[s]://HOST[:PORT][/PATH]")
     tls = parts.scheme == "https"
     key = None
     if engine.api_key_env:
@@ -111,6 +110,13 @@ def parse_base_url(engine: EngineConfig) -> Endpoint:
     return Endpoint(
         host, port or (443 if tls else 80), engine.served_model or "", key, trimmed(parts.path), tls
     )
+
+
+def shown_url(url: str) -> str:
+    """``url`` without what may be a secret in it: a user and password, a query, a fragment."""
+    bare = re.split(r"[?#]", url, maxsplit=1)[0]
+    scheme, found, rest = bare.rpartition("://")
+    return scheme + found + rest.rpartition("@")[2] + ("…" if bare != url else "")
 
 
 def trimmed(url: str) -> str:

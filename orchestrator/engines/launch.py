@@ -9,6 +9,7 @@ from typing import Any
 from orchestrator.config.schema import DeploymentConfig, EngineOptConfig, ModelConfig, OptConfig
 from orchestrator.engines import ADAPTERS, version, weights
 from orchestrator.engines.adapter import Adapter, HardwareKind, Launch, merge_args, to_flags
+from orchestrator.engines.environment import check_places
 from orchestrator.engines.flags import check_reserved
 from orchestrator.engines.simulated.describe import described
 from orchestrator.errors import ConfigError
@@ -49,7 +50,11 @@ def build_launch(
                     "engine.env.NAME, such as engine.env.HF_TOKEN"
                 )
     source = weights.served(config)
-    entries = [entry for opt in config.opt.values() if (entry := _entry(opt, adapter.name))]
+    named = {name: entry for name, opt in config.opt.items() if (entry := _entry(opt, adapter.name))}
+    for name, entry in named.items():
+        check_places(entry.env, f"opt.{name}.{adapter.name}.env")
+    check_places(config.engine.env, "engine.env")
+    entries = list(named.values())
     tokenizer, tokenizer_revision = _tokenizer(config.model, source)
     launch = Launch(
         engine=adapter.name,

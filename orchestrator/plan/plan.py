@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.cell import Cell, by_key, secret_values
+from orchestrator.config.arguments import as_typed
 from orchestrator.config.schema import DeploymentConfig, HardwareConfig, SweepConfig
 from orchestrator.plan import cost
 from orchestrator.plan.agreement import check_command, check_deployment
@@ -53,9 +54,8 @@ class Job:
 
     @property
     def own_overrides(self) -> tuple[str, ...]:
-        """Those that say what the cell is, as they were typed (sweepers escape colons and the like), but for
-        secrets."""
-        typed = (re.sub(r"\\(.)", r"\1", one) for one in self.overrides)
+        """Those that say what the cell is, as they can be typed again, but for secrets."""
+        typed = map(as_typed, self.overrides)
         own = (one for one in typed if re.split(r"[.=/]", one.lstrip("+~"))[0] not in _HOUSEKEEPING)
         secrets = secret_values(self.config)
         return tuple(masked_override(one, secrets) for one in own)

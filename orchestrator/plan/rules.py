@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import is_dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestrator.config.schema import SweepConfig
-from orchestrator.engines.external import parse_base_url
+from orchestrator.engines.external import parse_base_url, shown_url
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
 from orchestrator.memory import DTYPE_BYTES, impossible
@@ -53,7 +54,7 @@ TAGS = Rule(
     'two different tags, the opening and the closing one, such as ["<think>","</think>"]',
 )
 
-TEXT = Rule(lambda v: isinstance(v, str) and v != "", "a text")
+TEXT = Rule(lambda v: isinstance(v, str) and v != "" and not re.search("[\ud800-\udfff]", v), "a text")
 STOP = Rule(
     lambda v: TEXT.ok(v) or (isinstance(v, list) and v != [] and all(map(TEXT.ok, v))),
     'a text, or a list of texts such as ["END"]',
@@ -178,7 +179,9 @@ def check_values(config: SweepConfig) -> None:
     if config.output_length is not None and config.weights != "dummy":
         raise ConfigError(f"output_length={config.output_length}: only with weights=dummy")
     if config.weights == "dummy" and (stop := config.sampling.stop or config.model.sampling.stop):
-        raise ConfigError(f"sampling.stop={stop}: with weights=dummy output_length alone ends an answer")
+        raise ConfigError(
+            f"sampling.stop={shown(stop)}: with weights=dummy output_length alone ends an answer"
+        )
     if config.model.path is not None and not Path(config.model.path).is_dir():
         raise ConfigError(f"model.path={config.model.path}: must be a folder with a model, which it is not")
     if config.model.lora is not None and config.model.package is None and config.model.path is None:
@@ -188,7 +191,7 @@ def check_values(config: SweepConfig) -> None:
     if config.engine.name == "external":
         parse_base_url(config.engine)
     elif config.engine.base_url is not None:
-        raise ConfigError(f"engine.base_url={config.engine.base_url}: only with engine=external")
+        raise ConfigError(f"engine.base_url={shown_url(config.engine.base_url)}: only with engine=external")
 
 
 def check_finite(value: object, key: str = "") -> None:
@@ -220,7 +223,9 @@ def _check_load(config: SweepConfig) -> None:
 
 
 def shown(value: object) -> str:
-    """As it is typed."""
+    """As it is typed, in one line."""
     if value is None:
         return "null"
+    if isinstance(value, str) and not value.isprintable():
+        return json.dumps(value)
     return str(value).lower() if isinstance(value, bool) else str(value)

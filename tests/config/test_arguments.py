@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.config.arguments import arrange, quoted
+from orchestrator.config.arguments import arrange, as_typed, quoted
 
 FLAGS = [
     [["-m"]],
@@ -79,3 +79,47 @@ def test_keys_that_are_the_engines_own_need_no_plus_and_take_json(typed: str, gi
 def test_any_text_is_read_back_once_it_is_quoted(text: str) -> None:
     parsed = OverridesParser.create().parse_override(f"model.path={quoted(text)}")
     assert parsed.value() == text
+
+
+STOPS = [
+    (r'sampling.stop=["\n\n","END"]', ["\n\n", "END"], r'sampling.stop=["\n\n","END"]'),
+    (r'model.sampling.stop="\n"', "\n", r'model.sampling.stop="\n"'),
+    (
+        r'sampling.stop=["\u4f60\t\"x\"","a\\n"]',
+        ['你\t"x"', "a\\n"],
+        r'sampling.stop=["\u4f60\t\"x\"","a\\n"]',
+    ),
+    (
+        r'sampling.stop=["\e[0m","\x41:"]',
+        ["\x1b[0m", "A:"],
+        r"""sampling.stop=["\u001b[0m",'A:']""",
+    ),  # YAML's
+    (r"sampling.stop=['\n']", [r"\n"], r'sampling.stop=["\\n"]'),  # Hydra's single quotes have no escapes
+    (r'sampling.stop=["\d"]', [r"\d"], r'sampling.stop=["\\d"]'),  # none of either
+    ("sampling.stop='a\nb'", "a\nb", r'sampling.stop="a\nb"'),
+    ("sampling.stop=a:b", "a:b", "sampling.stop=a:b"),
+    (r'engine.args.x=["\t","a:b"]', ["\t", "a:b"], r'++engine.args.x=["\t","a:b"]'),
+    (r'model.path="/a\b"', r"/a\b", r'model.path="/a\b"'),  # a path has no escapes
+]
+
+
+@pytest.mark.parametrize(("typed", "value", "shown"), STOPS, ids=[one[0] for one in STOPS])
+def test_escapes_in_double_quotes_are_read_and_printed_as_they_can_be_typed(
+    typed: str, value: object, shown: str
+) -> None:
+    for _ in range(2):  # typed, and pasted back
+        (word,) = arrange([typed])
+        parsed = OverridesParser.create().parse_override(word)
+        assert parsed.value() == value
+        swept = f"{word.partition('=')[0]}={parsed.get_value_element_as_str()}"
+        typed = as_typed(swept)
+        assert typed == shown
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_any_text_can_be_typed_again_in_one_line(text: str) -> None:
+    parse = OverridesParser.create().parse_override
+    swept = f"sampling.stop={parse(f'sampling.stop={quoted(text)}').get_value_element_as_str()}"
+    (again,) = arrange([as_typed(swept)])
+    assert len(as_typed(swept).splitlines()) == 1
+    assert parse(again).value() == text

@@ -21,6 +21,9 @@ CHOICES: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
+NAMES = ["Paris", "Rome", "Bern"]
+
+
 def one(path: Path, name: str, row: dict[str, Any]) -> Item:
     (item,) = load(DatasetConfig(name=name, path=write(path / "a.jsonl", [row])), None).items
     return item
@@ -68,9 +71,16 @@ def gpqa(**change: Any) -> dict[str, Any]:
         {"A": "Paris", "B": "Rome", "C": "Bern"},
         {"label": ["A", "B", "C"], "text": ["Paris", "Rome", "Bern"]},
         [{"label": "A", "text": "Paris"}, {"label": "B", "text": "Rome"}, {"label": "C", "text": "Bern"}],
-        [{"text": "Paris"}, {"text": "Rome"}, {"text": "Bern"}],
+        ["A. Paris", "B. Rome", "C. Bern"],
+        ["(a) Paris", "(b) Rome", "(c) Bern"],
+        {"A": "A: Paris", "B": "B: Rome", "C": "C: Bern"},
+        [
+            {"label": "C", "text": "C) Bern"},
+            {"label": "B", "text": "B) Rome"},
+            {"label": "A", "text": "A) Paris"},
+        ],
     ],
-    ids=["list", "mapping", "two lists", "objects", "objects without labels"],
+    ids=["list", "mapping", "two lists", "objects", "prefixes", "small ones", "in a mapping", "in objects"],
 )
 @pytest.mark.parametrize("letter", ["C", "c", " C "])
 def test_options_of_every_form_are_read(tmp_path: Path, name: str, options: object, letter: str) -> None:
@@ -96,6 +106,65 @@ def test_labels_may_be_numbers_and_the_answer_a_number(tmp_path: Path) -> None:
         assert right(one(tmp_path, "mmlu-stem", row)) == "q"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"1": "Rome", "2": "Paris", "3": "Bern"},
+        {"3": "Bern", "1": "Rome", "2": "Paris"},
+        {"label": [1, 2, 3], "text": ["Rome", "Paris", "Bern"]},
+        [{"label": label, "text": text} for label, text in (("2", "Paris"), ("1", "Rome"), ("3", "Bern"))],
+        ["1. Rome", "2. Paris", "3. Bern"],
+    ],
+    ids=["mapping", "in another order", "two lists", "objects", "prefixes"],
+)
+@pytest.mark.parametrize("name", CHOICES)
+def test_an_answer_is_a_label_before_it_is_a_place(tmp_path: Path, name: str, options: object) -> None:
+    field, answer, rest = CHOICES[name]
+    for label in (2, "2"):
+        item = one(tmp_path, name, rest | {field: options, answer: label})
+        assert set(item.options) == {"Rome", "Paris", "Bern"}
+        assert right(item) == "Paris"
+    assert "must be one of" in refused(tmp_path, name, {field: options, answer: 0})
+
+
+def test_an_answer_that_may_be_either_of_two_is_refused(tmp_path: Path) -> None:
+    for row, says in (
+        ({"choices": ["1", "2", "0"], "answer": "1"}, "one option's place and another's text"),
+        ({"choices": ["B", "A", "C"], "answer": "A"}, "one option's place and another's text"),
+        ({"choices": {"B": "Paris", "A": "Rome"}, "answer": 1}, "not in their labels' order"),
+    ):
+        assert says in refused(tmp_path, "mmlu-stem", row)
+    item = one(tmp_path, "mmlu-stem", {"question": "Sum?", "choices": ["1", "2", "0"], "answer": 1})
+    assert right(item) == "2"
+    item = one(tmp_path, "mmlu-stem", {"question": "Sum?", "choices": {"0": "1", "1": "0"}, "answer": "1"})
+    assert right(item) == "0"
+
+
+@pytest.mark.parametrize(
+    "texts", [["E. coli", "S. aureus", "B. subtilis"], ["(R) form", "(S) form"], ["A", "B"]]
+)
+def test_letters_that_are_no_labels_stay(tmp_path: Path, texts: list[str]) -> None:
+    item = one(tmp_path, "supergpqa", {"question": "Which?", "options": texts, "answer_letter": "A"})
+    assert set(item.options) == set(texts)
+    assert right(item) == texts[0]
+
+
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize(
+    "options", [["p", "q", "p"], {"A": "q", "B": "p", "C": "p"}, ["A. p", "B. p", "C. q"]]
+)
+def test_two_options_that_are_the_same_are_refused(tmp_path: Path, name: str, options: object) -> None:
+    assert refused(tmp_path, name, {CHOICES[name][0]: options}).endswith(": two options are 'p'")
+    assert refused(tmp_path, "gpqa-diamond", {"Incorrect Answer 2": "r"}).endswith(": two options are 'r'")
+
+
+def test_a_published_item_of_which_an_option_stands_twice_asks_the_right_one_once() -> None:
+    items = load(DatasetConfig(name="mmlu-stem", path=shared("mmlu_stem_test.jsonl")), None).items
+    (twice,) = (item for item in items if item.item_id == "efadeba51ef1")
+    assert sorted(twice.options) == ["1,493", "1,695", "687"]
+    assert right(twice) == "687"
+
+
 @pytest.mark.parametrize("name", CHOICES)
 @pytest.mark.parametrize(
     ("options", "says"),
@@ -110,7 +179,20 @@ def test_labels_may_be_numbers_and_the_answer_a_number(tmp_path: Path) -> None:
         (["Paris", ["Rome"]], "holds a list"),
         (["Paris", True], "holds true"),
         ([{"text": "Paris"}, "Rome"], "holds a mapping"),
-        ([{"label": "A"}, {"label": "B"}], "holds null"),
+        ([{"label": "A"}, {"label": "B"}], "has an option with label, must have label and text"),
+        ([{"text": "Paris"}, {"text": "Rome"}], "has an option with text, must have label and text"),
+        ([{"id": "B", "text": "Paris"}, {"id": "A", "text": "Rome"}], "has an option with id, text, must"),
+        ([{"label": "A", "text": "p", "key": "B"}, {"label": "B", "text": "q"}], "has an option with key, "),
+        ({"label": ["A", "B"], "text": ["p", "q"], "id": [2, 1]}, "has an option with id, label, text"),
+        ([{"label": "A", "text": None}, {"label": "B", "text": "q"}], "holds null"),
+        (["Paris", " "], "has no text for B"),
+        ({"A": "", "B": "Rome"}, "has no text for A"),
+        ({"a": "Paris", "A": "Rome"}, "has the labels a, A, which must differ"),
+        (["B. Paris", "A. Rome"], "has 'B. Paris' where A is due"),
+        (["B) x", "C) y", "D) z"], "has 'B) x' where A is due"),
+        (["A. Paris", "B. Rome", "None of them"], "has 'None of them' where C is due"),
+        ({"A": "B. Paris", "B": "A. Rome"}, "has 'B. Paris' where A is due"),
+        (["2. Paris", "1. Rome", "3. Bern"], "has '2. Paris' where 1 is due"),
         ({"A": "Paris", "B": {"text": "Rome"}}, "holds a mapping"),
         ({"label": ["A"], "text": ["Paris", "Rome"]}, "has 1 labels for 2 options"),
         ({"label": ["A", "A"], "text": ["Paris", "Rome"]}, "has the labels A, A, which must differ"),
@@ -175,6 +257,12 @@ def test_answers_as_people_write_them(tmp_path: Path, name: str, answer: object,
 )
 def test_answers_that_are_none_are_refused(tmp_path: Path, name: str, answer: object) -> None:
     assert f"row 2 is not a {name} item: answer " in refused(tmp_path, name, {"answer": answer})
+
+
+def test_an_answer_that_is_no_number_is_called_by_its_name(tmp_path: Path) -> None:
+    for value, name in ((float("nan"), "NaN"), (float("-inf"), "Infinity"), (True, "true")):
+        said = refused(tmp_path, "math500", {"answer": value})
+        assert said.endswith(f"answer is {name}, must be a text or a finite number")
 
 
 def test_an_answer_that_gpqa_lacks_is_refused(tmp_path: Path) -> None:

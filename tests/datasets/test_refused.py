@@ -72,6 +72,25 @@ def test_a_bad_file_is_named_when_planning_and_when_loading(
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "says"),
+    [
+        ("utf-16", "the file is written in UTF-16; it must be UTF-8"),
+        ("utf-16-le", "the file is written in UTF-16"),
+        ("utf-32", "the file is written in UTF-32"),
+        ("utf-32-be", "the file is written in UTF-32"),
+        ("latin-1", "line 1 is not written in UTF-8"),
+    ],
+)
+def test_a_file_of_another_encoding_is_named_as_such(tmp_path: Path, encoding: str, says: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"problem": "é", "answer": "1"}\n', encoding=encoding)
+    with pytest.raises(ConfigError, match=says):
+        fingerprint(DatasetConfig(name="math500", path=str(path)))
+    path.write_text('{"problem": "é", "answer": "1"}\n', encoding="utf-8-sig")
+    assert fingerprint(DatasetConfig(name="math500", path=str(path)))
+
+
 def test_a_row_that_makes_no_sense_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"question": "How many?", "answer": "I do not know"}])
     with pytest.raises(ConfigError, match="row 1 is not a gsm8k item"):

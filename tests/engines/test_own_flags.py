@@ -86,6 +86,26 @@ def test_a_flag_that_another_key_sets_is_refused_by_any_name(engine: str, name: 
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
+@pytest.mark.parametrize("prefix", ["CUDA", "NVIDIA", "HIP", "ROCR"])
+def test_a_variable_that_names_devices_is_refused(engine: str, prefix: str) -> None:
+    config = SweepConfig()
+    config.engine.name, config.engine.python = engine, sys.executable
+    config.model = ModelConfig(name="m", hub_id="org/m")
+    config.engine.env = {"NCCL_DEBUG": "INFO"}
+    build_launch(config, hardware="gpu", tensor_parallel_size=1)
+    name = f"{prefix}_VISIBLE_DEVICES"
+    entry = EngineOptConfig(env={name: "3"})
+    config.opt = {"own": OptConfig(vllm=entry, sglang=entry)}
+    with pytest.raises(
+        ConfigError, match=rf"opt\.own\.{engine}\.env\.{name}: .* the scheduler says which GPUs"
+    ):
+        build_launch(config, hardware="gpu", tensor_parallel_size=1)
+    config.opt, config.engine.env = {}, {name: "3"}
+    with pytest.raises(ConfigError, match=rf"engine\.env\.{name}: .* the scheduler says"):
+        build_launch(config, hardware="gpu", tensor_parallel_size=1)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_other_flags_pass(engine: str) -> None:
     args = {"max-num-seqs": 8, "speculative-config": {"method": "ngram"}, "kv-cache-dtype": "fp8_e5m2"}
     assert launched(engine, args).args["max-num-seqs"] == 8
