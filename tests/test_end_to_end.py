@@ -161,11 +161,10 @@ def is_gone(process: psutil.Process) -> bool:
 
 def is_engine(process: psutil.Process) -> bool:
     try:
-        return any("vllm.entrypoints" in word for word in process.cmdline()) and "guard.py" not in " ".join(
-            process.cmdline()
-        )
+        words = process.cmdline()
     except psutil.Error:
         return False
+    return any(word.endswith("entry.py") for word in words) and not any("guard.py" in word for word in words)
 
 
 def test_a_killed_driver_leaves_no_process_and_loses_no_finished_cell(

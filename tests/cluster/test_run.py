@@ -30,7 +30,7 @@ def test_hub_and_weights_and_biases_out_of_reach_cost_what_needs_them_and_are_sa
         "HF_HOME": str(tmp_path / "hf"),
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("orchestrator.track.tracker.INIT_S", 1.0)
+    monkeypatch.setattr("orchestrator.track.wandb_run.INIT_S", 1.0)
     fixed = ("engine=simulated", "hardware=h200", "limit=4", "max_tokens=16", "++engine.args.speed=100")
     where = ("tracker=wandb", "tracker.mode=online", "ray.dashboard=false", f"results_dir={tmp_path}")
     swept = [(f"dataset={name}",) for name in ("gsm8k", "arithmetic")]

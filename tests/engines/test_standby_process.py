@@ -142,9 +142,10 @@ def test_an_error_in_the_block_starts_no_second_engine(log: Path) -> None:
     assert "# the prepared" not in log.read_text()
 
 
-def test_a_command_that_is_no_module_and_no_code_is_not_prepared(log: Path) -> None:
-    with pytest.raises(EngineError, match="is not run by a standby"):
-        Standby(fake_adapter("ok"), DUMMY, log, stop_timeout_s=1)
+def test_a_command_that_is_no_module_no_code_and_no_file_is_not_prepared(log: Path) -> None:
+    other = replace(fake_adapter("ok"), command=lambda _: [sys.executable, "-X", "dev", "serve"])
+    with pytest.raises(EngineError, match="-X is not run by a standby"):
+        Standby(other, DUMMY, log, stop_timeout_s=1)
 
 
 _PARENT = """
