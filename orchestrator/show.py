@@ -24,8 +24,9 @@ from orchestrator.cell import by_key
 from orchestrator.errors import ConfigError, StorageError
 from orchestrator.metrics.stats import without_nan
 from orchestrator.progress.cell_notes import print_notes
-from orchestrator.progress.formats import as_csv, latex, markdown
-from orchestrator.progress.results_table import Line, grids, print_grid, runs_of, wide_console
+from orchestrator.progress.formats import latex, markdown
+from orchestrator.progress.line import Line, runs_of
+from orchestrator.progress.results_table import grids, print_grid, wide_console
 from orchestrator.records import TRUNCATED
 from orchestrator.store.claims import Claims
 from orchestrator.store.files import or_storage_error
@@ -33,6 +34,7 @@ from orchestrator.store.frames import check_studies
 from orchestrator.store.read import read_attempts, read_cells, read_requests
 from orchestrator.store.versions import refuse_newer
 from orchestrator.store.write import clean_partial, forget
+from orchestrator.tabular import csv_text
 
 DONE, WRONG = 0, 2
 PIPED = 400  # characters of a line in a file or a pipe, so that no table is broken
@@ -120,7 +122,7 @@ def _show(asked: Asked) -> None:
     if asked.wrong is not None:
         _print_wrong(asked, rows, console)
     elif asked.format == "csv":
-        sys.stdout.write(as_csv(rows, table.column_names))
+        sys.stdout.write(csv_text(rows, table.column_names))
     elif asked.cell is not None and asked.format == "table":
         _print_cell(asked.study_dir, rows[0], console)
     else:

@@ -19,6 +19,7 @@ ORDER = (
     "paths",
     "interruption",
     "secrets",
+    "tabular",
     "config",
     "cell",
     "memory",

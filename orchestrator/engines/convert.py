@@ -38,10 +38,11 @@ def main(package: str, folder: str, dtype: str, adapter: str | None = None) -> N
     tags: dict[str, str] = {}
     if adapter:
         from safetensors import safe_open
+        from safetensors.torch import load_file
 
         with safe_open(adapter, "pt") as file:
             tags = json.loads(file.metadata()["tags"])
-            merge(model, {name: file.get_tensor(name) for name in file.keys()}, list(map(int, tags)))  # noqa: SIM118
+        merge(model, load_file(adapter), list(map(int, tags)))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if tags:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
 
 from orchestrator.metrics.stats import present
 from orchestrator.metrics.validity import NOTES
+from orchestrator.progress.line import Line, Row
 
-if TYPE_CHECKING:
-    from orchestrator.progress.results_table import Line
-
-Row = Mapping[str, Any]
 NAMED = 3  # of the cells that something is said of
 
 

@@ -1,23 +1,16 @@
-"""Tables for other programs: Markdown and LaTeX of what is shown, CSV of all that is stored."""
+"""A table for other programs: Markdown and LaTeX of what is shown."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Any
-
 from orchestrator.progress.results_table import Grid
-from orchestrator.report.tex import tex
+from orchestrator.tabular import tabular
 
 
 def markdown(grid: Grid) -> str:
     """A table of GitHub's kind, its title above."""
     rule = [":---" if number < grid.left else "---:" for number in range(len(grid.header))]
     body = [
-        [_flat(one).replace("\\", "\\\\").replace("|", "\\|") for one in row]
+        [" ".join(one.split()).replace("\\", "\\\\").replace("|", "\\|") for one in row]
         for row in (grid.header, *grid.rows)
     ]
     rows = [body[0], rule, *body[1:]]
@@ -25,42 +18,6 @@ def markdown(grid: Grid) -> str:
 
 
 def latex(grid: Grid) -> str:
-    """A ``tabular`` with the rules of the booktabs package, its title as a comment."""
-    columns = "l" * grid.left + "r" * (len(grid.header) - grid.left)
-    header, *rows = ([tex(_flat(one)) for one in row] for row in (grid.header, *grid.rows))
-    return "\n".join(
-        [
-            f"% {_flat(grid.title)}; needs \\usepackage{{booktabs}}",
-            f"\\begin{{tabular}}{{{columns}}}",
-            "\\toprule",
-            " & ".join(header) + r" \\",
-            "\\midrule",
-            *(" & ".join(row) + r" \\" for row in rows),
-            "\\bottomrule",
-            "\\end{tabular}",
-            "",
-        ]
-    )
-
-
-def as_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> str:
-    """Every column in full precision; absent is empty, a list is JSON, a time is ISO 8601."""
-    said = io.StringIO()
-    writer = csv.writer(said, lineterminator="\n")
-    names = list(columns)
-    writer.writerow(names)
-    for row in rows:
-        writer.writerow([_plain(row.get(name)) for name in names])
-    return said.getvalue()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, bool):
-        return str(value).lower()
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
-
-
-def _flat(text: str) -> str:
-    return " ".join(text.split())
+    """A ``tabular``, its title as a comment."""
+    head = f"% {' '.join(grid.title.split())}; needs \\usepackage{{booktabs}}"
+    return "\n".join([head, *tabular(grid.header, grid.rows, grid.left), ""])

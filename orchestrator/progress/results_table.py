@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,25 +16,11 @@ from orchestrator.metrics.runs import over_runs
 from orchestrator.metrics.stats import mean, present, without_nan
 from orchestrator.plan.plan import Plan, PlannedCell, overrides_of
 from orchestrator.progress.cell_notes import print_notes
+from orchestrator.progress.line import Line, Row, runs_of
 
-Row = Mapping[str, Any]
 Show = Callable[[Sequence[Row]], str]
 WIDE = 160
 ID = "cell"  # the heading of the cells' ids, to be copied whole
-
-
-@dataclass(frozen=True)
-class Line:
-    """A cell of the table: what is stored of it, and what sets it apart (``overrides`` by key, ``label`` in
-    words). ``run_of`` is shared by the runs of a cell, which are one row."""
-
-    cell_id: str
-    run_of: str
-    simulated: bool
-    model: str
-    overrides: Mapping[str, str]
-    label: str
-    row: Row | None
 
 
 @dataclass(frozen=True)
@@ -87,14 +72,6 @@ def _once(cells: Sequence[PlannedCell]) -> list[PlannedCell]:
     for planned in sorted(cells, key=lambda one: one.status == "skipped"):
         found.setdefault(planned.cell.cell_id, planned)
     return [planned for planned in cells if found[planned.cell.cell_id] is planned]
-
-
-def runs_of(lines: Sequence[Line]) -> list[list[Line]]:
-    """The lines of one row each."""
-    found: dict[str, list[Line]] = {}
-    for line in lines:
-        found.setdefault(line.run_of, []).append(line)
-    return list(found.values())
 
 
 def grids(lines: Sequence[Line], varied: Sequence[str], title: str, *, ids: bool = False) -> list[Grid]:

@@ -11,7 +11,6 @@ from orchestrator.report import curves, figures, theme, tradeoffs
 from orchestrator.report.accuracy import AccuracyRow, accuracy_rows
 from orchestrator.report.answer import Answer, answers
 from orchestrator.report.comparisons import Line, compare, with_verdicts
-from orchestrator.report.exports import to_csv, to_latex
 from orchestrator.report.multiplicity import adjusted
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
@@ -26,6 +25,7 @@ from orchestrator.report.tables import (
 )
 from orchestrator.report.theme import Figure
 from orchestrator.report.variants import Apart, Run, Variant, sort_out
+from orchestrator.tabular import csv_text, tabular, tex
 
 Progress = Callable[[str], None]
 
@@ -75,10 +75,10 @@ def make_report(options: Options, command: str, say: Progress = lambda step: Non
         for figure, picture in drawn:
             (files / f"{figure.name}.svg").write_text(theme.on_white(picture))
             (files / f"{figure.name}.png").write_bytes(theme.png(picture))
-            (files / f"{figure.name}.csv").write_text(to_csv(figure.rows))
+            (files / f"{figure.name}.csv").write_text(csv_text(figure.rows))
         for table in tables:
-            (files / f"table-{table.name}.csv").write_text(to_csv(table.rows))
-            (files / f"table-{table.name}.tex").write_text(to_latex(table))
+            (files / f"table-{table.name}.csv").write_text(csv_text(table.rows))
+            (files / f"table-{table.name}.tex").write_text(_latex(table))
         path = options.out / "index.html"
         path.write_text(page(findings, tables, drawn, options, command))
     except OSError as error:
@@ -105,6 +105,13 @@ def _tables(findings: Findings, options: Options) -> list[Table]:
         apart_table(findings.apart),
     ]
     return [table for table in tables if table is not None]
+
+
+def _latex(table: Table) -> str:
+    """A table environment."""
+    caption = f"\\caption{{{tex(table.title)}. {tex(table.note)}}}"
+    lines = tabular(table.head, table.cells, len(table.head))
+    return "\n".join(["\\begin{table}", caption, *lines, "\\end{table}", ""])
 
 
 def _figures(findings: Findings, options: Options) -> list[Figure]:
