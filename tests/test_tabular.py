@@ -8,7 +8,7 @@ from orchestrator.tabular import csv_text, tabular, tex
 
 
 def test_a_csv_has_what_a_row_has_and_nothing_for_what_is_absent() -> None:
-    rows = [{"a": 0.1 + 0.2, "b": ["x", "y,z"]}, {"b": None, "c": True}]
+    rows: list[dict[str, object]] = [{"a": 0.1 + 0.2, "b": ["x", "y,z"]}, {"b": None, "c": True}]
     assert csv_text(rows) == 'a,b,c\n0.30000000000000004,"[""x"", ""y,z""]",\n,,true\n'
     at = datetime(2026, 1, 1, 12, tzinfo=UTC)
     assert csv_text([{"at": at, "more": 1}], ["at", "none"]) == "at,none\n2026-01-01T12:00:00+00:00,\n"
