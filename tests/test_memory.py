@@ -239,7 +239,8 @@ def test_each_engines_memory_fraction_means_what_it_means_there() -> None:
 def test_the_kv_cache_is_what_the_engines_reported(
     hardware: str, engine: str, model: str, opt: str, size: int, reported: float, within: float
 ) -> None:
-    config = config_of(f"hardware={hardware}", f"engine={engine}", f"model={model}", f"opt=[{opt}]")
+    asked = (f"hardware={hardware}", f"engine={engine}", f"model={model}", f"opt=[{opt}]")
+    config = config_of(*asked, "model.dtype=bfloat16")
     assert kv_gib(config, config.hardware, size) == pytest.approx(reported, rel=within)
 
 

@@ -95,7 +95,8 @@ PARTS = {
         "vllm",
         110,
         (
-            *("model=smollm2-135m", "dataset=gsm8k-file,arithmetic", "dataset.prompt=plain", ONE),
+            *("model=smollm2-135m", "model.dtype=bfloat16", ONE),
+            *("dataset=gsm8k-file,arithmetic", "dataset.prompt=plain"),
             *("load=closed", "load.concurrency=16", "limit=256", "max_tokens=256"),
         ),
     ),

@@ -27,7 +27,7 @@ _OF_THE_WEIGHTS = (
     *("revision", "pair", "parameters_b", "layers", "hidden_size", "heads", "kv_heads", "head_dim"),
     *("kv_lora_rank", "qk_rope_head_dim", "sliding_window", "sliding_window_layers", "experts"),
     *("experts_per_token", "expert_parameters_b", "weight_bytes", "weight_bytes_of", "vocab_size"),
-    *("architecture", "intermediate_size", "tied_embeddings", "quantization", "lora"),
+    *("architecture", "intermediate_size", "tied_embeddings", "dtype", "quantization", "lora"),
 )
 _BESIDE_THEM = ("checkpoints", "draft", "eagle3", "draft_shapes")
 

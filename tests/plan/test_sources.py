@@ -48,7 +48,7 @@ def test_another_hub_id_is_another_model(tmp_path: Path, model: str, prefix: str
     assert deployment.fit.weights_gib is None  # its sizes are not those of the model in the file
     config = plan.cells[0].cell.config.model
     assert (config.checkpoints, config.draft, config.pair) == ({}, None, None)
-    assert (config.layers, config.architecture) == (None, None)
+    assert (config.layers, config.architecture, config.dtype) == (None, None, "bfloat16")
     assert any(f"not what model={model} describes" in note for note in plan.notes)
 
 
