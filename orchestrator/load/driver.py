@@ -94,7 +94,9 @@ class LoadResult:
     they were started, and memory that several have counts in each. ``native``: their inner loops were
     compiled (`client.loops`). ``receive_lag_s_p99`` and ``_max``: of the process that was latest to read
     (`receive.lag`); None where there was none. ``stamp_source`` is ``kernel`` when it stamped at least 99 %
-    of the reads, else ``clock``: the time of reading; None when nothing was read."""
+    of the reads, else ``clock``: the time of reading; None when nothing was read.
+    ``unasked_connections``: those on which the server sent bytes that nobody had asked for;
+    ``mixed_connections``: those of them whose answers may therefore be those of other requests."""
 
     records: tuple[Record, ...]
     processes: int
@@ -105,6 +107,8 @@ class LoadResult:
     receive_lag_s_p99: float | None = None
     receive_lag_s_max: float | None = None
     stamp_source: str | None = None
+    unasked_connections: int = 0
+    mixed_connections: int = 0
 
 
 def choose_processes(
@@ -166,6 +170,8 @@ def run(
         receive_lag_s_p99=max(client.receive_lag_s[0] for client in lent),
         receive_lag_s_max=max(client.receive_lag_s[1] for client in lent),
         stamp_source=_stamp_source(lent),
+        unasked_connections=sum(client.unasked_connections for client in lent),
+        mixed_connections=sum(client.mixed_connections for client in lent),
     )
 
 

@@ -117,6 +117,8 @@ def _load(cell: Cell, context: MeasurementContext) -> tuple[_Run, Measurement]:
         asked_tokens=work.asked_tokens,
         receive_lag_s_p99=result.receive_lag_s_p99,
         receive_lag_s_max=result.receive_lag_s_max,
+        unasked_connections=result.unasked_connections,
+        mixed_connections=result.mixed_connections,
         ends_s=None if config.load.duration_s is None else result.started_s + config.load.duration_s,
         expected=(*context.metrics, *(GPU_FIELDS if context.gpus else ())),
     )

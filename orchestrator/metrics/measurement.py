@@ -23,6 +23,8 @@ class RunConditions:
     nobody can tell, as on a CPU; ``gpu_watched`` is whether NVML was asked. ``asked_tokens`` is how long each
     request's answer was made to be, None where answers end by themselves. ``receive_lag_s_p99`` and
     ``receive_lag_s_max`` are of the client process that was latest to read, None where nobody measured.
+    ``unasked_connections`` and ``mixed_connections`` are those of the load (`load.driver.LoadResult`), None
+    where nobody counted.
     ``reasons`` is whether the model is one that thinks before it answers.
     ``ends_s`` is when a load with a duration was to end, None where it ends with its last request.
     """
@@ -39,6 +41,8 @@ class RunConditions:
     asked_tokens: Mapping[str, int] | None = None
     receive_lag_s_p99: float | None = None
     receive_lag_s_max: float | None = None
+    unasked_connections: int | None = None
+    mixed_connections: int | None = None
     ends_s: float | None = None
     expected: Collection[str] = ("kv_usage", "running", "generation_tokens_total")
 

@@ -36,6 +36,7 @@ def summarize(
         **latencies(measurement),
         "receive_lag_s_p99": conditions.receive_lag_s_p99,
         "receive_lag_s_max": conditions.receive_lag_s_max,
+        "unasked_connections": conditions.unasked_connections,
         **accuracies(measurement.records, grades),
         **counts(measurement),
         "retries": retries(measurement.records),

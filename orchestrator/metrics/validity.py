@@ -53,6 +53,8 @@ INVALIDATING_FLAGS = {
     "errors": "over 1 % of the requests failed",
     "client_lag": "the load generator sent late (p99 above 5 ms or 10 % of the mean gap)",
     "client_stalled": "the load generator read late (p99 above 5 ms) or stood still for over 0.1 s",
+    "answers_mixed": "the server sent bytes that nobody asked for on connections that had served several "
+    "requests: which answer is which request's is not known",
     "under_rate": "sent at below 95 % of the asked rate though the server kept up",
     "engine_restarted": "the engine restarted",
     "cache_warm": "the prefix cache was not empty at the start",
@@ -76,6 +78,7 @@ NOTES = {
     "gpu_starved": "the GPU idled while a process of the engine had a whole CPU: that process is the limit",
     "gpu_share_unknown": "NVML could not tell whether another process used the GPU",
     "retried": "over 1 % of the requests were sent again: the server closed their connection as they came",
+    "unasked": "the server sent bytes that nobody asked for behind an answer: those connections were closed",
     "cache_unknown": "the external server's cache could not be reset",
     "telemetry_absent": "the external server has no counters, or they had holes",
 }
@@ -91,6 +94,8 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
         "errors": (error_rate(records) or 0.0) > MAX_ERROR_RATE,
         "client_lag": _client_lags(records, conditions.schedule),
         "client_stalled": _client_stalled(conditions),
+        "answers_mixed": bool(conditions.mixed_connections),
+        "unasked": bool(conditions.unasked_connections),
         "under_rate": _under_rate(measurement),
         "engine_restarted": conditions.engine_restarted,
         "cache_warm": not cache_reset and (not unknown or (warm_share(measurement) or 0.0) > MAX_WARM_SHARE),

@@ -102,7 +102,7 @@ JSON_COLUMNS = frozenset({"engine_args", "provenance"})
 _COUNTS = frozenset(
     {
         *("requests_total", "requests_ok", "requests_failed", "requests_cut", "requests_cancelled"),
-        *("retries", "slo_undecided", "preemptions", "prompt_tokens", "output_tokens"),
+        *("retries", "slo_undecided", "unasked_connections", "preemptions", "prompt_tokens", "output_tokens"),
     }
 )
 METRIC_COLUMNS = tuple(summarize(Measurement(()), None, SloConfig()))

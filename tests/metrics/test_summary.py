@@ -125,6 +125,7 @@ EXPECTED: dict[str, float | int | None] = {
     # lags 0.004, 0, 0, 0: the 99th percentile is 97 % of the way from the third to the fourth
     "send_lag_s_p99": 0.00388,
     "receive_lag_s_p99": None, "receive_lag_s_max": None,  # nobody measured
+    "unasked_connections": None,
     # A right, B right but cut off, C wrong: 1 of 3; Wilson's interval with z = 1.959964
     "accuracy": 1 / 3, "accuracy_low": 0.061492, "accuracy_high": 0.792340,
     "pass_at_k": None, "maj_at_k": None,  # one answer each

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
@@ -17,6 +18,7 @@ from orchestrator.records import Outcome
 
 # uvicorn, the server of vLLM and SGLang, closes a connection 5 s after its last response.
 IDLE_LIMIT_S = 3.0
+LAST_WORD_S = 1.0  # how long a server has at most to close what it has been told is over
 _CONNECT_AT_ONCE = 64  # below any sensible listen backlog
 
 
@@ -52,9 +54,13 @@ class Client:
         self._split = loops.split
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
+        self._ending: set[Connection] = set()  # on which only the server's end is waited for
+        self._ended = asyncio.Event()
         self._connecting: set[asyncio.Task[None]] = set()
         self._waiting: deque[Call] = deque()
         self._again: deque[Call] = deque()
+        self.echoes = False
+        self.unasked_connections = self.mixed_connections = 0
         self.sent = 0
         self.pending = 0  # given to `send` and not finished
         self._watch_period_s = min(0.5, max(0.01, min(request_timeout_s, idle_timeout_s) / 20))
@@ -97,20 +103,42 @@ class Client:
         for task in self._connecting:
             task.cancel()
         await asyncio.gather(*self._connecting, return_exceptions=True)
+        await self._hear_out()
         for connection in list(self._open):
+            if connection.call is None and connection.used:
+                connection.quiet()  # which counts what has come
             connection.close()
         self.sockets.close()
+
+    async def _hear_out(self) -> None:
+        """Wait for the server to close, or for what it still says on a connection where it owes nothing: a
+        server that answered one request twice is by then one answer behind, with nothing else to show it."""
+        self._ending = {c for c in self._open if c.call is None and c.hang_up()}
+        if self._ending:
+            self._ended.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), LAST_WORD_S)
 
     # What the connections report.
 
     def release(self, connection: Connection) -> None:
-        if self._waiting:
-            self._start(connection, self._waiting.popleft())
-        else:
+        if not self._waiting:
             self._idle.append(connection)
+        elif connection.used and not connection.quiet():
+            connection.close()
+            self._connect()
+        else:
+            self._start(connection, self._waiting.popleft())
+
+    def unasked(self, mixed: bool) -> None:
+        self.unasked_connections += 1
+        self.mixed_connections += mixed
 
     def forget(self, connection: Connection) -> None:
         self._open.discard(connection)
+        self._ending.discard(connection)
+        if not self._ending:
+            self._ended.set()
         if connection in self._idle:
             self._idle.remove(connection)
 
@@ -127,7 +155,8 @@ class Client:
         now = perf_counter()
         while self._idle:
             connection = self._idle.pop()
-            if connection.used and now - connection.idle_since_s > IDLE_LIMIT_S:
+            too_long = now - connection.idle_since_s > IDLE_LIMIT_S
+            if connection.used and (not connection.quiet() or too_long):
                 connection.close()
                 continue
             self._start(connection, call)

@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import NamedTuple, Protocol
 
 from orchestrator.load.client.tls import Tls
-from orchestrator.load.receive.receiver import NOTHING_HELD, HeldReads
+from orchestrator.load.receive.receiver import NOTHING_HELD, READ_SIZE, HeldReads
 from orchestrator.load.receive.sockets import Sockets
 from orchestrator.load.stream.event_template import Split
 from orchestrator.load.stream.payload import error_message, excerpt
@@ -19,6 +19,10 @@ WINDOW_ENDED = "the window of {:g} s ended"  # why a request was cancelled once 
 RETRY_WITHIN_S = 0.25
 """A server that closes an idle connection has done so before the request comes, so that its word is here at
 most a round trip after the request was sent. One that closes later has had the request."""
+
+_HEAD_AT_MOST = 4096  # bytes of a request in which its X-Request-Id is looked for
+# With a 408 a server may tell of itself that it closes an idle connection (RFC 9110, 15.5.9).
+_IDLE_TOO_LONG = (b"HTTP/1.1 408", b"HTTP/1.0 408")
 
 # Why an answer is none, in lower case: vLLM's and SGLang's "abort" and "error"; OpenAI's, DeepSeek's,
 # Zhipu's and Google's words for what they withheld or could not go on with.
@@ -61,8 +65,15 @@ class Call:
 class Owner(Protocol):
     """Is told what happens on a connection."""
 
+    echoes: bool
+    """Whether a response carried the X-Request-Id of its request: then each that carries one has to."""
+
     def release(self, connection: Connection) -> None:
         """It is idle again."""
+
+    def unasked(self, mixed: bool) -> None:
+        """The server sent what nobody asked for. ``mixed``: an earlier answer on that connection may then be
+        that of another request."""
 
     def resend(self, call: Call) -> None:
         """The call never reached the server."""
@@ -83,9 +94,11 @@ class Connection:
         "_held",
         "_last_s",
         "_owner",
+        "_request",
         "_sock",
         "_sockets",
         "_tls",
+        "_unproven",
         "_unsent",
         "call",
         "idle_since_s",
@@ -109,6 +122,8 @@ class Connection:
         self.reader = ResponseReader(self._held, split)
         self.call: Call | None = None
         self.used = False
+        self._request: bytes | memoryview = b""
+        self._unproven = 0  # answers after the first that did not say which request they are of
         self._last_s: float | None = None
         self.idle_since_s = perf_counter()
 
@@ -121,6 +136,7 @@ class Connection:
         self.call = call
         self._last_s = None
         self.reader.begin(call.timeline)
+        self._request = data
         self._unsent = data if self._tls is None else self._tls.encrypted(data)
         self._asked_s = perf_counter()
         if call.sent_s is None:
@@ -128,6 +144,39 @@ class Connection:
         self._send()
         if self._unsent:
             self._sockets.watch_writable(self._sock, True)
+
+    def quiet(self) -> bool:
+        """Whether, between two requests, it is open and nothing has come on it. What has is counted, and the
+        connection is then only to be closed."""
+        try:
+            data = self._sock.recv(READ_SIZE)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not data:
+            return False
+        try:
+            said = data if self._tls is None else self._tls.decrypted(data)
+        except OSError:
+            return False
+        if said:
+            self._count_unasked(said)
+        return not said  # what TLS says for itself, as new session tickets, is nobody's answer
+
+    def hang_up(self) -> bool:
+        """Send no more, so that the server closes unless it has something left to say. False, without doing
+        so, where that would say nothing of the answers."""
+        try:
+            if self._unproven:
+                self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            return False
+        return self._unproven > 0
+
+    def _count_unasked(self, data: bytes) -> None:
+        if not data.startswith(_IDLE_TOO_LONG):
+            self._owner.unasked(not self.used or self._unproven > 0)
 
     def _send(self) -> None:
         try:
@@ -152,9 +201,11 @@ class Connection:
             if not data:
                 return
         if self.call is None:
-            self.close()  # nothing was asked
+            self._count_unasked(data)
+            self.close()
             return
         if t < self._asked_s:
+            self._count_unasked(data)
             self.end(t, "error", "the server sent something before it was asked")
             return
         self._last_s = t
@@ -202,6 +253,10 @@ class Connection:
             reader.flush()
         except Exception as broken:
             outcome, error = "error", _unreadable(broken)
+        proven, outcome, error = self._whose(outcome, error)
+        self._unproven += self.used and reader.complete and not proven
+        if reader.excess:
+            self._owner.unasked(self._unproven > 0)
         self.call = None
         self.used = True
         self.idle_since_s = t
@@ -214,6 +269,19 @@ class Connection:
             self.close()
         self._owner.finished(call, t, outcome, message, status)
 
+    def _whose(self, outcome: Outcome | None, error: str | None) -> tuple[bool, Outcome | None, str | None]:
+        """Whether the response said that it is this request's, and what it has come to: an error where it is
+        another's. A server that never repeats the X-Request-Id that it was sent may have ids of its own."""
+        said, asked = self.reader.request_id, _request_id(self._request) if self.reader.request_id else b""
+        self._request = b""
+        if said and said == asked:
+            self._owner.echoes = True
+            return True, outcome, error
+        if said and self._owner.echoes:
+            self.reader.foreign = True
+            return True, "error", f"the response is another request's (X-Request-Id: {excerpt(said)})"
+        return False, outcome, error
+
     def close(self) -> None:
         """At once, whatever is on its way."""
         self._sockets.remove(self._sock)
@@ -225,10 +293,18 @@ def _unreadable(error: Exception) -> str:
     return str(error) if isinstance(error, ProtocolError) else f"the response cannot be read ({error!r})"
 
 
+def _request_id(request: bytes | memoryview) -> bytes:
+    """What the head of the request gives as X-Request-Id; empty where it has none."""
+    head = bytes(request[:_HEAD_AT_MOST])
+    return head.partition(b"\r\nX-Request-Id: ")[2].partition(b"\r\n")[0]
+
+
 def _outcome(
     timeline: Timeline, reader: ResponseReader, outcome: Outcome | None, error: str | None
 ) -> tuple[Outcome, str | None]:
     """Never both ok and wrong: ok needs status 200, an event stream, no error in it, and a finish_reason."""
+    if reader.foreign:
+        return "error", error
     if timeline.error is not None:
         return "error", timeline.error
     if outcome is not None and not (timeline.done and timeline.finish_reason):

@@ -52,6 +52,7 @@ class ClientProcess:
         self.peak_rss_bytes = 0
         self.receive_lag_s = (0.0, 0.0)  # 99th percentile, largest
         self.reads = self.stamped_reads = 0
+        self.unasked_connections = self.mixed_connections = 0
 
     def assign(self, task: Task, fds: list[int]) -> None:
         """Send a task, with the descriptors that `orchestrator.load.client.process.Files` names."""
@@ -97,6 +98,7 @@ class ClientProcess:
                 self.native = values[2] == "1"
                 self.receive_lag_s = float(values[3]), float(values[4])
                 self.reads, self.stamped_reads = int(values[5]), int(values[6])
+                self.unasked_connections, self.mixed_connections = int(values[7]), int(values[8])
 
     def _exit_message(self) -> str:
         status = self.process.wait()

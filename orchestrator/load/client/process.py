@@ -151,7 +151,8 @@ class Worker:
         await self.client.close()
         _write_report(
             f"done {process_time() - self._cpu_s!r} {peak_rss_bytes()} {int(self._compiled)} "
-            f"{lag.p99_s() or 0.0!r} {lag.max_s!r} {reads} {stamped}"
+            f"{lag.p99_s() or 0.0!r} {lag.max_s!r} {reads} {stamped} "
+            f"{self.client.unasked_connections} {self.client.mixed_connections}"
         )
 
     def _on_command(self) -> None:

@@ -64,8 +64,10 @@ class ResponseReader:
         "complete",
         "encoding",
         "excess",
+        "foreign",
         "is_stream",
         "keep_alive",
+        "request_id",
         "started",
         "status",
         "until_close",
@@ -95,6 +97,8 @@ class ResponseReader:
         self.until_close = True  # neither a length nor chunked: the end of the connection ends the body
         self.complete = self.keep_alive = False
         self.excess = False  # more came behind the response, which nobody asked for
+        self.request_id = b""  # which it says it is the response to
+        self.foreign = False  # and that is another request
         self.encoding = b""  # of the body, where it has one
         self.body = b""
 
@@ -216,6 +220,8 @@ class ResponseReader:
             self._content_type = value.lower()
         elif name == b"content-encoding":
             self.encoding = value.lower().strip().replace(b"identity", b"")
+        elif name == b"x-request-id":
+            self.request_id = value.strip()
         elif name in (b"content-length", b"transfer-encoding"):
             self.until_close = False
 

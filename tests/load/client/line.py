@@ -30,6 +30,8 @@ class Line:
         self.ends: list[End] = []
         self.again: list[Call] = []
         self.closed = False
+        self.echoes = False
+        self.counted: list[bool] = []
         self.on_release: Callable[[], None] = lambda: None
         self.held = HeldInMemory()
         sock = cast(socket.socket, self)
@@ -37,7 +39,7 @@ class Line:
 
     def ask(self, at_s: float = 0.0) -> Call:
         call = Call(len(self.ends), at_s, Timeline())
-        self.connection.start(call, b"POST")
+        self.connection.start(call, b"POST / HTTP/1.1\r\nX-Request-Id: request-%d\r\n\r\n" % call.number)
         return call
 
     def feed(self, t: float, data: bytes) -> None:
@@ -65,6 +67,9 @@ class Line:
 
     def release(self, connection: Connection) -> None:
         self.on_release()
+
+    def unasked(self, mixed: bool) -> None:
+        self.counted.append(mixed)
 
     def resend(self, call: Call) -> None:
         self.again.append(call)
