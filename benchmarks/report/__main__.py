@@ -1,12 +1,12 @@
 """What a report on a large study takes: time, memory, and how large its page is.
 
-    python -m benchmarks.report                            # 2,000 cells with 500 requests each, five runs of each
-    python -m benchmarks.report --cells 200 --runs 1       # smaller; every configuration measured once
-    python -m benchmarks.report --results FOLDER           # keeps the study there, and takes what there is
+    python -m benchmarks.report                         # 2,000 cells with 500 requests, five runs of each
+    python -m benchmarks.report --cells 200 --runs 1    # smaller; every configuration measured once
+    python -m benchmarks.report --results FOLDER        # keeps the study there, and takes what there is
 
-The study is synthetic and is made first, through the project's own metrics and writer (some 0.2 s a cell); only
-``python -m orchestrator.report`` is measured, as a process of its own. Memory is the largest sum over that process
-and its children, looked at 20 times a second. Ends with 1 above 60 s or 4 GiB.
+The study is synthetic and is made first, through the project's own metrics and writer (some 0.2 s a cell);
+only ``python -m orchestrator.report`` is measured, as a process of its own. Memory is the largest sum over
+that process and its children, looked at 20 times a second. Ends with 1 above 60 s or 4 GiB.
 """
 
 from __future__ import annotations

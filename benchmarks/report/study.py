@@ -51,8 +51,8 @@ CHUNKS, SAMPLES, SLO_TTFT_S, SLO_TPOT_S = 8, 240, 1.0, 0.02
 
 
 def make(results_dir: Path, study: str, cells: int, requests: int, runs: int) -> Iterator[str]:
-    """Stores what is missing of the study and gives the cells' ids, one after another. Everything follows from
-    the arguments."""
+    """Stores what is missing of the study and gives the cells' ids, one after another. Everything follows
+    from the arguments."""
     shapes = product(LOADS, BUDGETS, DATASETS, MODELS, ENGINES, OPTS, range(1, runs + 1))
     for number, (load, budget, dataset, model, engine, opt, run) in enumerate(islice(shapes, cells)):
         config = configuration(model, engine, opt, dataset, load)

@@ -39,7 +39,7 @@ def accuracy(item_ids: Sequence[str], correct: Sequence[bool]) -> Accuracy | Non
 
 
 def of_means(means: Sequence[float], samples: int) -> Accuracy | None:
-    """As `accuracy`, of each item's share of right answers; ``samples``: how many answers there are in all."""
+    """As `accuracy`, of each item's share of right answers; ``samples``: how many answers there are."""
     if not means:
         return None
     items, mean = len(means), _mean(means)

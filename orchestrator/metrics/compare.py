@@ -233,7 +233,7 @@ def _draws(
     alike: dict[int, list[int]] = {}
     for i in able:
         alike.setdefault(places[i][2], []).append(i)
-    found = {}
+    found: dict[int, NDArray[np.float64]] = {}
     for of in alike.values():
         for start in range(0, len(of), TOGETHER):
             some = of[start : start + TOGETHER]

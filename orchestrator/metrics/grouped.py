@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,8 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Grouped:
-    """``items`` in ascending order, each once, with the number of values that each has; ``values`` of one item
-    beside one another, in the order given."""
+    """``items`` in ascending order, each once, with the number of values that each has; ``values`` of one
+    item beside one another, in the order given."""
 
     items: NDArray[np.str_]
     counts: Indices
@@ -120,20 +121,19 @@ def _quantiles(
     drawn: Counts, values: NDArray[np.float64], items: Indices, quantile: float
 ) -> NDArray[np.float64]:
     """The quantile of each resample. ``drawn`` has shape (resamples, items): how often each item was drawn;
-    ``values`` ascend. Only the values around the quantile are looked at one by one, more of them until it lies
-    among them in every resample."""
+    ``values`` ascend. Only the values around the quantile are looked at one by one, more of them until it
+    lies among them in every resample."""
     units, last = drawn.shape[1], len(values) - 1
     of_item = np.bincount(items, minlength=units)
-    kind = np.float32 if units * of_item.max() < WHOLE else np.float64
-    of_unit = drawn.T.astype(kind, copy=False)
-    total = (of_item.astype(kind) @ of_unit).astype(np.float64)
+    of_unit: NDArray[Any] = drawn.T if units * of_item.max() < WHOLE else drawn.T.astype(np.float64)
+    total = (of_item.astype(of_unit.dtype) @ of_unit).astype(np.float64)
     place = quantile * (total - 1)
     below = np.floor(place)
     half = SPREADS * np.sqrt(quantile * (1 - quantile) * len(values)) + 2
     while True:
         middle = quantile * last
         first, end = max(0, int(middle - half)), min(len(values), int(middle + half) + 2)
-        before = np.bincount(items[:first], minlength=units).astype(kind) @ of_unit
+        before = np.bincount(items[:first], minlength=units).astype(of_unit.dtype) @ of_unit
         ends = of_unit[items[first:end]]
         ends[0] += before
         ends.cumsum(axis=0, out=ends)

@@ -7,7 +7,7 @@ accuracy and lengths of answers item by item. One run on a side gives no signifi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -91,10 +91,12 @@ class Line:
 Found = Line | Flips[Line] | Resamples[Line]
 
 
-def compare(pairs: Sequence[Pair]) -> list[Line]:
-    """Lines of all pairs, in their order, before any correction and without verdicts."""
+def compare(pairs: Sequence[Pair], done: Callable[[int, int], None] = lambda done, of: None) -> list[Line]:
+    """Lines of all pairs, in their order, before any correction and without verdicts. ``done`` is told how
+    many pairs are compared, of how many."""
     lines: list[Line] = []
     for start in range(0, len(pairs), TOGETHER):
+        done(start, len(pairs))
         lines += settled([line for pair in pairs[start : start + TOGETHER] for line in _lines(pair)])
     return lines
 

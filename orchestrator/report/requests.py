@@ -59,8 +59,8 @@ class Requests:
         return self._is("outcome", "ok") & ~np.isnan(values), values
 
     def answers(self) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Of each request whether its answer is gradable, and 1.0 where that is right; one that was cut off at
-        the budget is not."""
+        """Of each request whether its answer is gradable, and 1.0 where that is right; one that was cut off
+        at the budget is not."""
         right = self._numbers("correct")
         gradable = ~np.isnan(right)
         return gradable, np.where(self._is("finish_reason", "length"), 0.0, right)
