@@ -1,4 +1,4 @@
-"""Draws a study's requests over time, one panel per cell, one row per model and engine, reasoning models first.
+"""Draws a study's requests over time: a panel per cell, a row per model and engine, reasoning models first.
 
 ``python docs/picture.py results/demo docs/demo.svg``
 """
