@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import ConfigError
-from orchestrator.report import curves, figures, theme, tradeoffs
+from orchestrator.report import figures, theme, tradeoffs, views
 from orchestrator.report.accuracy import AccuracyRow, accuracy_rows
 from orchestrator.report.answer import Answer, answers
 from orchestrator.report.comparisons import Line, compare, with_verdicts
@@ -122,8 +122,6 @@ def _figures(findings: Findings, options: Options) -> list[Figure]:
         figures.latency(variants, names),
         tradeoffs.pareto(variants, names),
         tradeoffs.budget(findings.accuracies, names),
-        curves.completion(variants, names),
-        curves.kv_usage(variants, names, options.results_dir),
-        curves.running(variants, names, options.results_dir),
+        *views.figures(findings, options),
     ]
     return [figure for figure in found if figure is not None]

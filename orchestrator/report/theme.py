@@ -19,8 +19,8 @@ MOST_ROWS, MOST_LINES, MOST_SETTINGS = 40, 8, 8  # of a figure; the rest is in i
 
 @dataclass(frozen=True)
 class Figure:
-    """``alt`` says what it shows for who cannot see it, ``caption`` how to read it. ``rows``: the
-    numbers behind it."""
+    """``alt`` says what it shows for who cannot see it, ``caption`` how to read it, ``advice`` what to do, in
+    one sentence from the numbers. ``rows``: the numbers behind it."""
 
     name: str
     title: str
@@ -28,6 +28,7 @@ class Figure:
     caption: str
     chart: Any  # of altair, any kind
     rows: Sequence[Mapping[str, Any]]
+    advice: str = ""
 
 
 def specification(figure: Figure) -> dict[str, Any]:
