@@ -100,6 +100,7 @@ def _tables(findings: Findings, options: Options) -> list[Table]:
     names = findings.names
     tables = [
         *comparison_tables(findings.lines, options, names),
+        *views.tables(findings),
         accuracy_table(findings.accuracies, names),
         measured_table(findings.variants, names) if findings.variants else None,
         apart_table(findings.apart),
@@ -121,7 +122,6 @@ def _figures(findings: Findings, options: Options) -> list[Figure]:
         figures.throughput(variants, names),
         figures.latency(variants, names),
         tradeoffs.pareto(variants, names),
-        tradeoffs.budget(findings.accuracies, names),
         *views.figures(findings, options),
     ]
     return [figure for figure in found if figure is not None]

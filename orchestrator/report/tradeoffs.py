@@ -1,18 +1,15 @@
-"""Figures of one thing against another: throughput and speed for one user, budget and accuracy."""
+"""Throughput against the speed that one user sees."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from orchestrator.report.accuracy import AccuracyRow
 from orchestrator.report.names import Names
 from orchestrator.report.pareto import Point, pareto_points
 from orchestrator.report.theme import INK, Figure
 from orchestrator.report.variants import Variant
 
-_PERCENT = 100.0
-Rows = list[dict[str, Any]]
 _SIDES: tuple[tuple[str, Literal["left", "right"], int], ...] = (("<=", "left", 4), (">", "right", 4))
 
 
@@ -62,57 +59,6 @@ def pareto(variants: Sequence[Variant], names: Names) -> Figure | None:
         "budget is better in one and as good in the other. Between its steps nothing was measured. What "
         "has no such number is not drawn.",
         alt.layer(steps, high, wide, dots, *labels),
-        rows,
-    )
-
-
-def budget(rows_of: Sequence[AccuracyRow], names: Names) -> Figure | None:
-    """Accuracy against the token budget."""
-    import altair as alt
-
-    budgets_of: dict[str, set[str]] = {}
-    for row in rows_of:
-        budgets_of.setdefault(names.configuration(row.variant), set()).add(row.variant.facts["max_tokens"])
-    rows_of = [row for row in rows_of if len(budgets_of[names.configuration(row.variant)]) > 1]
-    if not rows_of:
-        return None
-    rows: Rows = [
-        {
-            "label": names.configuration(row.variant),
-            "dataset": row.variant.facts["dataset"],
-            "budget": int(row.variant.facts["max_tokens"]),
-            "value": _PERCENT * row.value,
-            "low": None if row.low is None else _PERCENT * row.low,
-            "high": None if row.high is None else _PERCENT * row.high,
-            "cut_off": None if row.truncated is None else _PERCENT * row.truncated,
-        }
-        for row in rows_of
-    ]
-    data = alt.InlineData(values=rows)
-    budgets = sorted({row["budget"] for row in rows})
-    x = alt.X(
-        "budget:Q",
-        scale=alt.Scale(type="log", base=2, nice=False, padding=12),
-        axis=alt.Axis(values=budgets, title="token budget (max_tokens)", format="d"),
-    )
-    color = alt.Color("label:N", legend=alt.Legend(orient="bottom", columns=1))
-    base = alt.Chart(width=520, height=260)
-    y = alt.Y("value:Q", title="accuracy, %", scale=alt.Scale(domain=[0, 100]))
-    chart = alt.layer(
-        base.mark_rule().encode(x=x, y="low:Q", y2="high:Q", color=color),
-        base.mark_line().encode(x=x, y=y, color=color),
-        base.mark_point(filled=True, size=70).encode(
-            x=x, y=y, color=color, shape=alt.Shape("label:N", legend=None)
-        ),
-        data=data,
-    ).facet(row=alt.Row("dataset:N", header=alt.Header(labelOrient="top")))
-    return Figure(
-        "budget",
-        "Budget against accuracy",
-        "Accuracy of each configuration at each token budget, with 95 % intervals.",
-        "An answer that is cut off at the budget counts as wrong; the table of accuracy says how many were. "
-        "Raise the budget where many are cut off, before anything else is read into these numbers.",
-        chart,
         rows,
     )
 

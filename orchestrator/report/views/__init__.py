@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestrator.report.options import Options
+from orchestrator.report.tables import Table
 from orchestrator.report.theme import Figure
+from orchestrator.report.views.asu import asu_table
+from orchestrator.report.views.budget import budget
 from orchestrator.report.views.difficulty import difficulty
+from orchestrator.report.views.domains import domains
 from orchestrator.report.views.panels import over_time
 from orchestrator.report.views.stragglers import completion
 
@@ -20,6 +24,14 @@ def figures(findings: Findings, options: Options) -> list[Figure]:
     found = [
         difficulty(variants, names),
         completion(variants, names),
+        budget(variants, findings.accuracies, names),
+        domains(variants, names),
         *over_time(variants, names, options.results_dir),
     ]
     return [figure for figure in found if figure is not None]
+
+
+def tables(findings: Findings) -> list[Table]:
+    """The paper's table, where accuracy was measured."""
+    table = asu_table(findings.variants, findings.accuracies, findings.names)
+    return [] if table is None else [table]
