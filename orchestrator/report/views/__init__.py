@@ -9,8 +9,10 @@ from orchestrator.report.tables import Table
 from orchestrator.report.theme import Figure
 from orchestrator.report.views.asu import asu_table
 from orchestrator.report.views.budget import budget
+from orchestrator.report.views.by_size import by_size
 from orchestrator.report.views.difficulty import difficulty
 from orchestrator.report.views.domains import domains
+from orchestrator.report.views.loads import arrivals, in_flight
 from orchestrator.report.views.panels import over_time
 from orchestrator.report.views.stragglers import completion
 
@@ -26,6 +28,9 @@ def figures(findings: Findings, options: Options) -> list[Figure]:
         completion(variants, names),
         budget(variants, findings.accuracies, names),
         domains(variants, names),
+        by_size(findings.lines, names),
+        in_flight(variants, names),
+        *arrivals(variants, names, options),
         *over_time(variants, names, options.results_dir),
     ]
     return [figure for figure in found if figure is not None]

@@ -52,7 +52,7 @@ def _row(variant: Variant, graded: AccuracyRow | None, names: Names) -> dict[str
     cut, time = variant.mean("truncated_rate"), over_runs(variant.values("e2e_s_mean"))
     row: dict[str, Any] = {
         "label": names.configuration(variant),
-        "setting": " · ".join(filter(None, (variant.facts["dataset"], names.load(variant)))),
+        "setting": names.setting_but(variant, "max_tokens"),
         "budget": int(variant.row["max_tokens"]),
         **{"accuracy": None, "accuracy_low": None, "accuracy_high": None},
         **{"cut_off": None if cut is None else PERCENT * cut, "cut_off_low": None, "cut_off_high": None},
