@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import ConfigError
-from orchestrator.report import figures, theme, tradeoffs, views
+from orchestrator.report import figures, theme, views
 from orchestrator.report.accuracy import AccuracyRow, accuracy_rows
 from orchestrator.report.answer import Answer, answers
 from orchestrator.report.comparisons import Line, compare, with_verdicts
@@ -121,7 +121,6 @@ def _figures(findings: Findings, options: Options) -> list[Figure]:
         figures.differences(findings.lines, names),
         figures.throughput(variants, names),
         figures.latency(variants, names),
-        tradeoffs.pareto(variants, names),
         *views.figures(findings, options),
     ]
     return [figure for figure in found if figure is not None]

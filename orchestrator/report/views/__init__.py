@@ -12,6 +12,7 @@ from orchestrator.report.views.budget import budget
 from orchestrator.report.views.by_size import by_size
 from orchestrator.report.views.difficulty import difficulty
 from orchestrator.report.views.domains import domains
+from orchestrator.report.views.frontiers import frontiers
 from orchestrator.report.views.loads import arrivals, in_flight
 from orchestrator.report.views.panels import over_time
 from orchestrator.report.views.stragglers import completion
@@ -24,6 +25,7 @@ def figures(findings: Findings, options: Options) -> list[Figure]:
     """Those that have data, in the order of the page."""
     variants, names = findings.variants, findings.names
     found = [
+        *frontiers(variants, names, options),
         difficulty(variants, names),
         completion(variants, names),
         budget(variants, findings.accuracies, names),
