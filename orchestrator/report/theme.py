@@ -14,6 +14,7 @@ SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 INK, FAINT, GRID = "#1B1F24", "#59636E", "#D9DEE3"
 INK_DARK, FAINT_DARK, GRID_DARK = "#E8EBEE", "#A3ADB8", "#3A4149"
 FONT = "Helvetica, Arial, sans-serif"
+_NEEDLESS = (r' (?:class|pointer-events|font-family)="[^"]*"', r' (?:opacity|stroke-width)="1"')  # in a page
 MOST_ROWS, MOST_LINES, MOST_SETTINGS = 40, 8, 8  # of a figure; the rest is in its CSV
 
 
@@ -83,8 +84,11 @@ def png(drawn: str) -> bytes:
 
 
 def inline(name: str, drawn: str) -> str:
-    """For the page: one image to a screen reader, with ids of its own."""
+    """For the page: one image to a screen reader, with ids of its own, and without what the page's style says
+    or what is so anyway."""
     found = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", drawn)
+    for what in _NEEDLESS:
+        found = re.sub(what, "", found)
     found = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', found)
     found = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", found)
     found = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{name}-\1"', found)
@@ -101,4 +105,5 @@ def stylesheet() -> str:
         for light, dark in pairs
         for attribute in ("fill", "stroke")
     ]
-    return "@media (prefers-color-scheme: dark){" + "".join(rules) + "}"
+    font = f".figure svg{{font-family:{FONT}}}"
+    return font + "@media (prefers-color-scheme: dark){" + "".join(rules) + "}"

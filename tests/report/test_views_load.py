@@ -67,6 +67,11 @@ def test_two_deployments_of_one_size_are_not_joined_to_a_zigzag() -> None:
     }
 
 
+def test_a_baseline_on_other_gpus_is_no_effect_of_the_optimization() -> None:
+    figure = sized([BASE, fp8(BASE), LARGE.but(gpus=2), fp8(LARGE)])
+    assert figure is None  # at the larger size the baseline needed a second GPU
+
+
 def test_with_one_run_nothing_is_decided_by_size() -> None:
     of = [one.but(runs=1) for one in (BASE, LARGE)]
     figure = sized([*of, *(fp8(one, tpot_s=0.01) for one in of)])

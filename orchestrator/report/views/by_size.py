@@ -34,9 +34,9 @@ def by_size(lines: Sequence[Line], names: Names) -> Figure | None:
         "Each optimization by model size",
         "Differences of each optimization from its baseline against the size of the model, in per cent, with "
         "95 % intervals; the numbers are in the CSV file.",
-        "Differences from the same model without the optimization, with 95 % intervals, none where there are "
-        "too few runs. Lines join the sizes of one engine, setting and kind of model. At most "
-        f"{MOST_LINES} optimizations.",
+        "Differences from the same model on as many GPUs without the optimization, with 95 % intervals, "
+        "none where there are too few runs. Lines join the sizes of one engine, setting and kind of model. "
+        f"At most {MOST_LINES} optimizations.",
         _chart(rows),
         rows,
         _advice([line for line in found if line.pair.variant.facts["opt"] in kept]),
@@ -48,6 +48,7 @@ def _drawn(line: Line) -> bool:
         line.pair.axis is OPTIMIZATION
         and line.measure.key in _MEASURES
         and line.difference is not None
+        and line.pair.also is None
         and parameters_b(line.pair.variant) is not None
     )
 

@@ -14,12 +14,12 @@ PERCENT = 100.0
 SLIGHT = 0.1  # a change below a tenth is called none worth acting on
 
 
-def by_setting(variants: Sequence[Variant], names: Names) -> dict[str, list[Variant]]:
-    """At most `MOST_LINES` variants of a setting, of the first `MOST_SETTINGS`."""
+def by_setting(variants: Sequence[Variant], names: Names, most: int = MOST_LINES) -> dict[str, list[Variant]]:
+    """At most ``most`` variants of a setting, of the first `MOST_SETTINGS`."""
     found: dict[str, list[Variant]] = {}
     for variant in variants:
         found.setdefault(names.setting(variant), []).append(variant)
-    return {setting: of[:MOST_LINES] for setting, of in list(found.items())[:MOST_SETTINGS]}
+    return {setting: of[:most] for setting, of in list(found.items())[:MOST_SETTINGS]}
 
 
 def label(variant: Variant, names: Names) -> dict[str, Any]:

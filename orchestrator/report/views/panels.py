@@ -19,7 +19,7 @@ from orchestrator.report.variants import Variant
 from orchestrator.report.views.common import PERCENT, Rows, below, by_setting, heading, label, number
 
 MOST_PANELS, MOST_POINTS, COLUMNS = 24, 100, 3
-WIDTH, HEIGHT, LETTERS = 190, 90, 30  # of a panel, in pixels and in letters of its title
+WIDTH, HEIGHT, LETTERS = 190, 90, 32  # of a panel, in pixels and in letters of its title
 FULL, HALF_EMPTY, FILLED = 0.95, 0.5, 0.9  # of the KV cache
 ABOVE = 1.1  # of the largest value, where an axis ends
 QUEUED = 0.1  # of those running; fewer waiting are no queue
@@ -79,7 +79,7 @@ def over_time(variants: Sequence[Variant], names: Names, results_dir: Path) -> l
 
 def _panels(variants: Sequence[Variant], names: Names, results_dir: Path) -> list[Panel]:
     found: list[Panel] = []
-    for variant in (one for of in by_setting(variants, names).values() for one in of):
+    for variant in (one for of in by_setting(variants, names, MOST_PANELS).values() for one in of):
         run = variant.runs[0]
         cell_id = str(run.row["cell_id"])
         table = telemetry(results_dir / run.study, [cell_id]).get(cell_id)
@@ -139,15 +139,22 @@ def _chart(rows: Rows, y_title: str, lines: Mapping[str, str], y_domain: Sequenc
     for setting in dict.fromkeys(row["setting"] for row in rows):
         of = [row for row in rows if row["setting"] == setting]
         times = [row["t_s"] for row in of]
-        x = alt.X(
-            "t:Q",
-            title="s since the cell's start",
-            scale=alt.Scale(domain=[min(times), max(times)], nice=False),
-            axis=alt.Axis(tickCount=4, grid=False),
-        )
-        y = alt.Y("value:Q", title=y_title, scale=alt.Scale(domain=y_domain), axis=alt.Axis(tickCount=4))
+        names = list(dict.fromkeys(row["label"] for row in of))
         panels = []
-        for name in dict.fromkeys(row["label"] for row in of):
+        for place, name in enumerate(names):
+            lowest, leftmost = place + COLUMNS >= len(names), place % COLUMNS == 0
+            x = alt.X(
+                "t:Q",
+                title="s since the cell's start" if lowest else None,
+                scale=alt.Scale(domain=[min(times), max(times)], nice=False),
+                axis=alt.Axis(tickCount=4, grid=False, labels=lowest),
+            )
+            y = alt.Y(
+                "value:Q",
+                title=y_title if leftmost else None,
+                scale=alt.Scale(domain=y_domain),
+                axis=alt.Axis(tickCount=4, labels=leftmost, ticks=leftmost),
+            )
             own = [row for row in of if row["label"] == name]
             drawn = [_short(row) for row in own if row["what"] in lines]
             base = alt.Chart(alt.InlineData(values=drawn), width=WIDTH, height=HEIGHT)
@@ -176,7 +183,7 @@ def _dash(lines: Mapping[str, str]) -> Any:
 def _wrapped(name: str) -> list[str]:
     """In lines that break between the parts of the name."""
     parts = (part.replace(" ", "\u00a0") for part in name.split(" · "))
-    return textwrap.wrap("\u00a0· ".join(parts), LETTERS)
+    return textwrap.wrap("\u00a0· ".join(parts), LETTERS, break_on_hyphens=False)
 
 
 def _short(row: Mapping[str, Any]) -> dict[str, Any]:
