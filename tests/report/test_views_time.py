@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from orchestrator.report.names import Names
+from orchestrator.report.requests import Requests
 from orchestrator.report.theme import Figure, svg
 from orchestrator.report.variants import sort_out
 from orchestrator.report.views.difficulty import difficulty
@@ -69,6 +72,22 @@ def test_what_few_questions_do_not_tell_is_not_said() -> None:
     assert "set limits" not in figure.advice
 
 
+def test_over_levels_that_take_as_long_nothing_is_claimed() -> None:
+    said = []
+    for seed in range(30):
+        generator = np.random.default_rng(seed)
+        runs = []
+        for run in runs_of([STANDARD.but(opt=(str(one),), items=40, runs=1) for one in range(8)]):
+            assert run.requests is not None
+            drawn_s = list(np.exp(generator.normal(0, 0.4, 40)))
+            runs.append(replace(run, requests=Requests({**run.requests.columns, "e2e_s": drawn_s})))
+        variants, _ = sort_out(runs)
+        figure = difficulty(variants, Names(variants))
+        assert figure is not None
+        said.append(figure.advice.endswith("not told from chance, so ask more (limit)."))
+    assert said.count(False) <= 4  # 1.5 expected at 5 %; more than 4 of 30 has a chance of 1.6 %
+
+
 @pytest.mark.parametrize(
     "changes", [{"status": "invalid"}, {"status": "failed"}, {"flags": ["gpu_starved"]}, {"simulated": True}]
 )
@@ -111,3 +130,16 @@ def test_a_curve_ends_with_all_and_marks_when_95_percent_had_ended() -> None:
     assert curve[-1]["ended"] == 100
     assert [row["ended"] for row in curve if row["late"]] == [95.0]
     assert "at least 20 requests" in figure.advice  # no straggler columns here
+
+
+def test_of_many_configurations_no_model_is_left_out_for_anothers_optimizations() -> None:
+    many = [
+        LEVELS.but(model=model, opt=(opt,), runs=1) for model in "abc" for opt in ("fp8", "awq", "none", "x")
+    ]
+    figure = drawn(*many)
+    assert figure is not None
+    labels = list(dict.fromkeys(row["label"] for row in figure.rows))
+    assert len(labels) == 8
+    assert labels == sorted(labels)
+    assert {f"{model} · vllm · no optimization" for model in "abc"} <= set(labels)
+    assert "Of more than 8 configurations of a setting" in figure.caption

@@ -15,11 +15,18 @@ SLIGHT = 0.1  # a change below a tenth is called none worth acting on
 
 
 def by_setting(variants: Sequence[Variant], names: Names, most: int = MOST_LINES) -> dict[str, list[Variant]]:
-    """At most ``most`` variants of a setting, of the first `MOST_SETTINGS`."""
+    """At most ``most`` variants of a setting, those without an optimization before others so that no model is
+    left out for another's optimizations; of the first `MOST_SETTINGS`."""
     found: dict[str, list[Variant]] = {}
     for variant in variants:
         found.setdefault(names.setting(variant), []).append(variant)
-    return {setting: of[:most] for setting, of in list(found.items())[:MOST_SETTINGS]}
+    return {setting: _first(of, most) for setting, of in list(found.items())[:MOST_SETTINGS]}
+
+
+def _first(variants: Sequence[Variant], most: int) -> list[Variant]:
+    """In their order."""
+    by_rank = sorted(range(len(variants)), key=lambda i: (variants[i].facts["opt"] != "none", i))
+    return [variants[i] for i in sorted(by_rank[:most])]
 
 
 def label(variant: Variant, names: Names) -> dict[str, Any]:
@@ -46,7 +53,9 @@ def drawn_said(variants: Sequence[Variant], names: Names) -> str:
     """Of more configurations than are drawn; empty where all are."""
     if len(variants) == sum(map(len, by_setting(variants, names).values())):
         return ""
-    return f" Of more than {MOST_LINES} configurations of a setting or {MOST_SETTINGS} settings, the first."
+    return (
+        f" Of more than {MOST_LINES} configurations of a setting or {MOST_SETTINGS} settings, the first ones."
+    )
 
 
 def cut_said(variants: Sequence[Variant]) -> str:

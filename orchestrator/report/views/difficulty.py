@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from orchestrator.metrics.runs import over_runs
+from orchestrator.metrics.significance import LEVEL
 from orchestrator.metrics.stats import mean
 from orchestrator.report.names import Names
 from orchestrator.report.theme import Figure
@@ -28,11 +29,11 @@ from orchestrator.report.views.common import (
     of_items,
 )
 
-LEVEL, TOKENS = "level", "tokens"
+BY_LEVEL, BY_TOKENS = "level", "tokens"
 MOST_GROUPS, FEWEST_OF_GROUP = 4, 5  # of questions without levels, ordered by their tokens
 _TITLES = {
-    LEVEL: "level, as the dataset has it (1 is the easiest)",
-    TOKENS: "output tokens of a question, mean over the configurations",
+    BY_LEVEL: "level, as the dataset has it (1 is the easiest)",
+    BY_TOKENS: "output tokens of a question, mean over the configurations",
 }
 
 
@@ -64,18 +65,32 @@ def _of_setting(variants: Sequence[Variant], names: Names) -> Rows:
     rows: Rows = []
     for variant in variants:
         seconds, tokens = variant.item_means("e2e_s"), variant.item_means("output_tokens")
+        easiest = list[float]()
         for place, items in groups:
-            found = over_runs([seconds[item] for item in items if item in seconds])
+            values = [seconds[item] for item in items if item in seconds]
+            found = over_runs(values)
             if found is not None:
+                easiest = easiest or values
                 rows.append(
                     {
                         **label(variant, names),
                         **{"by": by, "difficulty": place, "questions": found.runs, "seconds": found.mean},
                         **{"low": None if found.low is None else max(0.0, found.low), "high": found.high},
+                        "p": None if values is easiest else _p(easiest, values),
                         "tokens": mean([tokens[item] for item in items if item in tokens]),
                     }
                 )
     return rows
+
+
+def _p(easiest: Sequence[float], values: Sequence[float]) -> float | None:
+    """Welch's test of the logarithms, whose unit is the question; None where it has too few."""
+    from scipy.stats import ttest_ind  # here: scipy takes long to import
+
+    if min(len(easiest), len(values)) < 2 or min(*easiest, *values) <= 0:
+        return None
+    p = float(ttest_ind(np.log(values), np.log(easiest), equal_var=False).pvalue)
+    return p if np.isfinite(p) else None
 
 
 def _groups(variants: Sequence[Variant]) -> tuple[list[tuple[float, list[str]]], str]:
@@ -86,20 +101,20 @@ def _groups(variants: Sequence[Variant]) -> tuple[list[tuple[float, list[str]]],
     if len(there := sorted(set(levels.values()))) > 1:
         return [
             (float(level), [item for item, its in levels.items() if its == level]) for level in there
-        ], LEVEL
+        ], BY_LEVEL
     tokens = [variant.item_means("output_tokens") for variant in variants]
     tokens = [one for one in tokens if one]
     if len(tokens) < 2:  # of one configuration time and tokens are nearly the same thing
-        return [], TOKENS
+        return [], BY_TOKENS
     common = set.intersection(*(set(one) for one in tokens))
     means = {item: float(np.mean([one[item] for one in tokens])) for item in common}
     count = min(MOST_GROUPS, len(common) // FEWEST_OF_GROUP)
     if count < 2:
-        return [], TOKENS
+        return [], BY_TOKENS
     order = sorted(common, key=lambda item: (means[item], item))
     ends = np.linspace(0, len(order), count + 1).round().astype(int)
     parts = [order[first:end] for first, end in itertools.pairwise(ends)]
-    return [(float(np.mean([means[item] for item in part])), part) for part in parts], TOKENS
+    return [(float(np.mean([means[item] for item in part])), part) for part in parts], BY_TOKENS
 
 
 def _chart(rows: Rows) -> Any:
@@ -111,7 +126,7 @@ def _chart(rows: Rows) -> Any:
         of = [row for row in rows if row["setting"] == setting]
         places = sorted({row["difficulty"] for row in of})
         by = of[0]["by"]
-        axis = alt.Axis(values=places, format="d") if by == LEVEL else alt.Axis()
+        axis = alt.Axis(values=places, format="d") if by == BY_LEVEL else alt.Axis()
         x = alt.X("difficulty:Q", title=_TITLES[by], axis=axis, scale=alt.Scale(zero=False, padding=16))
         base = alt.Chart(alt.InlineData(values=of), width=560, height=240)
         y = alt.Y("seconds:Q", title="whole answer (E2E, mean), s")
@@ -127,10 +142,11 @@ def _chart(rows: Rows) -> Any:
 
 def _advice(rows: Rows) -> str:
     """Of the steepest of each kind; what its questions do not tell is not said."""
-    steepest: dict[str, tuple[float, Mapping[str, Any], Mapping[str, Any]]] = {}
-    for key in dict.fromkeys((row["setting"], row["label"]) for row in rows):
+    steepest: dict[str, tuple[float, dict[str, Any], dict[str, Any]]] = {}
+    lines = list(dict.fromkeys((row["setting"], row["label"]) for row in rows))
+    for key in lines:
         of = [row for row in rows if (row["setting"], row["label"]) == key]
-        first, last = of[0], of[-1]
+        first, last = dict(of[0]), dict(of[-1])
         if len(of) < 2 or not first["seconds"] > 0:
             continue
         times = last["seconds"] / first["seconds"]
@@ -147,9 +163,7 @@ def _advice(rows: Rows) -> str:
         )
     times, first, last = max(steepest.values(), key=lambda one: one[0])
     told = "; ".join(said)
-    if None in (first["high"], last["high"]) or (
-        first["low"] <= last["high"] and last["low"] <= first["high"]
-    ):
+    if last["p"] is None or last["p"] * len(lines) > LEVEL:
         return f"{told}: with so few questions that is not told from chance, so ask more (limit)."
     if times < 1 + SLIGHT:
         return f"{told}: difficulty costs no time here, and one limit on E2E fits all levels."

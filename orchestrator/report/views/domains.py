@@ -128,8 +128,8 @@ def _chart(rows: Rows) -> Any:
             lengths[row["domain"]] = max(lengths.get(row["domain"], 0.0), row["tokens"] or 0.0)
         order = sorted(lengths, key=lambda name: (-lengths[name], name))
         labels = list(dict.fromkeys(row["label"] for row in of))
-        step = alt.Step(**{"step": 12 + BAND * len(labels), "for": "position"})
-        panels = []
+        step = alt.Step.from_dict({"step": 12 + BAND * len(labels), "for": "position"})
+        panels: list[Any] = []
         for column, title in _PANELS:
             drawn = [row for row in of if row[column] is not None]
             if not drawn:
