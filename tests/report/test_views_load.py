@@ -108,6 +108,16 @@ def test_where_more_at_once_gives_little_more(rates: dict[int, float], said: str
     assert [row["x"] for row in figure.rows] == list(rates)
 
 
+def test_of_several_runs_no_other_is_asked_for() -> None:
+    variants, _ = sort_out(runs_of([SINGLE.but(runs=2), SINGLE.but(runs=2, concurrency=64)]))
+    figure = in_flight(variants, Names(variants))
+    assert figure is not None
+    assert "measure again" not in figure.advice
+    once = flight({8: 100.0, 16: 80.0})
+    assert once is not None
+    assert "measure again" in once.advice
+
+
 def test_requests_at_once_are_per_gpu_need_two_and_what_is_missing_is_not_zero() -> None:
     assert flight({8: 100.0}) is None
     assert flight({8: 100.0, 16: 200.0}, status="invalid") is None
@@ -159,10 +169,14 @@ def met(share: float) -> dict[str, Any]:
     [
         (
             [(1, 1, {}), (2, 1, {}), (4, 1, {"flags": ["behind"]})],
-            "at most 2 requests/s, the highest rate at",
+            "at most 2 requests/s, the highest rate",
         ),
-        ([(1, 1, met(0.99)), (2, 1, met(0.7)), (4, 1, met(0.95))], "at most 1 requests/s"),
-        ([(1, 1, {"flags": ["behind"]}), (2, 1, {})], "Measure below 1 requests/s, or add GPUs"),
+        ([(1, 1, met(0.99)), (2, 1, met(0.7)), (4, 1, met(0.95))], "at 2 it met the limits for only 70.0 %."),
+        ([(1, 1, met(0.99)), (2, 1, met(0.99) | {"flags": ["behind"]})], "at 2 it fell behind."),
+        (
+            [(1, 1, {"flags": ["behind"]}), (2, 1, {})],
+            "or add GPUs: already there vllm · no optimization (math500) fell behind",
+        ),
         ([(1, 1, {}), (2, 1, {})], "Measure above 2 requests/s"),
     ],
 )
@@ -187,7 +201,8 @@ def test_what_bursts_cost_is_told_and_each_view_needs_two_values() -> None:
     assert set(found) == {"arrivals-burst"}
     assert found["arrivals-burst"].advice == (
         "Size for the bursts that you have, since burstiness 0.25 instead of 1 changes the median TTFT of "
-        "vllm · no optimization (math500) by +200 % (0.50 to 1.50 s)."
+        "vllm · no optimization (math500) by +200 % (0.50 to 1.50 s), from a single run, so measure again "
+        "before you build on it."
     )
     same = opened((1, 1, calm), (1, 0.25, calm))
     assert same["arrivals-burst"].advice.startswith("Bursts need no room of their own here")

@@ -90,7 +90,7 @@ def test_room_in_the_kv_cache_is_counted(tmp_path: Path) -> None:
     ("running", "waiting", "said"),
     [
         (16.0, 14.0, "14.0 requests waited on average while 16.0 ran (the KV cache was at most 30.0 % full)"),
-        (8.0, 0.1, "the load offered is the limit"),
+        (8.0, 0.1, "the engine took all that was offered"),
         (8.0, None, "whether a queue is the limit cannot be told"),
     ],
 )

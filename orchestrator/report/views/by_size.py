@@ -12,6 +12,7 @@ from orchestrator.report.theme import FAINT, MOST_LINES, Figure
 from orchestrator.report.views.common import PERCENT, Rows, below, colors, heading, listed
 from orchestrator.report.words import between, fewest_runs
 
+MOST = 3  # settings: more dashes are not told apart
 WIDTH, HEIGHT = 270, 130
 _MEASURES = {  # by key of `comparisons.MEASURES`: the axis
     "throughput": "tokens/s, %",
@@ -26,8 +27,10 @@ def by_size(lines: Sequence[Line], names: Names) -> Figure | None:
     found = [line for line in lines if _drawn(line)]
     rows = [_row(line, names) for line in found]
     kept = list(dict.fromkeys(row["opt"] for row in rows))[:MOST_LINES]
-    rows = _joined([row for row in rows if row["opt"] in kept])
-    if not any(row["joined"] for row in rows):
+    rows = _joined(rows)
+    settings = list(dict.fromkeys(row["setting"] for row in rows if row["joined"]))[:MOST]
+    drawn = [row for row in rows if row["opt"] in kept and row["setting"] in settings]
+    if not any(row["joined"] for row in drawn):
         return None
     return Figure(
         "sizes",
@@ -36,10 +39,10 @@ def by_size(lines: Sequence[Line], names: Names) -> Figure | None:
         "95 % intervals; the numbers are in the CSV file.",
         "Differences from the same model on as many GPUs without the optimization, with 95 % intervals, "
         "none where there are too few runs. Lines join the sizes of one engine, setting and kind of model. "
-        f"At most {MOST_LINES} optimizations.",
-        _chart(rows),
+        f"At most {MOST_LINES} optimizations in {MOST} settings are drawn; the CSV has all.",
+        _chart(drawn),
         rows,
-        _advice([line for line in found if line.pair.variant.facts["opt"] in kept]),
+        _advice(found),
     )
 
 

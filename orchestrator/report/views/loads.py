@@ -114,6 +114,7 @@ def _row(
     variant: Variant, x: float, setting: str, names: Names, values: Mapping[str, Value]
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"label": names.configuration(variant), "setting": setting, "x": float(x)}
+    row["runs"] = len(variant.runs)
     for name, of in values.items():
         found = over_runs(of(variant))
         row[name] = None if found is None else found.mean
@@ -197,13 +198,14 @@ def _flight_advice(rows: Rows) -> str:
             change, longer = after["rate"] / row["rate"] - 1, after["e2e"] / row["e2e"] - 1
             return (
                 f"Stop at about {row['x']:g} at once with {_named(row)}: {after['x']:g} change tokens/s by "
-                f"{_signed(change)} % and the time of an answer by {_signed(longer)} %."
+                f"{_signed(change)} % and the time of an answer by {_signed(longer)} %"
+                f"{_once(row, after)}."
             )
     last, before = line[-1], line[-2]
     return (
         f"Measure more than {last['x']:g} at once with {_named(last)}, if {number(last['e2e'])} s an "
         f"answer are still within your limits: from {before['x']:g} on tokens/s still grew by "
-        f"{number(PERCENT * (last['rate'] / before['rate'] - 1))} %."
+        f"{number(PERCENT * (last['rate'] / before['rate'] - 1))} %{_once(before, last)}."
     )
 
 
@@ -218,16 +220,17 @@ def _rate_advice(rows: Rows, options: Options) -> str:
         if row["behind"] or (row["met"] is not None and row["met"] < share):
             break
         kept.append(row)
-    what = f"met the limits for {share:g} % of the requests" if limited else "kept up"
-    who = _named(line[0])
-    if not kept:
-        return f"Measure below {line[0]['x']:g} requests/s, or add GPUs: already there {who} has not {what}."
+    met = f" and met the limits for {share:g} % of the requests" if limited else ""
+    who, good = _named(line[0]), f"was not seen to fall behind{met}"
     if len(kept) == len(line):
-        return f"Measure above {line[-1]['x']:g} requests/s: {who} {what} at every rate."
+        return f"Measure above {line[-1]['x']:g} requests/s: {who} {good} at every rate."
     failed = line[len(kept)]
+    why = "fell behind" if failed["behind"] else f"met the limits for only {number(failed['met'])} %"
+    if not kept:
+        return f"Measure below {failed['x']:g} requests/s, or add GPUs: already there {who} {why}."
     return (
-        f"Offer {who} at most {kept[-1]['x']:g} requests/s, the highest rate at which it {what}: at "
-        f"{failed['x']:g} it has not."
+        f"Offer {who} at most {kept[-1]['x']:g} requests/s, the highest rate at which it {good}: at "
+        f"{failed['x']:g} it {why}."
     )
 
 
@@ -242,11 +245,20 @@ def _burst_advice(rows: Rows, options: Options) -> str:
     change = bursty["ttft"] / even["ttft"] - 1
     told = (
         f"burstiness {bursty['x']:g} instead of {even['x']:g} changes the median TTFT of {_named(bursty)} by "
-        f"{_signed(change)} % ({number(even['ttft'])} to {number(bursty['ttft'])} s)"
+        f"{_signed(change)} % ({number(even['ttft'])} to {number(bursty['ttft'])} s){_once(bursty, even)}"
     )
     if change < SLIGHT:
         return f"Bursts need no room of their own here: {told}."
     return f"Size for the bursts that you have, since {told}."
+
+
+def _once(*rows: Mapping[str, Any]) -> str:
+    """Of one run nobody knows what the next one gives."""
+    return (
+        ", from a single run, so measure again before you build on it"
+        if min(r["runs"] for r in rows) < 2
+        else ""
+    )
 
 
 def _signed(share: float) -> str:

@@ -259,8 +259,8 @@ def _queue_advice(panels: Sequence[Panel]) -> str:
             "room, else offer less or add GPUs."
         )
     return (
-        f"Hardly anything waited ({_named(worst)}: {told}): the load offered is the limit, so more requests "
-        "in flight can give more tokens/s."
+        f"Hardly anything waited ({_named(worst)}: {told}): the engine took all that was offered, so measure "
+        "more requests at once before you call this its most."
     )
 
 
