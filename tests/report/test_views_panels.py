@@ -59,9 +59,10 @@ def test_a_peak_of_one_sample_is_kept_among_few_points_and_preemptions_are_marke
 def test_a_gauge_that_moves_all_the_time_is_thinned(tmp_path: Path) -> None:
     samples = [Sample(float(t), kv_usage=0.2 + 0.1 * (t % 7) / 7, running=float(t % 9)) for t in range(1500)]
     figures = drawn(stored(tmp_path, Planted(runs=1), samples=samples))
-    for name, most in (("kv", 100 * (0.2 + 0.1 * 6 / 7)), ("running", 8)):
+    for name, least, most in (("kv", 20, 100 * (0.2 + 0.1 * 6 / 7)), ("running", 0, 8)):
         assert len(figures[name].rows) <= MOST_POINTS
         assert max(row["value"] for row in figures[name].rows) == pytest.approx(most)
+        assert min(row["value"] for row in figures[name].rows) == least
         assert (figures[name].rows[0]["t_s"], figures[name].rows[-1]["t_s"]) == (0, 1499)
 
 

@@ -12,7 +12,7 @@ from orchestrator.report.limits import CUT
 from orchestrator.report.names import Names
 from orchestrator.report.theme import MOST_LINES, MOST_SETTINGS, Figure
 from orchestrator.report.variants import Variant
-from orchestrator.report.views.common import PERCENT, Rows, below, colors, heading, listed, number
+from orchestrator.report.views.common import PERCENT, Rows, below, colors, first, heading, listed, number
 
 WIDTH, HEIGHT = 190, 170
 _PANELS = (("accuracy", "accuracy, %"), ("cut_off", "cut off at the budget, %"), ("e2e", "E2E (mean), s"))
@@ -41,7 +41,8 @@ def budget(variants: Sequence[Variant], accuracies: Sequence[AccuracyRow], names
         "Accuracy, share of answers cut off and mean time of an answer of each configuration at each token "
         "budget, with 95 % intervals.",
         "Intervals cover 95 %: over questions for accuracy, over runs for times. An answer that is cut off "
-        "counts as wrong: where many are, accuracy tells of the budget and not of the model.",
+        "counts as wrong: where many are, accuracy tells of the budget and not of the model. At most "
+        f"{MOST_LINES} configurations of a setting.",
         _chart(rows),
         rows,
         _advice(lines),
@@ -51,7 +52,7 @@ def budget(variants: Sequence[Variant], accuracies: Sequence[AccuracyRow], names
 def _row(variant: Variant, graded: AccuracyRow | None, names: Names) -> dict[str, Any]:
     cut, time = variant.mean("truncated_rate"), over_runs(variant.values("e2e_s_mean"))
     row: dict[str, Any] = {
-        "label": names.configuration(variant),
+        **{"label": names.configuration(variant), "opt": variant.facts["opt"]},
         "setting": names.setting_but(variant, "max_tokens"),
         "budget": int(variant.row["max_tokens"]),
         **{"accuracy": None, "accuracy_low": None, "accuracy_high": None},
@@ -77,7 +78,7 @@ def _lines(rows: Iterable[tuple[dict[str, Any], Variant]]) -> list[Line]:
     return [
         sorted(line, key=lambda one: int(one[0]["budget"]))
         for several in [of for of in kept if of][:MOST_SETTINGS]
-        for line in several[:MOST_LINES]
+        for line in first(several, lambda line: str(line[0][0]["opt"]))
     ]
 
 

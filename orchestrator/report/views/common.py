@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from orchestrator.report.names import Names
 from orchestrator.report.theme import FAINT, INK, MOST_LINES, MOST_SETTINGS
 from orchestrator.report.variants import Variant
 
 Rows = list[dict[str, Any]]
+T = TypeVar("T")
 PERCENT = 100.0
 SLIGHT = 0.1  # a change below a tenth is called none worth acting on
 
 
 def by_setting(variants: Sequence[Variant], names: Names, most: int = MOST_LINES) -> dict[str, list[Variant]]:
-    """At most ``most`` variants of a setting, those without an optimization before others so that no model is
-    left out for another's optimizations; of the first `MOST_SETTINGS`."""
+    """At most ``most`` variants of a setting, as `first` has it, of the first `MOST_SETTINGS`."""
     found: dict[str, list[Variant]] = {}
     for variant in variants:
         found.setdefault(names.setting(variant), []).append(variant)
-    return {setting: _first(of, most) for setting, of in list(found.items())[:MOST_SETTINGS]}
+    return {
+        setting: first(of, lambda one: one.facts["opt"], most)
+        for setting, of in list(found.items())[:MOST_SETTINGS]
+    }
 
 
-def _first(variants: Sequence[Variant], most: int) -> list[Variant]:
-    """In their order."""
-    by_rank = sorted(range(len(variants)), key=lambda i: (variants[i].facts["opt"] != "none", i))
-    return [variants[i] for i in sorted(by_rank[:most])]
+def first(these: Sequence[T], opt_of: Callable[[T], str], most: int = MOST_LINES) -> list[T]:
+    """At most ``most``, in their order: those without an optimization before others, so that no model is left
+    out for another's optimizations."""
+    by_rank = sorted(range(len(these)), key=lambda i: (opt_of(these[i]) != "none", i))
+    return [these[i] for i in sorted(by_rank[:most])]
 
 
 def label(variant: Variant, names: Names) -> dict[str, Any]:

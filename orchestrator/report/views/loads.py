@@ -14,7 +14,7 @@ from orchestrator.report.options import Options
 from orchestrator.report.pareto import per_gpu
 from orchestrator.report.theme import MOST_LINES, MOST_SETTINGS, Figure
 from orchestrator.report.variants import Variant
-from orchestrator.report.views.common import PERCENT, SLIGHT, Rows, below, colors, heading, number
+from orchestrator.report.views.common import PERCENT, SLIGHT, Rows, below, colors, first, heading, number
 
 WIDTH, HEIGHT, COLUMNS = 145, 130, 4
 IN_FLIGHT = {"closed": "concurrency", "batch": "batch_size"}  # load -> the column of its size
@@ -51,7 +51,8 @@ def in_flight(variants: Sequence[Variant], names: Names) -> Figure | None:
         "Requests at once against throughput and latency",
         "Output tokens per second, TTFT, E2E and TPOT of each configuration against the number of requests "
         "in flight or in a batch, with 95 % intervals.",
-        "Means over the runs, with 95 % intervals over them from two runs on.",
+        "Means over the runs, with 95 % intervals over them from two runs on. At most "
+        f"{MOST_LINES} configurations of a setting.",
         _chart(rows, titles, "in_flight"),
         rows,
         _flight_advice(rows),
@@ -81,7 +82,8 @@ def arrivals(variants: Sequence[Variant], names: Names, options: Options) -> lis
                     f"TTFT, E2E and goodput of each configuration against {_AXES[axis]}, with intervals.",
                     "Means over the runs, with 95 % intervals over them from two runs on. Hollow: the server "
                     "did not keep up, so that its latencies are those of a growing queue. Goodput counts "
-                    "requests within the limits (slo.*) alone, and is not drawn without any.",
+                    "requests within the limits (slo.*) alone, and is not drawn without any. At most "
+                    f"{MOST_LINES} configurations of a setting.",
                     _chart(rows, _ARRIVALS, axis),
                     rows,
                     advise(rows, options),
@@ -114,7 +116,7 @@ def _row(
     variant: Variant, x: float, setting: str, names: Names, values: Mapping[str, Value]
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"label": names.configuration(variant), "setting": setting, "x": float(x)}
-    row["runs"] = len(variant.runs)
+    row |= {"opt": variant.facts["opt"], "runs": len(variant.runs)}
     for name, of in values.items():
         found = over_runs(of(variant))
         row[name] = None if found is None else found.mean
@@ -133,7 +135,7 @@ def _several(rows: Iterable[dict[str, Any]]) -> Rows:
     return [
         row
         for of in [one for one in kept if one][:MOST_SETTINGS]
-        for line in of[:MOST_LINES]
+        for line in first(of, lambda line: str(line[0]["opt"]))
         for row in sorted(line, key=lambda row: float(row["x"]))
     ]
 

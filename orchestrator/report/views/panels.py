@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,8 @@ def _series(panel: Panel, column: str) -> list[tuple[float, float]]:
 
 
 def _thinned(series: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Without those within a stretch of one value; at most `MOST_POINTS`: of as many equal parts of the
-    samples the largest each, and both ends."""
+    """Without those within a stretch of one value; at most `MOST_POINTS`: the largest
+    and the smallest of equal parts of the samples, and both ends: neither a peak nor a drop is lost."""
     series = [
         one
         for i, one in enumerate(series)
@@ -106,10 +106,13 @@ def _thinned(series: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     ]
     if len(series) <= MOST_POINTS:
         return series
-    parts = MOST_POINTS - 2
+    parts = MOST_POINTS // 2 - 1
     ends = [round(i * len(series) / parts) for i in range(parts + 1)]
-    peaks = [max(series[first:end], key=lambda one: one[1]) for first, end in itertools.pairwise(ends)]
-    return sorted({series[0], *peaks, series[-1]})
+    kept = {series[0], series[-1]}
+    for first, end in pairwise(ends):
+        part = series[first:end]
+        kept |= {min(part, key=lambda one: one[1]), max(part, key=lambda one: one[1])}
+    return sorted(kept)
 
 
 def _kv(panel: Panel) -> Rows:
@@ -118,7 +121,7 @@ def _kv(panel: Panel) -> Rows:
         for t, value in _thinned(_series(panel, "kv_usage"))
     ]
     counted = _series(panel, "preemptions_total")
-    grown = [(t, after - before) for (_, before), (t, after) in itertools.pairwise(counted) if after > before]
+    grown = [(t, after - before) for (_, before), (t, after) in pairwise(counted) if after > before]
     return rows + [{**panel.of, "what": _PREEMPTED, "t_s": t, "value": value} for t, value in grown if rows]
 
 
