@@ -10,8 +10,10 @@ from typing import Any
 # Okabe and Ito's colours, told apart by the colour-blind, without the two that vanish on white or on black.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F", "#8C5A2B")
 ON_DARK = ("#4DA3DB", "#FF8A3D", "#2CC79A", "#E6A3C8", "#8CCBF2", "#F0B840", "#B0B0B0", "#C99A6B")
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross")
-SHAPES += ("triangle-down", "triangle-left", "triangle-right")
+SHAPES = (
+    *("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-left"),
+    "triangle-right",
+)
 INK, FAINT, GRID = "#1B1F24", "#59636E", "#D9DEE3"
 INK_DARK, FAINT_DARK, GRID_DARK = "#E8EBEE", "#A3ADB8", "#3A4149"
 FONT = "Helvetica, Arial, sans-serif"

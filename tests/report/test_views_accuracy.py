@@ -82,6 +82,14 @@ def test_the_smallest_budget_that_is_not_shown_to_lose(planted: list[Planted], s
     assert said in figure.advice
 
 
+def test_the_configuration_that_saves_most_time_is_told_first() -> None:
+    saving = [at(1024, 0.9, opt=("fp8",)), at(8192, 0.9, opt=("fp8",))]
+    same = [at(2048, 0.9), at(8192, 0.9).but(tokens=200)]
+    figure = drawn(*same, *saving, view=budget)
+    assert figure is not None
+    assert figure.advice.startswith("Take the smaller budget where that loss is small enough: vllm · fp8")
+
+
 def test_budgets_that_nobody_graded_are_told_by_their_time() -> None:
     ungraded = (("accuracy", None),)
     few = [

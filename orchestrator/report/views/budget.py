@@ -131,15 +131,16 @@ def _advice(lines: Sequence[Line]) -> str:
     told = [said for line in lines if (said := _enough(line)) is not None]
     if not told:
         return _ungraded([[row for row, _ in line] for line in lines])
-    less = [said for saves, said in told if saves]
+    less = [said for saves, said in sorted(told, key=lambda one: -one[0]) if saves]
     if not less:
         return f"Keep the largest budget: {listed([said for _, said in told], 2)}."
     return f"Take the smaller budget where that loss is small enough: {listed(less, 2)}."
 
 
-def _enough(line: Line) -> tuple[bool, str] | None:
+def _enough(line: Line) -> tuple[float, str] | None:
     """The smallest budget from which on no accuracy is shown to be lower than with the largest one, question
-    by question; whether it is smaller, and what is said of it. None where nothing can be compared."""
+    by question: how many times as long an answer takes with the largest, 0 where that is the one, and what is
+    said of it. None where nothing can be compared."""
     top, at_top = line[-1]
     who = f"{top['label']} ({top['setting']})"
     found = None
@@ -150,7 +151,7 @@ def _enough(line: Line) -> tuple[bool, str] | None:
         if compared.high < 0:
             if found is None:
                 lost = f"{number(-PERCENT * compared.high)} to {number(-PERCENT * compared.low)} points"
-                return False, f"{who} loses {lost} with {row['budget']:,} tokens"
+                return 0.0, f"{who} loses {lost} with {row['budget']:,} tokens"
             break
         found = row, compared.low
     if found is None:
@@ -159,7 +160,8 @@ def _enough(line: Line) -> tuple[bool, str] | None:
     times = row["e2e"], top["e2e"]
     time = "" if None in times else f" at {number(times[0])} s an answer instead of {number(times[1])}"
     most = max(0.0, -PERCENT * low)
-    return True, (
+    saves = times[1] / times[0] if times[0] and times[1] else 1.0
+    return saves, (
         f"{who} with {row['budget']:,} tokens instead of {top['budget']:,}{time} loses at most "
         f"{number(most)} points of accuracy (95 %)"
     )
