@@ -161,6 +161,7 @@ def as_requests(records: Sequence[Record], grades: Sequence[Grade], items: Mappi
                 if first is not None
             ],
             "output_tokens": [one.output_tokens for one in records],
+            "reasoning_tokens": [one.reasoning_tokens for one in records],
             "predicted": [grade.predicted for grade in grades],
             "correct": [grade.correct for grade in grades],
             "family": [items[one.item_id].group for one in records],

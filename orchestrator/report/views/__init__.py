@@ -16,6 +16,7 @@ from orchestrator.report.views.frontiers import frontiers
 from orchestrator.report.views.loads import arrivals, in_flight
 from orchestrator.report.views.panels import over_time
 from orchestrator.report.views.stragglers import completion
+from orchestrator.report.views.waterfalls import waterfalls
 
 if TYPE_CHECKING:
     from orchestrator.report.build import Findings
@@ -25,6 +26,7 @@ def figures(findings: Findings, options: Options) -> list[Figure]:
     """Those that have data, in the order of the page."""
     variants, names = findings.variants, findings.names
     found = [
+        waterfalls(findings.lines, names),
         *frontiers(variants, names, options),
         difficulty(variants, names),
         completion(variants, names),
