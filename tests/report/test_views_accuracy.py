@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.report.accuracy import accuracy_rows
 from orchestrator.report.names import Names
+from orchestrator.report.options import Options
+from orchestrator.report.read import read_runs
 from orchestrator.report.tables import Table
 from orchestrator.report.theme import Figure, svg
 from orchestrator.report.variants import sort_out
 from orchestrator.report.views.asu import asu_table
 from orchestrator.report.views.budget import budget
+from orchestrator.report.views.difficulty import difficulty
 from orchestrator.report.views.domains import domains
-from tests.report.studies import Planted, runs_of
+from tests.report.studies import Planted, runs_of, store
+from tests.store.test_versions import rewrite
 
 BASE = Planted(items=100, runs=1)
 FAMILIES = ("algebra", "geometry", "number theory")
@@ -167,3 +172,17 @@ def test_the_papers_table_needs_accuracy_and_leaves_out_what_does_not_count() ->
     assert found is not None
     assert len(found.cells) == 1
     assert "nothing to choose yet" in found.note
+
+
+def test_requests_of_an_older_version_have_neither_level_nor_domain(tmp_path: Path) -> None:
+    planted = BASE.but(levels=5, families=FAMILIES)
+    store(tmp_path, [planted])
+    options = Options(results_dir=tmp_path, studies=("planted",))
+    for view in (difficulty, domains):
+        variants, _ = sort_out(read_runs(options))
+        assert view(variants, Names(variants)) is not None
+    for path in (tmp_path / "planted" / "requests").glob("*.parquet"):
+        rewrite(path, lambda table: table.drop_columns(["family", "level"]))
+    for view in (difficulty, domains):
+        variants, _ = sort_out(read_runs(options))
+        assert view(variants, Names(variants)) is None

@@ -18,6 +18,7 @@ from orchestrator.report.variants import sort_out
 from orchestrator.report.views.panels import MOST_POINTS, over_time
 from orchestrator.store.write import commit
 from tests.report.studies import Planted, measured
+from tests.store.test_versions import holding, rewrite
 
 
 def stored(folder: Path, *planted: Planted, samples: Sequence[Sample] | None = None) -> Options:
@@ -108,3 +109,10 @@ def test_without_samples_there_is_no_such_figure_and_a_failed_cell_has_no_panel(
     failed = Planted(runs=1, opt=("awq",), changes=(("status", "failed"),))
     for figure in drawn(stored(tmp_path / "b", Planted(runs=1), failed)).values():
         assert {row["label"] for row in figure.rows} == {"vllm · no optimization"}
+
+
+def test_a_sample_that_is_no_number_is_absent(tmp_path: Path) -> None:
+    options = stored(tmp_path, Planted(runs=1))
+    for path in (tmp_path / "planted" / "telemetry").glob("*.parquet"):
+        rewrite(path, holding("kv_usage", float("nan")))
+    assert set(drawn(options)) == {"running"}

@@ -114,6 +114,9 @@ def test_the_worst_tail_is_named_with_what_it_costs_and_the_remedy_of_its_load()
     )
     parts = [row["percent"] for row in figure.rows if row["what"] == "stragglers"]
     assert parts == pytest.approx([1.0, 9.0, 30.0, 10.0])
+    without = drawn(Planted(load="batch", changes=TAIL[:2]), view=completion)
+    assert without is not None
+    assert "took 40.0 % of the time with 75.0 %" in without.advice
     closed = drawn(Planted(changes=TAIL), view=completion)
     assert closed is not None
     assert "load=closed" not in closed.advice

@@ -33,7 +33,7 @@ def by_size(lines: Sequence[Line], names: Names) -> Figure | None:
     if not any(row["joined"] for row in drawn):
         return None
     return Figure(
-        "sizes",
+        "by-size",
         "Each optimization by model size",
         "Differences of each optimization from its baseline against the size of the model, in per cent, with "
         "95 % intervals; the numbers are in the CSV file.",

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def _series(panel: Panel, column: str) -> list[tuple[float, float]]:
     if column not in panel.samples.column_names:
         return []
     pairs = zip(panel.samples["t_s"].to_pylist(), panel.samples[column].to_pylist(), strict=True)
-    return [(t, value) for t, value in pairs if t is not None and value is not None]
+    return [(t, value) for t, value in pairs if t is not None and value is not None and isfinite(value)]
 
 
 def _thinned(series: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

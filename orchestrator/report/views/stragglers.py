@@ -130,9 +130,10 @@ def _advice(bars: Rows) -> str:
             f"Leave the load as it is: even with {what} stragglers left places empty for only "
             f"{number(worst['percent'])} % of the time."
         )
+    time = "" if worst["time_s"] is None else f"({number(worst['time_s'])} s) "
     told = (
         f"With {what} the last 5 % of the requests took {number(PERCENT * worst['share'])} % of the time "
-        f"({number(worst['time_s'])} s) with {number(PERCENT * worst['idle'])} % of the places empty"
+        f"{time}with {number(PERCENT * worst['idle'])} % of the places empty"
     )
     if worst["load"] == "batch":
         return f"{told}: send a request for each one that ends (load=closed) instead of waiting for a batch."
