@@ -36,8 +36,9 @@ def answer_time(pair: Pair, seed: int = 0) -> Waterfall | None:
         return None
     counted = all(side.counted for side in sides)
     totals = [side.sums.sum(axis=(0, 1))[:, None] for side in sides]
-    values = _bars(*totals, counted)
-    draws = _bars(*_drawn(sides, seed), counted)
+    values = _bars(totals[0], totals[1], counted)
+    drawn = _drawn(sides, seed)
+    draws = _bars(drawn[0], drawn[1], counted)
     low, high = np.quantile(draws, [0.025, 0.975], axis=1)
     bars = tuple(
         Bar(name, float(value), float(least), float(most))

@@ -35,7 +35,7 @@ def throughput(pair: Pair) -> Waterfall | None:
     names = [name for name in sides[0][0] if all(name in logs for side in sides for logs in side)]
     factors = [name for name in (_IN_FLIGHT, _RUNNING, _PER_STEP) if name in names]
     before, after = (math.exp(_mean(side, "rate")) for side in sides)
-    scale = float(log_mean(np.float64(after), np.float64(before)))
+    scale = float(log_mean(np.array(after), np.array(before)))
     bars = [
         *(_bar(name, [[logs[name] for logs in side] for side in sides], scale) for name in factors),
         _bar(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from orchestrator.report.findings import Findings
 from orchestrator.report.options import Options
 from orchestrator.report.tables import Table
 from orchestrator.report.theme import Figure
@@ -17,9 +16,6 @@ from orchestrator.report.views.loads import arrivals, in_flight
 from orchestrator.report.views.panels import over_time
 from orchestrator.report.views.stragglers import completion
 from orchestrator.report.views.waterfalls import waterfalls
-
-if TYPE_CHECKING:
-    from orchestrator.report.build import Findings
 
 
 def figures(findings: Findings, options: Options) -> list[Figure]:
