@@ -8,7 +8,7 @@ from typing import Any
 
 COLUMNS = (
     *("item_id", "outcome", "finish_reason", "sent_s", "end_s", "ttft_s", "ttfvt_s", "e2e_s", "tpot_s"),
-    *("output_tokens", "predicted", "correct"),
+    *("output_tokens", "reasoning_tokens", "predicted", "correct", "family", "level"),
 )
 
 
