@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from orchestrator.errors import ConfigError
-from orchestrator.report import curves, figures, theme, tradeoffs
-from orchestrator.report.accuracy import AccuracyRow, accuracy_rows
-from orchestrator.report.answer import Answer, answers
-from orchestrator.report.comparisons import Line, compare, with_verdicts
+from orchestrator.report import figures, theme, views
+from orchestrator.report.accuracy import accuracy_rows
+from orchestrator.report.answer import answers
+from orchestrator.report.comparisons import compare, with_verdicts
+from orchestrator.report.findings import Findings
 from orchestrator.report.multiplicity import adjusted
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
-from orchestrator.report.pairs import Alone, pairs
+from orchestrator.report.pairs import pairs
 from orchestrator.report.progress import Progress, silent
 from orchestrator.report.read import count_cells, read_runs
 from orchestrator.report.tables import (
@@ -26,27 +26,9 @@ from orchestrator.report.tables import (
     measured_table,
 )
 from orchestrator.report.theme import Figure
-from orchestrator.report.variants import Apart, Run, Variant, sort_out
+from orchestrator.report.variants import Run, sort_out
 from orchestrator.report.workers import workers
 from orchestrator.tabular import csv_text, tabular, tex
-
-
-@dataclass(frozen=True, eq=False)
-class Findings:
-    """All that a report says, before it is drawn."""
-
-    variants: Sequence[Variant]
-    apart: Sequence[Apart]
-    alone: Sequence[Alone]
-    lines: Sequence[Line]
-    accuracies: Sequence[AccuracyRow]
-    answers: Sequence[Answer]
-    names: Names
-
-    @property
-    def claims(self) -> list[Line]:
-        """Differences that are said to be there."""
-        return [line for line in self.lines if line.verdict == "different"]
 
 
 def find(runs: Sequence[Run], options: Options, say: Progress = silent) -> Findings:
@@ -106,6 +88,7 @@ def _tables(findings: Findings, options: Options) -> list[Table]:
     names = findings.names
     tables = [
         *comparison_tables(findings.lines, options, names),
+        *views.tables(findings),
         accuracy_table(findings.accuracies, names),
         measured_table(findings.variants, names) if findings.variants else None,
         apart_table(findings.apart),
@@ -129,10 +112,6 @@ def _figures(findings: Findings, options: Options) -> list[Figure]:
             figures.differences(findings.lines, names),
             figures.throughput(variants, names),
             figures.latency(variants, names),
-            tradeoffs.pareto(variants, names),
-            tradeoffs.budget(findings.accuracies, names),
-            curves.completion(variants, names),
-            curves.kv_usage(variants, names, options.results_dir),
-            curves.running(variants, names, options.results_dir),
+            *views.figures(findings, options),
         ]
     return [figure for figure in found if figure is not None]

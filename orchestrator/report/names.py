@@ -80,6 +80,10 @@ class Names:
         """As `setting`, without dataset and budget."""
         return self._joined(variant, [one for one in self._setting if one not in ("dataset", "max_tokens")])
 
+    def setting_but(self, variant: Variant, *left_out: str) -> str:
+        """As `setting`, without these columns."""
+        return self._joined(variant, [one for one in self._setting if one not in left_out])
+
     def whole(self, variant: Variant) -> str:
         return f"{self.configuration(variant)} · {self.setting(variant)}"
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     *("item_id", "outcome", "finish_reason", "sent_s", "end_s", "ttft_s", "ttfvt_s", "e2e_s", "tpot_s"),
-    *("output_tokens", "predicted", "correct"),
+    *("output_tokens", "reasoning_tokens", "predicted", "correct", "family", "level"),
 )
 
 

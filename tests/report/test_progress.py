@@ -17,6 +17,12 @@ def text_of(console: Console) -> str:
     return console.file.getvalue()
 
 
+def refused(console: Console) -> None:
+    with shown(console) as say:
+        say("reading cells")
+        raise ConfigError("model=x: no cell has it")
+
+
 def test_without_a_terminal_each_stage_is_one_plain_line() -> None:
     console = Console(file=StringIO(), width=20)
     with shown(console) as say:
@@ -30,9 +36,8 @@ def test_what_cannot_be_reported_is_one_line_unless_it_took_long(monkeypatch: py
     for held_s, expected in ((5.0, ""), (0.0, "report: reading cells\n")):
         monkeypatch.setattr(progress, "HELD_S", held_s)
         console = Console(file=StringIO())
-        with pytest.raises(ConfigError), shown(console) as say:
-            say("reading cells")
-            raise ConfigError("model=x: no cell has it")
+        with pytest.raises(ConfigError):
+            refused(console)
         assert text_of(console) == expected
 
 
