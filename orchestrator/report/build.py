@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from orchestrator.errors import ConfigError
@@ -15,7 +16,8 @@ from orchestrator.report.multiplicity import adjusted
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
 from orchestrator.report.pairs import pairs
-from orchestrator.report.read import read_runs
+from orchestrator.report.progress import Progress, silent
+from orchestrator.report.read import count_cells, read_runs
 from orchestrator.report.tables import (
     Table,
     accuracy_table,
@@ -25,46 +27,50 @@ from orchestrator.report.tables import (
 )
 from orchestrator.report.theme import Figure
 from orchestrator.report.variants import Run, sort_out
+from orchestrator.report.workers import workers
 from orchestrator.tabular import csv_text, tabular, tex
 
-Progress = Callable[[str], None]
 
-
-def find(runs: Sequence[Run], options: Options) -> Findings:
+def find(runs: Sequence[Run], options: Options, say: Progress = silent) -> Findings:
     """Raises ConfigError for a baseline that no cell has."""
     variants, apart = sort_out(runs)
     found, alone = pairs(variants, options.baseline) if variants else ([], [])
     names = Names(variants)
-    lines = with_verdicts(adjusted(compare(found)), options)
+    lines = with_verdicts(adjusted(compare(found, partial(say, "comparing pairs"))), options)
     said = answers(variants, lines, options, names)
     return Findings(variants, apart, alone, lines, accuracy_rows(variants), said, names)
 
 
-def make_report(options: Options, command: str, say: Progress = lambda step: None) -> Path:
+def make_report(options: Options, command: str, say: Progress = silent) -> Path:
     """Writes the folder ``options.out`` and returns the path of its ``index.html``. Raises ConfigError,
     before it writes anything, for what cannot be reported."""
     from orchestrator.report.page import page
 
-    say("reading")
-    runs = read_runs(options)
-    say(f"comparing {len(runs)} cells")
-    findings = find(runs, options)
-    tables = _tables(findings, options)
-    say("drawing")
-    drawn = [(figure, theme.svg(figure)) for figure in _figures(findings, options)]
-    files = _files(options.out)
-    try:
-        for figure, picture in drawn:
-            (files / f"{figure.name}.svg").write_text(theme.on_white(picture))
-            (files / f"{figure.name}.png").write_bytes(theme.png(picture))
-            (files / f"{figure.name}.csv").write_text(csv_text(figure.rows))
-        for table in tables:
-            (files / f"table-{table.name}.csv").write_text(csv_text(table.rows))
-            (files / f"table-{table.name}.tex").write_text(_latex(table))
-        path = options.out / "index.html"
-        path.write_text(page(findings, tables, drawn, options, command))
-    except OSError as error:
-        raise ConfigError(f"out={options.out} cannot be written ({error.strerror})") from error
+    with workers(count_cells(options)) as mapped:
+        findings = find(read_runs(options, mapped, say), options, say)
+        say("making figures and tables")
+        shown = _figures(findings, options)
+        pictures = mapped(theme.picture, [theme.specification(figure) for figure in shown])
+        tables = _tables(findings, options)
+        files = _files(options.out)
+        try:
+            drawn = []
+            for figure in shown:
+                (files / f"{figure.name}.csv").write_text(csv_text(figure.rows))
+            for table in tables:
+                (files / f"table-{table.name}.csv").write_text(csv_text(table.rows))
+                (files / f"table-{table.name}.tex").write_text(_latex(table))
+            say("drawing figures", 0, len(shown))
+            for figure, (svg, png) in zip(shown, pictures, strict=True):
+                (files / f"{figure.name}.svg").write_text(theme.on_white(svg))
+                (files / f"{figure.name}.png").write_bytes(png)
+                drawn.append((figure, svg))
+                say("drawing figures", len(drawn), len(shown))
+            say("writing the page")
+            path = options.out / "index.html"
+            path.write_text(page(findings, tables, drawn, options, command))
+        except OSError as error:
+            raise ConfigError(f"out={options.out} cannot be written ({error.strerror})") from error
     return path
 
 
@@ -98,11 +104,14 @@ def _latex(table: Table) -> str:
 
 
 def _figures(findings: Findings, options: Options) -> list[Figure]:
+    from altair.utils.schemapi import debug_mode
+
     variants, names = findings.variants, findings.names
-    found = [
-        figures.differences(findings.lines, names),
-        figures.throughput(variants, names),
-        figures.latency(variants, names),
-        *views.figures(findings, options),
-    ]
+    with debug_mode(False):  # it would look at each number of a figure several times
+        found = [
+            figures.differences(findings.lines, names),
+            figures.throughput(variants, names),
+            figures.latency(variants, names),
+            *views.figures(findings, options),
+        ]
     return [figure for figure in found if figure is not None]

@@ -27,14 +27,12 @@ class Point:
 def frontier(points: Sequence[tuple[float, float]]) -> list[bool]:
     """Of points (x, y) where more is better in both: which of them no other one dominates. Of equal points
     all stay."""
-    best, kept = float("-inf"), [False] * len(points)
-    order = sorted(range(len(points)), key=lambda i: (-points[i][0], -points[i][1]))
-    for i in order:
-        x, y = points[i]
-        if y > best or any(kept[j] and points[j] == (x, y) for j in order[: order.index(i)]):
-            kept[i] = True
-            best = max(best, y)
-    return kept
+    best, on_it = float("-inf"), set[tuple[float, float]]()
+    for x, y in sorted(points, key=lambda point: (-point[0], -point[1])):
+        if y > best:
+            on_it.add((x, y))
+            best = y
+    return [(x, y) in on_it for x, y in points]
 
 
 def pareto_points(

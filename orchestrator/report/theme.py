@@ -37,7 +37,7 @@ class Figure:
 
 def specification(figure: Figure) -> dict[str, Any]:
     """As Vega-Lite, with the look of all figures."""
-    spec: dict[str, Any] = figure.chart.to_dict()
+    spec: dict[str, Any] = figure.chart.to_dict(validate=False)  # what is drawn from it tells what is wrong
     axis = {
         **{"labelColor": INK, "titleColor": INK, "gridColor": GRID, "domainColor": FAINT, "tickColor": FAINT},
         **{"labelFont": FONT, "titleFont": FONT, "labelFontSize": 12, "titleFontSize": 12},
@@ -64,16 +64,22 @@ def specification(figure: Figure) -> dict[str, Any]:
     return spec
 
 
-def svg(figure: Figure) -> str:
-    """Without a background."""
+def picture(spec: Mapping[str, Any]) -> tuple[str, bytes]:
+    """A `specification` as SVG without a background, and as PNG."""
+    drawn = svg(spec)
+    return drawn, png(drawn)
+
+
+def svg(spec: Mapping[str, Any]) -> str:
+    """A `specification` without a background."""
     import vl_convert
 
-    found: str = vl_convert.vegalite_to_svg(specification(figure))
+    found: str = vl_convert.vegalite_to_svg(dict(spec))
     return found[found.index("<svg") :]
 
 
 def on_white(drawn: str) -> str:
-    """A figure of `svg` as a file of its own, for papers."""
+    """A figure of `picture` as a file of its own, for papers."""
     end = drawn.index(">") + 1
     return f'{drawn[:end]}<rect width="100%" height="100%" fill="white"/>{drawn[end:]}'
 
