@@ -66,16 +66,12 @@ def specification(figure: Figure) -> dict[str, Any]:
 
 def picture(spec: Mapping[str, Any]) -> tuple[str, bytes]:
     """A `specification` as SVG without a background, and as PNG."""
-    drawn = _svg(spec)
+    drawn = svg(spec)
     return drawn, png(drawn)
 
 
-def svg(figure: Figure) -> str:
-    """Without a background."""
-    return _svg(specification(figure))
-
-
-def _svg(spec: Mapping[str, Any]) -> str:
+def svg(spec: Mapping[str, Any]) -> str:
+    """A `specification` without a background."""
     import vl_convert
 
     found: str = vl_convert.vegalite_to_svg(dict(spec))

@@ -17,12 +17,6 @@ def text_of(console: Console) -> str:
     return console.file.getvalue()
 
 
-def refused(console: Console) -> None:
-    with shown(console) as say:
-        say("reading cells")
-        raise ConfigError("model=x: no cell has it")
-
-
 def test_without_a_terminal_each_stage_is_one_plain_line() -> None:
     console = Console(file=StringIO(), width=20)
     with shown(console) as say:
@@ -30,6 +24,12 @@ def test_without_a_terminal_each_stage_is_one_plain_line() -> None:
             say("reading the requests of cells", done, 2000)
         say("writing the page")
     assert text_of(console) == "report: reading the requests of cells (2,000)\nreport: writing the page\n"
+
+
+def refused(console: Console) -> None:
+    with shown(console) as say:
+        say("reading cells")
+        raise ConfigError("model=x: no cell has it")
 
 
 def test_what_cannot_be_reported_is_one_line_unless_it_took_long(monkeypatch: pytest.MonkeyPatch) -> None:

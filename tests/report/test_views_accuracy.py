@@ -13,7 +13,7 @@ from orchestrator.report.names import Names
 from orchestrator.report.options import Options
 from orchestrator.report.read import read_runs
 from orchestrator.report.tables import Table
-from orchestrator.report.theme import Figure, svg
+from orchestrator.report.theme import Figure, specification, svg
 from orchestrator.report.variants import sort_out
 from orchestrator.report.views.asu import asu_table
 from orchestrator.report.views.budget import budget
@@ -41,7 +41,7 @@ def drawn(*planted: Planted, view: Any) -> Figure | None:
     variants, _ = sort_out(runs_of(planted))
     given = (variants, accuracy_rows(variants)) if view is budget else (variants,)
     figure: Figure | None = view(*given, Names(variants))
-    assert figure is None or svg(figure)
+    assert figure is None or svg(specification(figure))
     return figure
 
 

@@ -12,7 +12,7 @@ from orchestrator.report.__main__ import main
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
 from orchestrator.report.pareto import cost_per_million, joules_per_million
-from orchestrator.report.theme import Figure, svg
+from orchestrator.report.theme import Figure, specification, svg
 from orchestrator.report.variants import sort_out
 from orchestrator.report.views.frontiers import frontiers
 from tests.report.studies import Planted, runs_of
@@ -28,7 +28,7 @@ def joules(value: float | None) -> tuple[tuple[str, Any], ...]:
 def drawn(*planted: Planted, options: Options = PRICE) -> dict[str, Figure]:
     variants, _ = sort_out(runs_of(planted))
     found = {figure.name: figure for figure in frontiers(variants, Names(variants), options)}
-    assert all(svg(figure) for figure in found.values())
+    assert all(svg(specification(figure)) for figure in found.values())
     return found
 
 

@@ -10,7 +10,7 @@ import pytest
 from orchestrator.report.build import find
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
-from orchestrator.report.theme import Figure, svg
+from orchestrator.report.theme import Figure, specification, svg
 from orchestrator.report.variants import sort_out
 from orchestrator.report.views.by_size import by_size
 from orchestrator.report.views.loads import arrivals, in_flight
@@ -24,7 +24,7 @@ SINGLE = Planted(runs=1, items=12)
 def sized(planted: Sequence[Planted], **options: Any) -> Figure | None:
     found = find(runs_of(planted), Options(**options))
     figure = by_size(found.lines, found.names)
-    assert figure is None or svg(figure)
+    assert figure is None or svg(specification(figure))
     return figure
 
 
@@ -88,7 +88,7 @@ def flight(rates: dict[int, float], **changes: Any) -> Figure | None:
     ]
     variants, _ = sort_out(runs_of(planted))
     figure = in_flight(variants, Names(variants))
-    assert figure is None or svg(figure)
+    assert figure is None or svg(specification(figure))
     return figure
 
 
@@ -156,7 +156,7 @@ def opened(*offered: Offered, **options: Any) -> dict[str, Figure]:
     ]
     variants, _ = sort_out(runs_of(planted))
     found = {figure.name: figure for figure in arrivals(variants, Names(variants), Options(**options))}
-    assert all(svg(figure) for figure in found.values())
+    assert all(svg(specification(figure)) for figure in found.values())
     return found
 
 

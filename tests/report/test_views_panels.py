@@ -13,7 +13,7 @@ from orchestrator.records import Sample
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
 from orchestrator.report.read import read_runs
-from orchestrator.report.theme import Figure, svg
+from orchestrator.report.theme import Figure, specification, svg
 from orchestrator.report.variants import sort_out
 from orchestrator.report.views.panels import MOST_POINTS, over_time
 from orchestrator.store.write import commit
@@ -43,7 +43,7 @@ def stored(folder: Path, *planted: Planted, samples: Sequence[Sample] | None = N
 def drawn(options: Options) -> dict[str, Figure]:
     variants, _ = sort_out(read_runs(options))
     found = {figure.name: figure for figure in over_time(variants, Names(variants), options.results_dir)}
-    assert all(svg(figure) for figure in found.values())
+    assert all(svg(specification(figure)) for figure in found.values())
     return found
 
 

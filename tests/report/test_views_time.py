@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.report.names import Names
 from orchestrator.report.requests import Requests
-from orchestrator.report.theme import Figure, svg
+from orchestrator.report.theme import Figure, specification, svg
 from orchestrator.report.variants import sort_out
 from orchestrator.report.views.difficulty import difficulty
 from orchestrator.report.views.stragglers import completion
@@ -26,7 +26,7 @@ TAIL: tuple[tuple[str, Any], ...] = (
 def drawn(*planted: Planted, view: Any = difficulty) -> Figure | None:
     variants, _ = sort_out(runs_of(planted))
     figure: Figure | None = view(variants, Names(variants))
-    assert figure is None or svg(figure)
+    assert figure is None or svg(specification(figure))
     return figure
 
 

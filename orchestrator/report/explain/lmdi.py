@@ -13,13 +13,11 @@ Array: TypeAlias = NDArray[np.float64]
 
 def log_mean(a: Array, b: Array) -> Array:
     """(a − b) / ln(a / b); a where both are equal, 0 where either is 0."""
-    a, b = np.broadcast_arrays(np.asarray(a, np.float64), np.asarray(b, np.float64))
-    found = np.zeros(a.shape)
-    both = (a > 0) & (b > 0)
-    same = both & (a == b)
-    found[same] = a[same]
-    apart = both & ~same
-    found[apart] = (a[apart] - b[apart]) / np.log1p((a[apart] - b[apart]) / b[apart])
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    most, least = np.maximum(a, b), np.minimum(a, b)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = (most - least) / np.log1p((most - least) / least)  # exact where both are nearly equal, too
+    found: Array = np.where(least == 0, 0.0, np.where(most == least, most, apart))
     return found
 
 

@@ -13,17 +13,18 @@ from orchestrator.report.names import Names
 from orchestrator.report.theme import COLORS, FAINT, INK, Figure
 from orchestrator.report.views.common import PERCENT, Rows, below, heading, listed, number
 
-MOST = 6  # waterfalls in the figure, the largest differences first; the CSV has all
+MOST, MOST_STORED = 6, 60  # waterfalls in the figure and in its CSV, the largest differences first
 _EXPLAINED = {"e2e": answer_time, "throughput": throughput}
 _WHOLE, _BETTER, _WORSE = "measured", "for the better", "for the worse"
 
 
 def explained(lines: Sequence[Line]) -> list[Waterfall]:
     """Of the pairs whose E2E or throughput differs significantly (with one run on a side: within this run),
-    the largest differences first."""
+    the largest differences first, at most `MOST_STORED`."""
+    largest = sorted(filter(_differs, lines), key=lambda line: -abs(line.difference or 0.0))
     return [
         waterfall
-        for line in sorted(filter(_differs, lines), key=lambda line: -abs(line.difference or 0.0))
+        for line in largest[:MOST_STORED]
         if (waterfall := _EXPLAINED[line.measure.key](line.pair)) is not None
     ]
 
@@ -41,7 +42,7 @@ def waterfalls(lines: Sequence[Line], names: Names) -> Figure | None:
     if not found:
         return None
     rows = [row for waterfall in found for row in _rows(waterfall, names)]
-    more = f" The largest {MOST} of {len(found)} are drawn; the CSV has all." if len(found) > MOST else ""
+    more = f" The largest {MOST} are drawn; the CSV has {len(found)}." if len(found) > MOST else ""
     notes = " ".join(dict.fromkeys(f"{one.title}: {one.note}" for one in found[:MOST]))
     return Figure(
         "explanation",
