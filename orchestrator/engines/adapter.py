@@ -170,9 +170,14 @@ def _words(flag: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
     if isinstance(value, (list, tuple)):
-        return [f"--{flag}", *map(_text, value)]
-    text = _text(value)
+        return [f"--{flag}", *value_words(value)]
+    (text,) = value_words(value)
     return [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]
+
+
+def value_words(value: Any) -> list[str]:
+    """The words of a flag's value that is neither a bool nor None."""
+    return [_text(one) for one in value] if isinstance(value, list | tuple) else [_text(value)]
 
 
 def _text(value: Any) -> str:
