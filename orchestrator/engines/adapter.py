@@ -134,14 +134,14 @@ def merge_args(*layers: Mapping[str, Any]) -> dict[str, Any]:
     for layer in layers:
         for name, value in layer.items():
             flag, below = flag_name(name), merged.get(flag_name(name))
-            value = _unjsoned(value)
+            value = unjsoned(value)
             if isinstance(value, Mapping) and isinstance(below, Mapping):
                 value = {**below, **value}
             merged[flag] = value
     return {flag: value for flag, value in merged.items() if value is not None}
 
 
-def _unjsoned(value: Any) -> Any:
+def unjsoned(value: Any) -> Any:
     """``{"a": 1}`` as the mapping that it is, so that both spellings are one cell."""
     if isinstance(value, str) and value.startswith("{"):
         with suppress(ValueError):
