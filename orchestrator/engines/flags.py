@@ -115,8 +115,9 @@ def _refused(flag: Flag, value: Any) -> str | None:
     if flag.choices is not None and flag.kind is not None:
         right = right and all(_chosen(flag, word) for word in words)
         said = f"one of {', '.join(flag.choices)}"
-    elif flag.kind in _READ:
-        right = right and all(_is_number(flag.kind, word) for word in words)
+    elif flag.kind is not None and flag.kind in _READ:
+        kind = flag.kind
+        right = right and all(_is_number(kind, word) for word in words)
         said = "a whole number" if flag.kind == "int" else "a number"
     return None if right else said
 

