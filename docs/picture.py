@@ -1,4 +1,4 @@
-"""Draws a study's requests over time, one panel per cell, one row per engine.
+"""Draws a study's requests over time: a panel per cell, a row per model and engine, reasoning models first.
 
 ``python docs/picture.py results/demo docs/demo.svg``
 """
@@ -23,15 +23,15 @@ INK, WAIT, THINK, ANSWER = "#24292f", "#d0d7de", "#8250df", "#1f6feb"
 def draw(study_dir: Path, out: Path) -> None:
     """Writes the picture. Cells that are not done are left out."""
     cells = [row for row in read_cells(study_dir).to_pylist() if row["status"] == "done"]
-    cells.sort(key=lambda row: (row["engine"] != "vllm", row["engine"], row["opt"], row["max_tokens"]))
-    rows = len({row["engine"] for row in cells})
+    cells.sort(key=lambda row: (*_row(row), row["opt"], row["max_tokens"]))
+    rows = len({_row(row) for row in cells})
     columns = -(-len(cells) // rows)
     requests: dict[str, list[dict[str, Any]]] = {row["cell_id"]: [] for row in cells}
     for request in read_requests(study_dir, list(requests)).to_pylist():
         requests[request["cell_id"]].append(request)
     plt.rcParams |= {"font.family": "sans-serif", "text.color": INK, "svg.fonttype": "none"}
     figure, axes = plt.subplots(
-        rows, columns, figsize=(3.0 * columns, 3.0 * rows + 0.6), sharey=True, sharex=True, squeeze=False
+        rows, columns, figsize=(5.0 * columns, 2.6 * rows + 0.6), sharey=True, sharex=True, squeeze=False
     )
     for axis, cell in zip(axes.flat, cells, strict=True):
         _panel(axis, cell, requests[cell["cell_id"]])
@@ -44,6 +44,10 @@ def draw(study_dir: Path, out: Path) -> None:
     figure.legend(handles=handles, loc="lower center", ncols=len(shown), frameon=False)
     figure.tight_layout(rect=(0, 0.05, 1, 1))
     figure.savefig(out, metadata={"Date": None})
+
+
+def _row(cell: dict[str, Any]) -> tuple[Any, ...]:
+    return cell["model_kind"] != "reasoning", cell["model"], cell["engine"] != "vllm", cell["engine"]
 
 
 def _panel(axis: Any, cell: dict[str, Any], requests: list[dict[str, Any]]) -> None:
@@ -61,9 +65,10 @@ def _panel(axis: Any, cell: dict[str, Any], requests: list[dict[str, Any]]) -> N
     for color, bars in phases.items():
         if bars:
             axis.hlines(*zip(*bars, strict=True), colors=color, linewidth=3.2)
-    name = f"{cell['engine']}, {'+'.join(cell['opt'])}"
-    axis.set_title(f"{name}, {cell['max_tokens']} tokens", fontsize=10, loc="left")
-    figures = f"TTFT {1000 * cell['ttft_s_p50']:.0f} ms, {cell['output_token_per_s']:.0f} tokens/s"
+    opts = [] if cell["opt"] == ["none"] else ["+".join(cell["opt"])]
+    name = ", ".join([cell["model"], cell["engine"], *opts])
+    axis.set_title(f"{name}\n{cell['max_tokens']} tokens at most", fontsize=10, loc="left")
+    figures = f"{100 * cell['accuracy']:.0f} % right, {100 * cell['truncated_rate']:.0f} % cut off"
     axis.set_xlabel(f"seconds\n{figures}", fontsize=9)
     axis.set_ylim(len(requests), -1)
     axis.spines[["top", "right"]].set_visible(False)

@@ -109,7 +109,7 @@ def check(done: CompletedProcess[str], says: list[str], *, planned: bool = False
         (["seed=1", "-m", "--cfg", "job"], ["Only one of --run"]),
         (["--resolve", "seed=1"], ["--resolve"]),
         (["seed=1", "--config-dir", "/no/such"], ["/no/such"]),
-        (["+study=demo", "hydra.mode=RUN"], ["engine, opt, max_tokens", "-m"]),
+        (["+study=demo", "hydra.mode=RUN"], ["model, max_tokens", "-m"]),
         (["-m", "model=smollm2-135m,nosuch"], ["model=nosuch"]),
         (["-m", "max_tokens=64,-1"], ["max_tokens=-1"]),
     ],
@@ -150,7 +150,7 @@ def test_an_optimization_that_the_engine_cannot_do_leaves_nothing_to_run(here: S
 def test_a_study_that_sweeps_is_planned_whole_with_and_without_m(arguments: list[str], here: Sweep) -> None:
     done = here("tracker=none", "dry_run=json", *arguments)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["totals"]["cells"] == 8
+    assert json.loads(done.stdout)["totals"]["cells"] == 4
 
 
 @pytest.mark.slow
@@ -178,6 +178,7 @@ def test_results_that_cannot_be_written_are_said_before_anything_starts(tmp_path
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46,374,44\n2023-11-16 18:15:47,9,9\n"
 EXTERNAL = "engine=external"
+THEIRS = (EXTERNAL, "engine.base_url=http://h")
 TRACE = ("load=trace", "load.path=FILE")
 OWN = ("dataset.path=FILE", "dataset=math500")
 
@@ -202,6 +203,10 @@ OWN = ("dataset.path=FILE", "dataset=math500")
             (EXTERNAL, "engine.base_url=http://h", "engine.api_key_env=NOT_SET_HERE"),
             ["is not set in the environment"],
         ),
+        ("", (*THEIRS, "engine.args.max-num-seqs=8"), ["engine.args.max-num-seqs=8", "engine=external"]),
+        ("", (*THEIRS, "engine.args.enforce-eager=null"), ["engine.args.enforce-eager=null", "no effect"]),
+        ("", (*THEIRS, "engine.env.NCCL_DEBUG=INFO"), ["engine.env.NCCL_DEBUG: ", "engine=external"]),
+        ("", (*THEIRS, "weights=dummy"), ["weights=dummy", "engine=external"]),
     ],
 )
 def test_what_a_file_or_a_url_says_is_known_in_a_dry_run(
@@ -211,3 +216,16 @@ def test_what_a_file_or_a_url_says_is_known_in_a_dry_run(
     file.write_text(content + "\n")
     named = [one.replace("FILE", str(file)) for one in arguments]
     check(here("tracker=none", "dry_run=true", *named), says)
+
+
+def test_no_value_of_a_secret_for_an_external_server_is_shown(here: Sweep) -> None:
+    for key in ("engine.args.hf-token", "engine.env.HF_TOKEN"):
+        done = here("tracker=none", "dry_run=true", *THEIRS, f"{key}=whatStaysUnseen")
+        check(done, [f"{key}: has no effect"])
+        assert "whatStaysUnseen" not in done.stderr
+
+
+def test_an_optimization_of_an_external_server_is_a_skipped_cell_with_its_reason(here: Sweep) -> None:
+    done = here("tracker=none", "dry_run=true", *THEIRS, "opt=fp8")
+    assert done.returncode == 2
+    assert "opt=fp8: an external server is measured as it runs" in done.stdout + done.stderr

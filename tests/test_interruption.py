@@ -135,7 +135,8 @@ def test_a_killed_driver_leaves_nothing_of_its_ray_and_its_engines(tmp_path: Pat
 
 
 def run(body: str) -> subprocess.CompletedProcess[str]:
-    code = f"import os, signal\nfrom orchestrator import interruption\n{body}"
+    heard = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # whoever started the tests may have ignored it
+    code = f"import os, signal\nfrom orchestrator import interruption\n{heard}\n{body}"
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=30
     )

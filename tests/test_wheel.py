@@ -30,7 +30,7 @@ def test_the_command_works_from_an_installed_wheel(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "8 cells to run on 4 deployments" in done.stdout
+    assert "4 cells to run on 2 deployments" in done.stdout
     compiles = "from orchestrator.load.client import loops; raise SystemExit(not loops.choose().compiled)"
     environment = os.environ | {"PYTHONPATH": str(site), "ORCHESTRATOR_HOME": str(tmp_path / "home")}
     subprocess.run([sys.executable, "-c", compiles], cwd=tmp_path, env=environment, check=True)

@@ -134,14 +134,14 @@ def merge_args(*layers: Mapping[str, Any]) -> dict[str, Any]:
     for layer in layers:
         for name, value in layer.items():
             flag, below = flag_name(name), merged.get(flag_name(name))
-            value = _unjsoned(value)
+            value = unjsoned(value)
             if isinstance(value, Mapping) and isinstance(below, Mapping):
                 value = {**below, **value}
             merged[flag] = value
     return {flag: value for flag, value in merged.items() if value is not None}
 
 
-def _unjsoned(value: Any) -> Any:
+def unjsoned(value: Any) -> Any:
     """``{"a": 1}`` as the mapping that it is, so that both spellings are one cell."""
     if isinstance(value, str) and value.startswith("{"):
         with suppress(ValueError):
@@ -170,9 +170,14 @@ def _words(flag: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
     if isinstance(value, (list, tuple)):
-        return [f"--{flag}", *map(_text, value)]
-    text = _text(value)
+        return [f"--{flag}", *value_words(value)]
+    (text,) = value_words(value)
     return [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]
+
+
+def value_words(value: Any) -> list[str]:
+    """The words of a flag's value that is neither a bool nor None."""
+    return [_text(one) for one in value] if isinstance(value, list | tuple) else [_text(value)]
 
 
 def _text(value: Any) -> str:

@@ -22,6 +22,7 @@ import venv
 from pathlib import Path
 
 from orchestrator import paths
+from orchestrator.engines import packages
 from orchestrator.errors import ConfigError, OrchestratorError
 
 STAMP = "installed.json"
@@ -36,11 +37,13 @@ def complete(environment: Path) -> bool:
     return (environment / STAMP).is_file()
 
 
-def install(name: str, into: Path | None = None) -> Path:
+def install(name: str, into: Path | None = None, say: packages.Say = lambda line: None) -> Path:
     """The interpreter of environment ``name``, made first unless it is there with the same requirements.
 
+    ``say`` gets lines on what is downloaded.
+
     Two callers make it once. Raises ConfigError for a name without requirements and for a folder that holds
-    something else, OrchestratorError when pip fails.
+    something else, OrchestratorError when packages cannot be had.
     """
     if name not in names():
         raise ConfigError(f"install {name}: no such environment; there are {', '.join(names())}")
@@ -57,24 +60,14 @@ def install(name: str, into: Path | None = None) -> Path:
         (folder / STAMP).unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=False, symlinks=True)
-        _pip_install(python, paths.requirements_dir() / f"{name}.txt")
+        for_cpu = name.endswith("-cpu")
+        packages.add(python, paths.requirements_dir() / f"{name}.txt", cpu=for_cpu, say=say)
         site_packages = _site_packages(python)
-        if name.endswith("-cpu"):
+        if for_cpu:
             _assert_cpu_build(site_packages)
         _lay_over(_overlay(name), site_packages)
         (folder / STAMP).write_text(json.dumps(wanted))
     return python
-
-
-def _pip_install(python: Path, requirements: Path) -> None:
-    # Compiling every module takes longer than all the rest; what an engine imports is compiled then.
-    options = ["--quiet", "--no-deps", "--no-compile", "--disable-pip-version-check"]
-    pip = [sys.executable, "-m", "pip", "--python", str(python)]
-    command = [*pip, "install", *options, "-r", str(requirements)]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        tail = "\n".join(done.stderr.strip().splitlines()[-20:])
-        raise OrchestratorError(f"pip failed: {' '.join(command)}\n{tail}")
 
 
 def _assert_cpu_build(site_packages: Path) -> None:
@@ -83,7 +76,7 @@ def _assert_cpu_build(site_packages: Path) -> None:
     if torch.is_file() and (cuda := re.search(r"^cuda\b.*= *'([^']+)'", torch.read_text(), re.MULTILINE)):
         raise ConfigError(
             f"torch: pip brought the build for CUDA {cuda[1]}, a CPU build is needed; "
-            "set PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS to where one is (docs/engines.md)"
+            f"{packages.WHERE_CPU_BUILDS_ARE}"
         )
 
 
@@ -123,7 +116,9 @@ def main() -> int:
     began_s = time.perf_counter()
     print(f"{chosen.name}: {os.fspath(chosen.into or paths.home() / 'engines' / chosen.name)}", flush=True)
     try:
-        python = install(chosen.name, chosen.into)
+        python = install(
+            chosen.name, chosen.into, say=lambda line: print(f"{chosen.name}: {line}", flush=True)
+        )
     except OrchestratorError as error:
         print(error, file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

@@ -35,10 +35,14 @@ def accuracy(item_ids: Sequence[str], correct: Sequence[bool]) -> Accuracy | Non
     interval is Wilson's own.
     """
     by_item = _by_item(item_ids, correct)
-    if not by_item:
+    return of_means([sum(answers) / len(answers) for answers in by_item.values()], len(correct))
+
+
+def of_means(means: Sequence[float], samples: int) -> Accuracy | None:
+    """As `accuracy`, of each item's share of right answers; ``samples``: how many answers there are."""
+    if not means:
         return None
-    means = [sum(answers) / len(answers) for answers in by_item.values()]
-    items, samples, mean = len(means), len(correct), _mean(means)
+    items, mean = len(means), _mean(means)
     variance = math.fsum((m - mean) ** 2 for m in means) / items**2
     size = mean * (1 - mean) / variance if variance > 0 else (samples if 0 < mean < 1 else items)
     low, high = wilson(mean, min(max(size, items), samples))

@@ -7,17 +7,21 @@ share what the machine and the load did meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.metrics.grouped import Grouped, Indices, grouped, paired, shared
+from orchestrator.metrics.resampling import bootstrap_means
 from orchestrator.metrics.significance import (
-    BLOCK,
     FEWEST_PAIRS,
     LEVEL,
+    TOGETHER,
+    Interval,
     RunsMethod,
     between_runs,
     holm,
@@ -92,21 +96,35 @@ def compare_accuracy(
     McNemar's exact test, and Tango's (1998) score interval for a difference of paired proportions. With
     several: the items' mean differences by `significance.sign_flip`; where no item differs, Tango's interval.
     """
-    a, b = _group(item_ids_a, correct_a), _group(item_ids_b, correct_b)
-    shared = sorted(a.keys() & b.keys())
-    if not shared:
+    found = compare_answers(grouped(item_ids_a, correct_a), grouped(item_ids_b, correct_b))
+    if not isinstance(found, np.ndarray):
+        return found
+    return by_items(found, sign_flip(found, seed, resamples))
+
+
+def compare_answers(a: Grouped, b: Grouped) -> Comparison | NDArray[np.float64] | None:
+    """As `compare_accuracy`, of values that are 0 or 1. Where it takes sign flips, the items' differences for
+    `by_items`, so that many comparisons can be flipped at once."""
+    in_a, in_b, items = shared(a, b)
+    if not items:
         return None
-    items = len(shared)
-    if any(len(a[item]) > 1 or len(b[item]) > 1 for item in shared):
-        differences = np.array([np.mean(b[item]) - np.mean(a[item]) for item in shared])
+    differences = paired(a, b)
+    if any((side.counts if at is None else side.counts[at]).max() > 1 for side, at in ((a, in_a), (b, in_b))):
         if differences.any():
-            return _by_items(differences, seed, resamples)
+            return differences
         return Comparison(0.0, *tango(0, 0, items), 1.0, items, "sign-flip", "item", items)
-    gained = sum(b[item][0] > a[item][0] for item in shared)
-    lost = sum(a[item][0] > b[item][0] for item in shared)
+    gained, lost = int((differences > 0).sum()), int((differences < 0).sum())
     low, high = tango(gained, lost, items)
     p = mcnemar(gained, lost)
     return Comparison((gained - lost) / items, low, high, p, items, "mcnemar", "item", items)
+
+
+def by_items(differences: NDArray[np.float64], flipped: Interval | None) -> Comparison:
+    """Of items' mean differences and what `significance.sign_flip` makes of them."""
+    items, difference = len(differences), float(differences.mean())
+    if flipped is None:
+        return Comparison(difference, None, None, None, items, "too few", "item", items)
+    return Comparison(difference, flipped.low, flipped.high, flipped.p, items, "sign-flip", "item", items)
 
 
 def compare_values(
@@ -135,25 +153,38 @@ def compare_values(
         raise ValueError(f"quantile={quantile}: must be above 0 and below 1")
     per_run = [_by_run(*side) for side in ((item_ids_a, values_a, runs_a), (item_ids_b, values_b, runs_b))]
     if min(len(side) for side in per_run) > 1:
-        everywhere = sorted(set.intersection(*(set(run) for side in per_run for run in side)))
-        if not everywhere:
+        everywhere = reduce(np.intersect1d, [run.items for side in per_run for run in side])
+        if not len(everywhere):
             return None
         return compare_runs(
-            *([_statistic(run, everywhere, quantile) for run in side] for side in per_run),
+            *(
+                [_statistic(run, run.items.searchsorted(everywhere), quantile) for run in side]
+                for side in per_run
+            ),
             items=len(everywhere),
         )
-    a, b = _group(item_ids_a, values_a), _group(item_ids_b, values_b)
-    shared = sorted(a.keys() & b.keys())
-    if not shared:
-        return None
-    items = len(shared)
-    difference = _statistic(b, shared, quantile) - _statistic(a, shared, quantile)
-    if items < FEWEST_PAIRS:
-        return Comparison(difference, None, None, None, items, "too few", "item", items, within_run=True)
-    low, high = np.percentile(_draws(a, b, shared, quantile, seed, resamples), (2.5, 97.5))
-    return Comparison(
-        difference, float(low), float(high), None, items, "bootstrap", "item", items, within_run=True
-    )
+    a, b = grouped(item_ids_a, values_a), grouped(item_ids_b, values_b)
+    return compare_grouped([(a, b)], quantile, seed, resamples)[0]
+
+
+def compare_grouped(
+    pairs: Sequence[tuple[Grouped, Grouped]], quantile: float | None, seed: int, resamples: int
+) -> list[Comparison | None]:
+    """`compare_values` of one run against one, of each of the pairs, which share the draws."""
+    places = [shared(a, b) for a, b in pairs]
+    drawn = _draws(pairs, places, quantile, seed, resamples)
+    found: list[Comparison | None] = []
+    for i, ((a, b), (in_a, in_b, items)) in enumerate(zip(pairs, places, strict=True)):
+        if not items:
+            found.append(None)
+            continue
+        difference = _statistic(b, in_b, quantile) - _statistic(a, in_a, quantile)
+        low = high = None
+        if i in drawn:
+            low, high = map(float, np.percentile(drawn[i], (2.5, 97.5)))
+        method: Method = "too few" if low is None else "bootstrap"
+        found.append(Comparison(difference, low, high, None, items, method, "item", items, within_run=True))
+    return found
 
 
 def compare_runs(a: Sequence[float], b: Sequence[float], *, items: int = 0) -> Comparison | None:
@@ -169,89 +200,43 @@ def compare_runs(a: Sequence[float], b: Sequence[float], *, items: int = 0) -> C
     return Comparison(difference, interval.low, interval.high, interval.p, items, method, "run", units)
 
 
-def _group(item_ids: Sequence[str], values: Sequence[float]) -> dict[str, list[float]]:
-    grouped: dict[str, list[float]] = {}
-    for item_id, value in zip(item_ids, values, strict=True):
-        grouped.setdefault(item_id, []).append(float(value))
-    return grouped
-
-
-def _by_run(
-    item_ids: Sequence[str], values: Sequence[float], runs: Sequence[int] | None
-) -> list[dict[str, list[float]]]:
+def _by_run(item_ids: Sequence[str], values: Sequence[float], runs: Sequence[int] | None) -> list[Grouped]:
     """The values of each run by item. Without ``runs`` all are of one."""
-    found: dict[int, dict[str, list[float]]] = {}
+    found: dict[int, tuple[list[str], list[float]]] = {}
     for run, item_id, value in zip(runs or [1] * len(values), item_ids, values, strict=True):
-        found.setdefault(run, {}).setdefault(item_id, []).append(float(value))
-    return list(found.values())
+        items, of = found.setdefault(run, ([], []))
+        items.append(item_id)
+        of.append(float(value))
+    return [grouped(*of) for of in found.values()]
 
 
-def _statistic(group: dict[str, list[float]], items: Sequence[str], quantile: float | None) -> float:
-    if quantile is None:
-        return float(np.mean([np.mean(group[item]) for item in items]))
-    return float(np.quantile([value for item in items for value in group[item]], quantile))
-
-
-def _by_items(differences: NDArray[np.float64], seed: int, resamples: int) -> Comparison:
-    items, difference = len(differences), float(differences.mean())
-    found = sign_flip(differences, seed, resamples)
-    if found is None:
-        return Comparison(difference, None, None, None, items, "too few", "item", items)
-    return Comparison(difference, found.low, found.high, found.p, items, "sign-flip", "item", items)
+def _statistic(group: Grouped, chosen: Indices | None, quantile: float | None) -> float:
+    return group.mean(chosen) if quantile is None else group.quantile(chosen, quantile)
 
 
 def _draws(
-    a: dict[str, list[float]],
-    b: dict[str, list[float]],
-    shared: Sequence[str],
+    pairs: Sequence[tuple[Grouped, Grouped]],
+    places: Sequence[tuple[Indices | None, Indices | None, int]],
     quantile: float | None,
     seed: int,
     resamples: int,
-) -> NDArray[np.float64]:
-    """The difference in each resample, shape (resamples,)."""
-    if quantile is None:
-        differences = np.array([np.mean(b[item]) - np.mean(a[item]) for item in shared])
-        drawn = _resampled(len(shared), resamples, seed, len(shared))
-        return np.concatenate([counts @ differences / len(shared) for counts in drawn])
-    sides = [_sorted(group, shared) for group in (a, b)]
-    drawn = _resampled(len(shared), resamples, seed, max(len(side[0]) for side in sides))
-    return np.concatenate(
-        [
-            _quantiles(counts, *sides[1], quantile) - _quantiles(counts, *sides[0], quantile)
-            for counts in drawn
-        ]
-    )
-
-
-def _sorted(
-    group: dict[str, list[float]], shared: Sequence[str]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """All values of the shared items in ascending order, and the position of each value's item."""
-    values = np.array([value for item in shared for value in group[item]])
-    items = np.repeat(np.arange(len(shared)), [len(group[item]) for item in shared])
-    order = np.argsort(values, kind="stable")
-    return values[order], items[order]
-
-
-def _quantiles(
-    counts: NDArray[np.float64], values: NDArray[np.float64], items: NDArray[np.int64], quantile: float
-) -> NDArray[np.float64]:
-    """The quantile of each resample, interpolated linearly (NumPy's default). ``counts`` has shape
-    (resamples, items): how often each item was drawn."""
-    ends = counts[:, items].cumsum(axis=1)
-    place = quantile * (ends[:, -1] - 1)
-    below = np.floor(place)
-    last = len(values) - 1
-    low = values[np.minimum((ends <= below[:, None]).sum(axis=1), last)]
-    high = values[np.minimum((ends <= below[:, None] + 1).sum(axis=1), last)]
-    result: NDArray[np.float64] = low + (place - below) * (high - low)
-    return result
-
-
-def _resampled(items: int, resamples: int, seed: int, width: int) -> Iterator[NDArray[np.float64]]:
-    """How often each item is drawn, for all resamples, in blocks whose rows times ``width`` fit in memory."""
-    generator = np.random.default_rng(seed)
-    rows = max(1, BLOCK // width)
-    for start in range(0, resamples, rows):
-        shape = min(rows, resamples - start)
-        yield generator.multinomial(items, np.full(items, 1 / items), size=shape).astype(np.float64)
+) -> dict[int, NDArray[np.float64]]:
+    """The difference in each resample, shape (resamples,), by the pair's place, of those that have
+    `FEWEST_PAIRS` items."""
+    able = [i for i, (_, _, items) in enumerate(places) if items >= FEWEST_PAIRS]
+    if quantile is not None:
+        return {
+            i: pairs[i][1].drawn_quantiles(places[i][1], quantile, seed, resamples)
+            - pairs[i][0].drawn_quantiles(places[i][0], quantile, seed, resamples)
+            for i in able
+        }
+    alike: dict[int, list[int]] = {}
+    for i in able:
+        alike.setdefault(places[i][2], []).append(i)
+    found: dict[int, NDArray[np.float64]] = {}
+    for of in alike.values():
+        for start in range(0, len(of), TOGETHER):
+            some = of[start : start + TOGETHER]
+            drawn = bootstrap_means([paired(*pairs[i]) for i in some], seed, resamples)
+            found |= dict(zip(some, drawn, strict=True))
+    return found

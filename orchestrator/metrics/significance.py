@@ -16,13 +16,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.metrics.resampling import subset_means
+
 LEVEL = 0.05
 FEWEST_PAIRS = 6  # 2 / 2**6 is the first smallest p below 5 %
 EXACT_BELOW = 20  # pairs; from there on flips are drawn
 MAX_SPLITS = 100_000  # 9 against 10 runs have 92,378
 
 _Z2 = 1.959963984540054**2  # the chi-squared distribution's 95 % quantile, one degree of freedom
-BLOCK = 4_000_000  # floats held at once while resampling: 32 MB
+TOGETHER = 128  # samples that go through the same draws at once
 _ROUNDING = 1e-12  # sums that differ by less, relatively, differ by rounding alone
 
 
@@ -44,7 +46,10 @@ def mcnemar(gained: int, lost: int) -> float:
     p = min(1, 2 P(X <= min(gained, lost))) with X ~ Binomial(gained + lost, 1/2).
     """
     changed = gained + lost
-    tail = sum(math.comb(changed, i) for i in range(min(gained, lost) + 1))
+    tail = choices = 1
+    for i in range(min(gained, lost)):
+        choices = choices * (changed - i) // (i + 1)
+        tail += choices
     return min(1.0, float(2 * tail / 2**changed))
 
 
@@ -75,10 +80,28 @@ def sign_flip(differences: NDArray[np.float64], seed: int, resamples: int) -> In
     twice the share of them on the other side of 0, the empty one counted with them, and the interval holds
     what the test at 5 % would not reject (Hartigan 1969, "Using subsample values as typical values").
     """
-    if len(differences) < FEWEST_PAIRS:
-        return None
-    exact = len(differences) < EXACT_BELOW
-    means = _all_subsets(differences) if exact else _drawn_subsets(differences, seed, resamples)
+    return sign_flips([differences], seed, resamples)[0]
+
+
+def sign_flips(samples: Sequence[NDArray[np.float64]], seed: int, resamples: int) -> list[Interval | None]:
+    """`sign_flip` of each, with the same choices of signs for all that have as many pairs."""
+    found: list[Interval | None] = [None] * len(samples)
+    drawn: dict[int, list[int]] = {}
+    for i, differences in enumerate(samples):
+        if len(differences) >= EXACT_BELOW:
+            drawn.setdefault(len(differences), []).append(i)
+        elif len(differences) >= FEWEST_PAIRS:
+            found[i] = _of_subsets(_all_subsets(differences), differences)
+    for alike in drawn.values():
+        for start in range(0, len(alike), TOGETHER):
+            some = alike[start : start + TOGETHER]
+            means = subset_means([samples[i] for i in some], seed, resamples)
+            for i, of in zip(some, means, strict=True):
+                found[i] = _of_subsets(of, samples[i])
+    return found
+
+
+def _of_subsets(means: NDArray[np.float64], differences: NDArray[np.float64]) -> Interval:
     means[np.abs(means) <= _ROUNDING * np.abs(differences).max()] = 0.0
     flips = len(means) + 1
     side = min(int((means <= 0).sum()), int((means >= 0).sum()))
@@ -163,18 +186,6 @@ def _all_subsets(values: NDArray[np.float64]) -> NDArray[np.float64]:
         sums, sizes = np.concatenate([sums, sums + value]), np.concatenate([sizes, sizes + 1])
     means: NDArray[np.float64] = sums[1:] / sizes[1:]
     return means
-
-
-def _drawn_subsets(values: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
-    """The means of ``resamples`` subsets, each of all 2^n equally likely but the empty one."""
-    generator = np.random.default_rng(seed)
-    rows = max(1, BLOCK // len(values))
-    means = []
-    for start in range(0, resamples, rows):
-        drawn = generator.random((min(rows, resamples - start), len(values))) < 0.5
-        drawn[~drawn.any(axis=1)] = True
-        means.append(drawn @ values / drawn.sum(axis=1))
-    return np.concatenate(means)
 
 
 @lru_cache(maxsize=8)

@@ -43,8 +43,9 @@ def counts(measurement: Measurement) -> dict[str, float | int | None]:
 
     requests_total = requests_ok + requests_failed (errors and timeouts) + requests_cut (by the end of the
     window) + requests_cancelled (what else the client cancelled or never sent). truncated_rate = ok requests
-    cut off by the token budget / ok requests; thinking_token_share = reasoning tokens / output tokens;
-    cached_token_share = prompt tokens the server reported as cached / prompt tokens.
+    cut off by the token budget / ok requests, truncated_thinking_rate those of them that had shown nothing
+    yet; thinking_token_share = reasoning tokens / output tokens; cached_token_share = prompt tokens the
+    server reported as cached / prompt tokens.
     """
     records, ok, cut = measurement.records, measurement.ok, measurement.cut
     tokens = window_tokens(measurement)
@@ -58,6 +59,9 @@ def counts(measurement: Measurement) -> dict[str, float | int | None]:
         "error_rate": error_rate(records),
         "cancelled_rate": ratio(cancelled, len(records)),
         "truncated_rate": ratio(sum(truncated(record) for record in ok), len(ok)),
+        "truncated_thinking_rate": ratio(
+            sum(truncated(record) and record.first_visible_s is None for record in ok), len(ok)
+        ),
         "prompt_tokens": tokens.prompt,
         "output_tokens": tokens.output,
         "thinking_token_share": ratio(tokens.reasoning, tokens.output),

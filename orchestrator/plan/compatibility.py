@@ -9,8 +9,9 @@ from typing import Any
 from orchestrator.cell import opt_names, sampling
 from orchestrator.config.schema import EngineOptConfig, HardwareConfig, OptConfig, SweepConfig
 from orchestrator.engines import ADAPTERS
-from orchestrator.engines.adapter import Launch, flag_name, merge_args
+from orchestrator.engines.adapter import Launch, flag_name, merge_args, unjsoned
 from orchestrator.engines.simulated.describe import lacking
+from orchestrator.plan.rules import shown
 
 
 def skip_reason(config: SweepConfig, hardware: HardwareConfig) -> str | None:
@@ -53,6 +54,8 @@ def cache_reason(config: SweepConfig, args: Mapping[str, Any]) -> str | None:
 def idle_reason(config: SweepConfig, hardware: HardwareConfig, launch: Launch) -> str | None:
     """Which optimization's arguments change nothing of an engine on this hardware, or None: they are what it
     does by itself, or the user's own arguments say otherwise."""
+    if (reason := _overruled(config, launch.engine)) is not None:
+        return reason
     adapter = ADAPTERS[launch.engine]
     defaults = adapter.defaults(hardware)
 
@@ -66,9 +69,41 @@ def idle_reason(config: SweepConfig, hardware: HardwareConfig, launch: Launch) -
         if entry is None or not entry.args or entry.env or opt.checkpoint or config.engine.simulated:
             continue
         if effective(None) == effective(name):
+            own = _flat(config.engine.args)
+            if own_key := next((key for key in _flat(entry.args) if key in own), None):
+                return (
+                    f"opt={name} changes nothing: engine.args.{own_key}={shown(own[own_key])} is in its place"
+                )
             engine = " ".join(one for one in (launch.engine, launch.version) if one)
             return f"opt={name} changes nothing: {engine} has its arguments on {hardware.name} without it"
     return None
+
+
+def _overruled(config: SweepConfig, engine: str) -> str | None:
+    """Which of the user's arguments takes from an optimization what it is, or None. They come later and win:
+    a number can be tuned, but an optimization's words and switches are what its name stands for."""
+    own = _flat(config.engine.args)
+    for name, opt in config.opt.items():
+        entry: EngineOptConfig | None = getattr(opt, engine, None)
+        for key, its in _flat(entry.args if entry is not None else {}).items():
+            tunes = isinstance(its, int | float) and not isinstance(its, bool)
+            if key in own and own[key] != its and (not tunes or isinstance(own[key], str)):
+                return (
+                    f"opt={name} is opt.{name}.{engine}.args.{key}={shown(its)}, and "
+                    f"engine.args.{key}={shown(own[key])} takes its place; leave one of them out"
+                )
+    return None
+
+
+def _flat(args: Mapping[str, Any]) -> dict[str, Any]:
+    """``args`` with the keys of a mapping, or of a JSON object in a text, beside the flag's own name."""
+    found: dict[str, Any] = {}
+    for name, value in args.items():
+        value = unjsoned(value)
+        flag = flag_name(name)
+        inner = value.items() if isinstance(value, Mapping) else ()
+        found |= {f"{flag}.{key}": one for key, one in inner} if inner else {flag: value}
+    return found
 
 
 def _speculates(config: SweepConfig) -> bool:

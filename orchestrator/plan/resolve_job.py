@@ -114,14 +114,16 @@ def _launch(config: SweepConfig, hardware: HardwareConfig, fitted: Fit, known: K
 
 
 def _check_flags(config: SweepConfig, launch: Launch) -> None:
-    """Raises ConfigError for a flag of the user's that the engine does not have or that another key sets, by
-    the engine's own help, where this machine has the engine in the version of the nodes."""
+    """Raises ConfigError for a flag of the user's that the engine does not have or that another key sets, and
+    for a value that it does not take, by the engine's own help, where this machine has the engine in the
+    version of the nodes."""
     adapter, version = ADAPTERS[launch.engine], launch.version
     if not config.engine.args or version is None or adapter.version is not None:
         return
     if installed_version(config.engine) == version and (found := flags.known(launch, version)):
         flags.check_reserved(adapter, config.engine.args, "engine.args", found)
         flags.check_known(adapter, config.engine.args, "engine.args", found, version)
+        flags.check_values(adapter, config.engine.args, "engine.args", found, version)
 
 
 def _trace_revision(config: SweepConfig) -> str | None:

@@ -15,6 +15,7 @@ from orchestrator.engines.external import parse_base_url, shown_url
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
 from orchestrator.memory import DTYPE_BYTES, impossible
+from orchestrator.secrets import is_secret_flag
 
 
 class Rule(NamedTuple):
@@ -190,8 +191,24 @@ def check_values(config: SweepConfig) -> None:
         )
     if config.engine.name == "external":
         parse_base_url(config.engine)
+        _check_theirs(config)
     elif config.engine.base_url is not None:
         raise ConfigError(f"engine.base_url={shown_url(config.engine.base_url)}: only with engine=external")
+
+
+def _check_theirs(config: SweepConfig) -> None:
+    """Raises ConfigError for what only an engine that is started here would be told."""
+    engine = config.engine
+    given = {f"engine.args.{name}": f"={shown(value)}" for name, value in engine.args.items()}
+    given = {key: "" if is_secret_flag(key.split(".")[-1]) else value for key, value in given.items()}
+    given |= {f"engine.env.{name}": "" for name in engine.env}  # its value may be a secret
+    if config.weights != "auto":
+        given["weights"] = f"={config.weights}"
+    if found := next(iter(given.items()), None):
+        raise ConfigError(
+            f"{''.join(found)}: has no effect on engine=external, a server that runs already; leave it out, "
+            "and start that server with it where it is wanted"
+        )
 
 
 def check_finite(value: object, key: str = "") -> None:

@@ -3,7 +3,6 @@ place of those in the model's own file, and what that file says of other weights
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, replace
@@ -16,6 +15,7 @@ from omegaconf import OmegaConf
 from orchestrator.config.schema import ModelConfig, SweepConfig
 from orchestrator.errors import ConfigError
 from orchestrator.paths import conf_dir, hub_parts, is_path
+from orchestrator.plan import config_json
 
 if TYPE_CHECKING:
     from orchestrator.plan.plan import Job
@@ -31,19 +31,6 @@ _OF_THE_WEIGHTS = (
 )
 _BESIDE_THEM = ("checkpoints", "draft", "eagle3", "draft_shapes")
 
-# Our keys as a Hugging Face folder's config.json has them.
-_CONFIG_JSON = {
-    "layers": "num_hidden_layers",
-    "hidden_size": "hidden_size",
-    "heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-    "head_dim": "head_dim",
-    "kv_lora_rank": "kv_lora_rank",
-    "qk_rope_head_dim": "qk_rope_head_dim",
-    "vocab_size": "vocab_size",
-    "intermediate_size": "intermediate_size",
-    "tied_embeddings": "tie_word_embeddings",
-}
 _TELLS_APART = (
     "architecture",
     "layers",
@@ -53,6 +40,7 @@ _TELLS_APART = (
     "vocab_size",
     "intermediate_size",
 )
+_TELLS_SIZE = ("layers", "hidden_size", "heads")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -70,7 +58,8 @@ def meant(config: SweepConfig, overrides: Sequence[str]) -> tuple[SweepConfig, s
     of that model; any other model gets a name of its own and the sizes that its folder tells. How a model is
     asked (kind, parser, template, sampling, context) stays as the file has it.
 
-    Raises ConfigError where two sources are left, and for a revision that the source cannot have.
+    Raises ConfigError where two sources are left, for a revision that the source cannot have, and for a
+    config.json that is none.
     """
     keys = {re.split(r"[=@]", one.lstrip("+~"), maxsplit=1)[0] for one in overrides}
     typed = {key.removeprefix("model.") for key in keys if key.startswith("model.")}
@@ -79,6 +68,8 @@ def meant(config: SweepConfig, overrides: Sequence[str]) -> tuple[SweepConfig, s
         raise ConfigError(f"{_both(config.model, own)}: are two sources of one model; give one of them")
     if not own:
         _check_one(config.model)
+        if config.model.path is not None:
+            config_json.shape(Path(config.model.path).expanduser())
         return config, None
     model, note = _from(own[0], config.model, typed)
     return replace(config, model=model), note
@@ -107,8 +98,8 @@ def _from(source: str, model: ModelConfig, typed: set[str]) -> tuple[ModelConfig
         packaged = source == "hub_id" and file.get("package") and "revision" not in typed
         same: dict[str, Any] = {"revision": None} if packaged else {}  # the file's is that of its package
         return replace(model, **others, **same), None
-    shape = _shape(Path(value).expanduser()) if source == "path" else {}
-    if source == "path" and all(shape.get(key, (now := getattr(model, key))) == now for key in _TELLS_APART):
+    shape = config_json.shape(Path(value).expanduser()) if source == "path" else {}
+    if source == "path" and shape and _is_copy(model, shape):
         kept: dict[str, Any] = {
             "revision": None,
             "checkpoints": _typed_entries(model.checkpoints, "checkpoints", typed),
@@ -116,6 +107,13 @@ def _from(source: str, model: ModelConfig, typed: set[str]) -> tuple[ModelConfig
         note = f"model.path={value}: taken for {model.name}, whose sizes its config.json has"
         return replace(model, **others, **kept), note if file else None
     return _another(source, value, model, typed, shape)
+
+
+def _is_copy(model: ModelConfig, shape: Mapping[str, Any]) -> bool:
+    """Whether a folder's sizes are all those of ``model``: one without them is no copy of anything."""
+    if any(key not in shape and getattr(model, key) is not None for key in _TELLS_SIZE):
+        return False
+    return all(shape.get(key, (now := getattr(model, key))) == now for key in _TELLS_APART)
 
 
 def _another(
@@ -129,7 +127,7 @@ def _another(
     entries = _typed_entries(model.checkpoints, "checkpoints", typed)
     name = model.name if "name" in typed else _name(value)
     made = replace(model, **{**cleared, **told, **others, "checkpoints": entries, "name": name})
-    sizes = "its sizes are those of its config.json" if shape else "its sizes are not known"
+    sizes = "its sizes are those of its config.json" if "layers" in shape else "its sizes are not known"
     return made, (
         f"model.{source}={value}: is not what model={model.name} describes, so it is {name} here, and "
         f"{sizes}; kind={made.kind}, context={made.context}, reasoning parser, chat template's arguments and "
@@ -163,25 +161,6 @@ def _default(name: str) -> Any:
 def _typed_entries(entries: Mapping[str, str], key: str, typed: set[str]) -> dict[str, str]:
     """Of a mapping the entries that were typed: the file's are of other weights."""
     return {name: one for name, one in entries.items() if key in typed or f"{key}.{name}" in typed}
-
-
-def _shape(folder: Path) -> dict[str, Any]:
-    """What a folder's config.json tells of the weights, by our names."""
-    try:
-        said = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError):
-        return {}  # what is wrong with the folder is told where it is read
-    if not isinstance(said, dict):
-        return {}
-    said = {**said, **(said.get("text_config") or {})}
-    found = {key: said[theirs] for key, theirs in _CONFIG_JSON.items() if said.get(theirs) is not None}
-    if architectures := said.get("architectures"):
-        found["architecture"] = architectures[0]
-    if "head_dim" not in found and {"hidden_size", "heads"} <= found.keys():
-        found["head_dim"] = found["hidden_size"] // found["heads"]
-    if "kv_heads" not in found and "heads" in found:
-        found["kv_heads"] = found["heads"]
-    return found
 
 
 @cache

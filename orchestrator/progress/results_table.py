@@ -132,17 +132,21 @@ def _status(row: Row) -> str:
 
 def _columns(rows: Sequence[Row]) -> dict[str, Show]:
     """Headings, and what each shows of the runs of a cell that count: those of every sweep, and those that
-    this one asked for (a limit, an arrival rate, several sizes) or has enough requests for."""
+    this one asked for (a limit, an arrival rate, several sizes), has enough requests for, or that thinking
+    alone has."""
 
     def told(key: str) -> bool:
         return any(row.get(key) is not None for row in rows)
 
+    thinking = any(row.get("thinking_token_share") for row in rows)
     percentiles = [one for one in ("p50", "p95", "p99") if one == "p50" or told(f"ttft_s_{one}")]
     columns: dict[str, Show] = {
         "accuracy (95 %)": _accuracy,
         "cut": partial(_percent, "truncated_rate"),
+        **({"cut thinking": partial(_percent, "truncated_thinking_rate")} if thinking else {}),
         f"TTFT {'/'.join(percentiles)}": partial(_seconds_of, [f"ttft_s_{one}" for one in percentiles]),
-        "TTFVT p50": _visible,
+        "TTFVT p50": partial(_visible, "ttfvt_s_p50"),
+        **({"thinking p50": partial(_visible, "thinking_s_p50")} if thinking else {}),
         "TPOT p50": partial(_seconds_of, ["tpot_s_p50"]),
         "E2E p50": partial(_seconds_of, ["e2e_s_p50"]),
     }
@@ -197,9 +201,10 @@ def _seconds_of(keys: Sequence[str], runs: Sequence[Row]) -> str:
     return "/".join("" if one is None else _seconds(one.mean, one.half) for one in found).strip("/")
 
 
-def _visible(runs: Sequence[Row]) -> str:
-    """A lower bound where half of the answers or more never showed a visible token."""
-    shown = _seconds_of(["ttfvt_s_p50"], runs)
+def _visible(key: str, runs: Sequence[Row]) -> str:
+    """A time that ends with the first visible token: a lower bound where half of the answers or more never
+    showed one."""
+    shown = _seconds_of([key], runs)
     bound = any((row.get("ttfvt_censored_share") or 0.0) >= 0.5 for row in runs)
     return f"≥ {shown}" if shown and bound else shown
 

@@ -17,6 +17,7 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console
 
     from orchestrator.report.build import make_report
+    from orchestrator.report.progress import shown
 
     if any(one in ("-h", "--help", "help") for one in arguments):
         print(
@@ -28,8 +29,8 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(stderr=True)
     try:
         options = parse(arguments)
-        with console.status("report") as status:
-            path = make_report(options, command, lambda step: status.update(f"report: {step}"))
+        with shown(console) as say:
+            path = make_report(options, command, say)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.metrics.accuracy import accuracy
+from orchestrator.metrics.accuracy import of_means
 from orchestrator.metrics.runs import NullBand, null_band
 from orchestrator.metrics.stats import present
 from orchestrator.report.references import CHANCE, FAR, PUBLISHED
@@ -44,7 +44,8 @@ def _row(variant: Variant) -> AccuracyRow | None:
         return None
     stored = [run.requests for run in variant.runs if run.requests is not None]
     ungradable = present(requests.ungradable_share() for requests in stored)
-    pooled = accuracy(*variant.graded)
+    answers = variant.by_item("correct")
+    pooled = of_means(answers.means.tolist(), len(answers.values))
     value = float(np.mean(values))
     single = variant.row if len(variant.runs) == 1 else {}
     low, high = (

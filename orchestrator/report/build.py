@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from orchestrator.errors import ConfigError
-from orchestrator.report import curves, figures, theme, tradeoffs
-from orchestrator.report.accuracy import AccuracyRow, accuracy_rows
-from orchestrator.report.answer import Answer, answers
-from orchestrator.report.comparisons import Line, compare, with_verdicts
+from orchestrator.report import figures, theme, views
+from orchestrator.report.accuracy import accuracy_rows
+from orchestrator.report.answer import answers
+from orchestrator.report.comparisons import compare, with_verdicts
+from orchestrator.report.findings import Findings
 from orchestrator.report.multiplicity import adjusted
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
-from orchestrator.report.pairs import Alone, pairs
-from orchestrator.report.read import read_runs
+from orchestrator.report.pairs import pairs
+from orchestrator.report.progress import Progress, silent
+from orchestrator.report.read import count_cells, read_runs
 from orchestrator.report.tables import (
     Table,
     accuracy_table,
@@ -24,65 +26,51 @@ from orchestrator.report.tables import (
     measured_table,
 )
 from orchestrator.report.theme import Figure
-from orchestrator.report.variants import Apart, Run, Variant, sort_out
+from orchestrator.report.variants import Run, sort_out
+from orchestrator.report.workers import workers
 from orchestrator.tabular import csv_text, tabular, tex
 
-Progress = Callable[[str], None]
 
-
-@dataclass(frozen=True, eq=False)
-class Findings:
-    """All that a report says, before it is drawn."""
-
-    variants: Sequence[Variant]
-    apart: Sequence[Apart]
-    alone: Sequence[Alone]
-    lines: Sequence[Line]
-    accuracies: Sequence[AccuracyRow]
-    answers: Sequence[Answer]
-    names: Names
-
-    @property
-    def claims(self) -> list[Line]:
-        """Differences that are said to be there."""
-        return [line for line in self.lines if line.verdict == "different"]
-
-
-def find(runs: Sequence[Run], options: Options) -> Findings:
+def find(runs: Sequence[Run], options: Options, say: Progress = silent) -> Findings:
     """Raises ConfigError for a baseline that no cell has."""
     variants, apart = sort_out(runs)
     found, alone = pairs(variants, options.baseline) if variants else ([], [])
     names = Names(variants)
-    lines = with_verdicts(adjusted(compare(found)), options)
+    lines = with_verdicts(adjusted(compare(found, partial(say, "comparing pairs"))), options)
     said = answers(variants, lines, options, names)
     return Findings(variants, apart, alone, lines, accuracy_rows(variants), said, names)
 
 
-def make_report(options: Options, command: str, say: Progress = lambda step: None) -> Path:
+def make_report(options: Options, command: str, say: Progress = silent) -> Path:
     """Writes the folder ``options.out`` and returns the path of its ``index.html``. Raises ConfigError,
     before it writes anything, for what cannot be reported."""
     from orchestrator.report.page import page
 
-    say("reading")
-    runs = read_runs(options)
-    say(f"comparing {len(runs)} cells")
-    findings = find(runs, options)
-    tables = _tables(findings, options)
-    say("drawing")
-    drawn = [(figure, theme.svg(figure)) for figure in _figures(findings, options)]
-    files = _files(options.out)
-    try:
-        for figure, picture in drawn:
-            (files / f"{figure.name}.svg").write_text(theme.on_white(picture))
-            (files / f"{figure.name}.png").write_bytes(theme.png(picture))
-            (files / f"{figure.name}.csv").write_text(csv_text(figure.rows))
-        for table in tables:
-            (files / f"table-{table.name}.csv").write_text(csv_text(table.rows))
-            (files / f"table-{table.name}.tex").write_text(_latex(table))
-        path = options.out / "index.html"
-        path.write_text(page(findings, tables, drawn, options, command))
-    except OSError as error:
-        raise ConfigError(f"out={options.out} cannot be written ({error.strerror})") from error
+    with workers(count_cells(options)) as mapped:
+        findings = find(read_runs(options, mapped, say), options, say)
+        say("making figures and tables")
+        shown = _figures(findings, options)
+        pictures = mapped(theme.picture, [theme.specification(figure) for figure in shown])
+        tables = _tables(findings, options)
+        files = _files(options.out)
+        try:
+            drawn = []
+            for figure in shown:
+                (files / f"{figure.name}.csv").write_text(csv_text(figure.rows))
+            for table in tables:
+                (files / f"table-{table.name}.csv").write_text(csv_text(table.rows))
+                (files / f"table-{table.name}.tex").write_text(_latex(table))
+            say("drawing figures", 0, len(shown))
+            for figure, (svg, png) in zip(shown, pictures, strict=True):
+                (files / f"{figure.name}.svg").write_text(theme.on_white(svg))
+                (files / f"{figure.name}.png").write_bytes(png)
+                drawn.append((figure, svg))
+                say("drawing figures", len(drawn), len(shown))
+            say("writing the page")
+            path = options.out / "index.html"
+            path.write_text(page(findings, tables, drawn, options, command))
+        except OSError as error:
+            raise ConfigError(f"out={options.out} cannot be written ({error.strerror})") from error
     return path
 
 
@@ -100,6 +88,7 @@ def _tables(findings: Findings, options: Options) -> list[Table]:
     names = findings.names
     tables = [
         *comparison_tables(findings.lines, options, names),
+        *views.tables(findings),
         accuracy_table(findings.accuracies, names),
         measured_table(findings.variants, names) if findings.variants else None,
         apart_table(findings.apart),
@@ -115,15 +104,14 @@ def _latex(table: Table) -> str:
 
 
 def _figures(findings: Findings, options: Options) -> list[Figure]:
+    from altair.utils.schemapi import debug_mode
+
     variants, names = findings.variants, findings.names
-    found = [
-        figures.differences(findings.lines, names),
-        figures.throughput(variants, names),
-        figures.latency(variants, names),
-        tradeoffs.pareto(variants, names),
-        tradeoffs.budget(findings.accuracies, names),
-        curves.completion(variants, names),
-        curves.kv_usage(variants, names, options.results_dir),
-        curves.running(variants, names, options.results_dir),
-    ]
+    with debug_mode(False):  # it would look at each number of a figure several times
+        found = [
+            figures.differences(findings.lines, names),
+            figures.throughput(variants, names),
+            figures.latency(variants, names),
+            *views.figures(findings, options),
+        ]
     return [figure for figure in found if figure is not None]

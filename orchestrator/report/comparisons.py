@@ -7,29 +7,24 @@ accuracy and lengths of answers item by item. One run on a side gives no signifi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from orchestrator.config.schema import SloConfig
-from orchestrator.metrics.compare import (
-    Comparison,
-    Verdict,
-    compare_accuracy,
-    compare_runs,
-    compare_values,
-)
-from orchestrator.metrics.significance import FEWEST_PAIRS, sign_flip
+from orchestrator.metrics.compare import Comparison, Verdict, by_items, compare_answers, compare_runs
+from orchestrator.metrics.grouped import paired
 from orchestrator.metrics.stats import mean
 from orchestrator.report.options import Options
 from orchestrator.report.pairs import Pair
 from orchestrator.report.variants import Variant
+from orchestrator.report.waiting import Flips, Resamples, settled
 
 Kind = Literal["rate", "time", "tokens", "accuracy"]
-RESAMPLES = 2000  # of an interval within one run, which decides nothing
-FLIPS = 10_000
+TOGETHER = 512  # pairs whose draws are shared; what waits for them is held at once
 
 
 @dataclass(frozen=True)
@@ -93,9 +88,17 @@ class Line:
         return (self.difference > 0) == (self.measure.kind in ("rate", "accuracy"))
 
 
-def compare(pairs: Sequence[Pair]) -> list[Line]:
-    """Lines of all pairs, in their order, before any correction and without verdicts."""
-    return [line for pair in pairs for line in _lines(pair)]
+Found = Line | Flips[Line] | Resamples[Line]
+
+
+def compare(pairs: Sequence[Pair], done: Callable[[int, int], None] = lambda done, of: None) -> list[Line]:
+    """Lines of all pairs, in their order, before any correction and without verdicts. ``done`` is told how
+    many pairs are compared, of how many."""
+    lines: list[Line] = []
+    for start in range(0, len(pairs), TOGETHER):
+        done(start, len(pairs))
+        lines += settled([line for pair in pairs[start : start + TOGETHER] for line in _lines(pair)])
+    return lines
 
 
 def with_verdicts(lines: Sequence[Line], options: Options) -> list[Line]:
@@ -115,7 +118,7 @@ def _verdict(line: Line, options: Options) -> Verdict | None:
     return on_scale.verdict(margin_of(line, options), line.adjusted_p)
 
 
-def _lines(pair: Pair) -> list[Line]:
+def _lines(pair: Pair) -> list[Found]:
     return [line for measure in MEASURES if (line := _line(pair, _per_gpu(measure, pair))) is not None]
 
 
@@ -126,7 +129,7 @@ def _per_gpu(measure: Measure, pair: Pair) -> Measure:
     return replace(measure, title=f"{measure.title}, per GPU", unit=f"{measure.unit}/GPU", per_gpu=True)
 
 
-def _line(pair: Pair, measure: Measure) -> Line | None:
+def _line(pair: Pair, measure: Measure) -> Found | None:
     """None where neither side has the measure."""
     sides = pair.baseline, pair.variant
     a, b = (mean(values_of(side, measure)) for side in sides)
@@ -165,7 +168,7 @@ def has_limits(variant: Variant) -> bool:
     return any(variant.row.get(f"slo_{one.name}") is not None for one in fields(SloConfig))
 
 
-def _by_runs(line: Line) -> Line:
+def _by_runs(line: Line) -> Found:
     a, b = (values_of(side, line.measure) for side in (line.pair.baseline, line.pair.variant))
     if min(*a, *b) <= 0:
         return replace(line, why_not="a run has the value 0, of which there is no share")
@@ -182,18 +185,19 @@ def _by_runs(line: Line) -> Line:
     )
 
 
-def _within_run(line: Line) -> Line:
+def _within_run(line: Line) -> Found:
     """One run on a side: an interval of requests where they are stored, and in no case significance."""
+    if line.measure.of_request is not None:
+        a, b = (side.by_item(line.measure.of_request) for side in (line.pair.baseline, line.pair.variant))
+        quantile = 0.5 if line.measure.column.endswith("_p50") else None
+        if len(a.items) and len(b.items):
+            return Resamples((a, b), quantile, lambda found: _single(line, found))
+    return _single(line, None)
+
+
+def _single(line: Line, found: Comparison | None) -> Line:
     assert line.a is not None
     assert line.b is not None
-    found = None
-    if line.measure.of_request is not None:
-        sides = [
-            side.of_requests(line.measure.of_request) for side in (line.pair.baseline, line.pair.variant)
-        ]
-        quantile = 0.5 if line.measure.column.endswith("_p50") else None
-        if all(items for items, _ in sides):
-            found = compare_values(*sides[0], *sides[1], quantile=quantile, resamples=RESAMPLES)
     if found is None or not found.within_run:
         difference = (line.b - line.a) / line.a
         none = Comparison(difference, None, None, None, 0, "too few", "run", _runs(line), within_run=True)
@@ -206,59 +210,35 @@ def _runs(line: Line) -> int:
     return len(line.pair.baseline.runs) + len(line.pair.variant.runs)
 
 
-def _accuracy(line: Line) -> Line:
-    (items_a, right_a), (items_b, right_b) = (side.graded for side in (line.pair.baseline, line.pair.variant))
-    found = compare_accuracy(items_a, right_a, items_b, right_b)
+def _accuracy(line: Line) -> Found:
+    a, b = (side.by_item("correct") for side in (line.pair.baseline, line.pair.variant))
+    found = compare_answers(a, b)
     if found is None:
         return replace(line, why_not="no question in common whose answers are stored")
-    return replace(
-        line,
-        comparison=found,
-        difference=found.difference,
-        low=found.low,
-        high=found.high,
-        spread=(0.0, _spread(_differences(line, "correct"))),
-    )
+    line = replace(line, spread=(0.0, _spread(paired(a, b))))
+    if isinstance(found, Comparison):
+        return _compared(line, found)
+    return Flips(found, lambda flipped: _compared(line, by_items(found, flipped)))
 
 
-def _tokens(line: Line) -> Line:
-    sides = [side.of_requests("output_tokens") for side in (line.pair.baseline, line.pair.variant)]
-    if not all(items for items, _ in sides):
+def _tokens(line: Line) -> Found:
+    a, b = (side.by_item("output_tokens") for side in (line.pair.baseline, line.pair.variant))
+    if not len(a.items) or not len(b.items):
         return _within_run(line)
-    differences = _differences(line, "output_tokens")
+    differences = paired(a, b)
     if not len(differences):
         return replace(line, why_not="no question in common whose answers are stored")
-    base = float(np.mean(sides[0][1]))
+    base = float(np.mean(a.values))
     if base <= 0:
         return replace(line, why_not="the baseline's answers are empty")
     differences = differences / base
-    difference = float(differences.mean())
-    found = sign_flip(differences, 0, FLIPS) if len(differences) >= FEWEST_PAIRS else None
-    comparison = Comparison(
-        difference,
-        None if found is None else found.low,
-        None if found is None else found.high,
-        None if found is None else found.p,
-        len(differences),
-        "too few" if found is None else "sign-flip",
-        "item",
-        len(differences),
-    )
-    return replace(
-        line,
-        comparison=comparison,
-        difference=difference,
-        low=comparison.low,
-        high=comparison.high,
-        spread=(0.0, _spread(differences)),
-    )
+    line = replace(line, spread=(0.0, _spread(differences)))
+    return Flips(differences, lambda flipped: _compared(line, by_items(differences, flipped)))
 
 
-def _spread(differences: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+def _compared(line: Line, found: Comparison) -> Line:
+    return replace(line, comparison=found, difference=found.difference, low=found.low, high=found.high)
+
+
+def _spread(differences: NDArray[np.float64]) -> float:
     return float(np.std(differences, ddof=1)) if len(differences) > 1 else math.nan
-
-
-def _differences(line: Line, column: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Of each shared item, the variant's mean minus the baseline's, shape (items,)."""
-    a, b = line.pair.baseline.item_means(column), line.pair.variant.item_means(column)
-    return np.array([b[item] - a[item] for item in sorted(a.keys() & b.keys())], np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -195,8 +196,8 @@ def _intervals_said(rows: Rows) -> str:
 
 
 def _cut(rows: Rows) -> str:
-    settings = {row["setting"] for row in rows}
-    most = max(sum(row["setting"] == one for row in rows) for one in settings)
+    settings = Counter(row["setting"] for row in rows)
+    most = max(settings.values())
     if len(settings) <= MOST_SETTINGS and most <= MOST_ROWS:
         return ""
     return (

@@ -21,8 +21,9 @@ from orchestrator.report.comparisons import Line
 def adjusted(lines: Sequence[Line]) -> list[Line]:
     """The same lines with ``adjusted_p``, and in ``tests`` by how many a p is multiplied at most. Lines of a
     pair follow one another."""
-    pairs = list({id(line.pair): line.pair for line in lines}.values())
-    of_pair = {id(pair): [line for line in lines if line.pair is pair] for pair in pairs}
+    of_pair: dict[int, list[Line]] = {}
+    for line in lines:
+        of_pair.setdefault(id(line.pair), []).append(line)
     deciding = {id(line) for found in of_pair.values() for line in _deciding(found)}
     first = [line for line in lines if id(line) in deciding]
     by_line = dict(zip((id(line) for line in first), holm([line.p for line in first]), strict=True))
@@ -32,7 +33,7 @@ def adjusted(lines: Sequence[Line]) -> list[Line]:
         for key, found in of_pair.items()
     }
     opened = sum(gate < LEVEL for gate in gates.values())
-    weight = len(pairs) / max(1, opened)
+    weight = len(of_pair) / max(1, opened)
     result = {id(line): replace(line, adjusted_p=by_line[id(line)], tests=count) for line in first}
     for key, found in of_pair.items():
         rest = [line for line in found if id(line) not in deciding]

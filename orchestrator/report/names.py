@@ -54,6 +54,7 @@ class Names:
         self._facts = {variant: _facts(variant) for variant in variants}
         self._configuration = self._varying(CONFIGURATION, _ALWAYS)
         self._setting = self._varying(SETTING, _SETTING_ALWAYS)
+        self._said: dict[tuple[Variant, tuple[str, ...]], str] = {}
         for name in _UNSAID:
             if self._tells_apart(name):
                 (self._configuration if name in CONFIGURATION else self._setting).append(name)
@@ -78,6 +79,10 @@ class Names:
     def load(self, variant: Variant) -> str:
         """As `setting`, without dataset and budget."""
         return self._joined(variant, [one for one in self._setting if one not in ("dataset", "max_tokens")])
+
+    def setting_but(self, variant: Variant, *left_out: str) -> str:
+        """As `setting`, without these columns."""
+        return self._joined(variant, [one for one in self._setting if one not in left_out])
 
     def whole(self, variant: Variant) -> str:
         return f"{self.configuration(variant)} · {self.setting(variant)}"
@@ -132,7 +137,10 @@ class Names:
         )
 
     def _joined(self, variant: Variant, names: Sequence[str]) -> str:
-        return " · ".join(self._parts(variant, names))
+        key = variant, tuple(names)
+        if key not in self._said:
+            self._said[key] = " · ".join(self._parts(variant, names))
+        return self._said[key]
 
     def _parts(self, variant: Variant, names: Sequence[str]) -> list[str]:
         facts = self._facts[variant]

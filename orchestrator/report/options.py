@@ -24,7 +24,8 @@ _LIMITS = tuple(f"slo.{one.name}" for one in fields(SloConfig))
 class Options:
     """``accuracy_margin`` is a share (0.02 is two points), ``time_margin`` one of the baseline's value;
     ``slo_attainment`` the share of sent requests that must meet the limits. ``slo``: None where the cells'
-    own limits count. ``filters``: the values that a column may have, as text; ``baseline``: the one."""
+    own limits count. ``price_gpu_hour``: of one GPU, in any currency; None for no cost. ``filters``: the
+    values that a column may have, as text; ``baseline``: the one."""
 
     results_dir: Path = Path("results")
     studies: tuple[str, ...] = ()
@@ -35,6 +36,7 @@ class Options:
     slo_attainment: float = 0.9
     accuracy_margin: float = 0.02
     time_margin: float = 0.05
+    price_gpu_hour: float | None = None
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -58,13 +60,15 @@ def parse(arguments: Sequence[str]) -> Options:
             options = replace(options, accuracy_margin=_share(key, value))
         elif key == "time.margin":
             options = replace(options, time_margin=_share(key, value))
+        elif key == "price.gpu_hour":
+            options = replace(options, price_gpu_hour=_number(key, value, "the price of a GPU hour, above 0"))
         elif key == "slo.attainment":
             options = replace(options, slo_attainment=_share(key, value))
         elif key in FILTERS:
             filters[key] = _values(key, value)
         else:
             keys = ("results_dir", "study", "out", "baseline", *_LIMITS, "slo.attainment")
-            known = ", ".join((*keys, "accuracy.margin", "time.margin", *FILTERS))
+            known = ", ".join((*keys, "accuracy.margin", "time.margin", "price.gpu_hour", *FILTERS))
             raise ConfigError(f"{argument}: no such key; there are {known}")
     if not options.studies:
         raise ConfigError("study= is missing: name one study, or several as study=a,b")

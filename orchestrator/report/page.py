@@ -20,7 +20,7 @@ from orchestrator.secrets import MASK
 ANSWERS_SHOWN = 8  # the others are folded away
 
 if TYPE_CHECKING:
-    from orchestrator.report.build import Findings
+    from orchestrator.report.findings import Findings
 
 
 def page(

@@ -18,6 +18,7 @@ from orchestrator.report.words import signed, words
 
 NO_VALUE = "–"
 MOST_NAMED = 4  # of what has no baseline
+MOST_SHOWN = 400  # rows of a table on the page
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,14 @@ class Table:
             first = first if row[0] == self.cells[first][0] else index
             found[first] += 1
         return found
+
+    @property
+    def shown(self) -> int:
+        """How many rows the page has: all, or as many as `MOST_SHOWN` that end with a whole configuration."""
+        shown = min(MOST_SHOWN, len(self.cells))
+        while 0 < shown < len(self.cells) and self.cells[shown][0] == self.cells[shown - 1][0]:
+            shown -= 1
+        return shown or min(MOST_SHOWN, len(self.cells))
 
 
 def comparison_tables(lines: Sequence[Line], options: Options, names: Names) -> list[Table]:

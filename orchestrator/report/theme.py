@@ -10,17 +10,21 @@ from typing import Any
 # Okabe and Ito's colours, told apart by the colour-blind, without the two that vanish on white or on black.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F7F7F", "#8C5A2B")
 ON_DARK = ("#4DA3DB", "#FF8A3D", "#2CC79A", "#E6A3C8", "#8CCBF2", "#F0B840", "#B0B0B0", "#C99A6B")
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "stroke", "wedge")
+SHAPES = (
+    *("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-left"),
+    "triangle-right",
+)
 INK, FAINT, GRID = "#1B1F24", "#59636E", "#D9DEE3"
 INK_DARK, FAINT_DARK, GRID_DARK = "#E8EBEE", "#A3ADB8", "#3A4149"
 FONT = "Helvetica, Arial, sans-serif"
+_NEEDLESS = (r' (?:class|pointer-events|font-family)="[^"]*"', r' (?:opacity|stroke-width)="1"')  # in a page
 MOST_ROWS, MOST_LINES, MOST_SETTINGS = 40, 8, 8  # of a figure; the rest is in its CSV
 
 
 @dataclass(frozen=True)
 class Figure:
-    """``alt`` says what it shows for who cannot see it, ``caption`` how to read it. ``rows``: the
-    numbers behind it."""
+    """``alt`` says what it shows for who cannot see it, ``caption`` how to read it, ``advice`` what to do, in
+    one sentence from the numbers. ``rows``: the numbers behind it."""
 
     name: str
     title: str
@@ -28,11 +32,12 @@ class Figure:
     caption: str
     chart: Any  # of altair, any kind
     rows: Sequence[Mapping[str, Any]]
+    advice: str = ""
 
 
 def specification(figure: Figure) -> dict[str, Any]:
     """As Vega-Lite, with the look of all figures."""
-    spec: dict[str, Any] = figure.chart.to_dict()
+    spec: dict[str, Any] = figure.chart.to_dict(validate=False)  # what is drawn from it tells what is wrong
     axis = {
         **{"labelColor": INK, "titleColor": INK, "gridColor": GRID, "domainColor": FAINT, "tickColor": FAINT},
         **{"labelFont": FONT, "titleFont": FONT, "labelFontSize": 12, "titleFontSize": 12},
@@ -59,16 +64,22 @@ def specification(figure: Figure) -> dict[str, Any]:
     return spec
 
 
-def svg(figure: Figure) -> str:
-    """Without a background."""
+def picture(spec: Mapping[str, Any]) -> tuple[str, bytes]:
+    """A `specification` as SVG without a background, and as PNG."""
+    drawn = svg(spec)
+    return drawn, png(drawn)
+
+
+def svg(spec: Mapping[str, Any]) -> str:
+    """A `specification` without a background."""
     import vl_convert
 
-    found: str = vl_convert.vegalite_to_svg(specification(figure))
+    found: str = vl_convert.vegalite_to_svg(dict(spec))
     return found[found.index("<svg") :]
 
 
 def on_white(drawn: str) -> str:
-    """A figure of `svg` as a file of its own, for papers."""
+    """A figure of `picture` as a file of its own, for papers."""
     end = drawn.index(">") + 1
     return f'{drawn[:end]}<rect width="100%" height="100%" fill="white"/>{drawn[end:]}'
 
@@ -82,8 +93,11 @@ def png(drawn: str) -> bytes:
 
 
 def inline(name: str, drawn: str) -> str:
-    """For the page: one image to a screen reader, with ids of its own."""
+    """For the page: one image to a screen reader, with ids of its own, and without what the page's style says
+    or what is so anyway."""
     found = re.sub(r' (?:role|aria-[a-z]+)="[^"]*"', "", drawn)
+    for what in _NEEDLESS:
+        found = re.sub(what, "", found)
     found = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', found)
     found = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", found)
     found = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{name}-\1"', found)
@@ -100,4 +114,5 @@ def stylesheet() -> str:
         for light, dark in pairs
         for attribute in ("fill", "stroke")
     ]
-    return "@media (prefers-color-scheme: dark){" + "".join(rules) + "}"
+    font = f".figure svg{{font-family:{FONT}}}"
+    return font + "@media (prefers-color-scheme: dark){" + "".join(rules) + "}"

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.metrics.grouped import Grouped, placed
 from orchestrator.metrics.stats import mean, present
 from orchestrator.metrics.validity import NOTES
 from orchestrator.report.options import as_text
@@ -64,43 +68,41 @@ class Variant:
     @cached_property
     def graded(self) -> tuple[list[str], list[bool]]:
         """Items and whether each gradable answer is right, of all runs."""
-        items, right = list[str](), list[bool]()
-        for run in self.runs:
-            if run.requests is not None:
-                more = run.requests.graded()
-                items += more[0]
-                right += more[1]
-        return items, right
+        found = [requests.graded() for requests in self._stored]
+        return [item for items, _ in found for item in items], [one for _, right in found for one in right]
 
     def of_requests(self, column: str) -> tuple[list[str], list[float]]:
         """Items and values of the ok requests of all runs, that have one."""
-        if column not in self._read:
-            items, values = list[str](), list[float]()
-            for run in self.runs:
-                if run.requests is not None:
-                    more = run.requests.of_ok(column)
-                    items += more[0]
-                    values += more[1]
-            self._read[column] = items, values
-        return self._read[column]
+        found = [requests.of_ok(column) for requests in self._stored]
+        return [item for items, _ in found for item in items], [one for _, values in found for one in values]
+
+    def by_item(self, column: str) -> Grouped:
+        """The same by items. Of ``correct``, the answers of `graded`, 1.0 where they are right."""
+        if column not in self._grouped:
+            items, places = self._items
+            read = [one.answers() if column == "correct" else one.ok(column) for one in self._stored]
+            kept = np.concatenate([np.empty(0, np.bool_), *(kept for kept, _ in read)])
+            values = np.concatenate([np.empty(0), *(values for _, values in read)])
+            self._grouped[column] = placed(items, places[kept], values[kept])
+        return self._grouped[column]
 
     def item_means(self, column: str) -> dict[str, float]:
         """The mean of each item's answers in all runs; of ``correct``, of those that can be graded."""
-        if column not in self._means:
-            items, values = self.graded if column == "correct" else self.of_requests(column)
-            sums, counts = dict[str, float](), dict[str, int]()
-            for item, value in zip(items, values, strict=True):
-                sums[item] = sums.get(item, 0.0) + value
-                counts[item] = counts.get(item, 0) + 1
-            self._means[column] = {item: total / counts[item] for item, total in sums.items()}
-        return self._means[column]
+        found = self.by_item(column)
+        return dict(zip(found.items.tolist(), found.means.tolist(), strict=True))
+
+    @property
+    def _stored(self) -> list[Requests]:
+        return [run.requests for run in self.runs if run.requests is not None]
 
     @cached_property
-    def _means(self) -> dict[str, dict[str, float]]:
-        return {}
+    def _items(self) -> tuple[NDArray[np.str_], NDArray[np.int64]]:
+        """The items of all requests in ascending order, and the place of each request's."""
+        names = [item for requests in self._stored for item in requests.columns["item_id"]]
+        return np.unique(np.array(names, np.str_), return_inverse=True)
 
     @cached_property
-    def _read(self) -> dict[str, tuple[list[str], list[float]]]:
+    def _grouped(self) -> dict[str, Grouped]:
         return {}
 
     def mean(self, column: str) -> float | None:

@@ -36,13 +36,9 @@ def load(results_dir: str | Path, study: str | Sequence[str]) -> Frames:
     """One study's frames, or several studies' in one. Raises ConfigError where there is no such study, and
     for rows of a newer version. A file that cannot be read, or is another attempt's, is logged as a warning
     and left out, as in `store.read`."""
-    from orchestrator.store.versions import refuse_newer
-
     studies = [study] if isinstance(study, str) else list(study)
     folders = [(name, Path(results_dir) / name) for name in studies]
     check_studies(Path(results_dir), studies)
-    for _, folder in folders:
-        refuse_newer(folder)
     return Frames(*(_frame(folders, kind) for kind in ("cells", "requests", "telemetry")))
 
 
@@ -51,12 +47,18 @@ def check_studies(results_dir: Path, studies: Sequence[str]) -> None:
     one is of a newer version of the program."""
     from orchestrator.store.versions import refuse_newer
 
+    check_there(results_dir, studies)
+    for name in studies:
+        refuse_newer(results_dir / name)
+
+
+def check_there(results_dir: Path, studies: Sequence[str]) -> None:
+    """As `check_studies`, but for the version."""
     for name in studies:
         if not name or not any((results_dir / name / "cells").glob("[!.]*.parquet")):
             known = sorted(path.parent.name for path in results_dir.glob("*/cells") if path.is_dir())
             there = f"there are {', '.join(known)}" if known else "there is none"
             raise ConfigError(f"study={name}: no cell of such a study is stored under {results_dir}; {there}")
-        refuse_newer(results_dir / name)
 
 
 def _frame(folders: Sequence[tuple[str, Path]], kind: str) -> pl.LazyFrame:

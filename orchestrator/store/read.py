@@ -70,7 +70,7 @@ class CellStatus:
 
 def statuses(study_dir: Path) -> dict[str, CellStatus]:
     """Status of every stored cell, by cell_id; empty when there is no such study."""
-    return {path.stem: _status(study_dir, path) for path in _files(study_dir, "cells")}
+    return {path.stem: _status(study_dir, path) for path in files_of(study_dir, "cells")}
 
 
 def read_status(study_dir: Path, cell_id: str) -> CellStatus | None:
@@ -81,7 +81,7 @@ def read_status(study_dir: Path, cell_id: str) -> CellStatus | None:
 
 def read_cells(study_dir: Path) -> pa.Table:
     """One row per stored cell, with the columns of `CELLS` and any that another version added."""
-    return _concatenate({path: _read_cell(path) for path in _files(study_dir, "cells")}, CELLS)
+    return _concatenate({path: _read_cell(path) for path in files_of(study_dir, "cells")}, CELLS)
 
 
 def read_cell(study_dir: Path, cell_id: str, attempt_id: str | None = None) -> dict[str, Any] | None:
@@ -106,8 +106,10 @@ def read_requests(
 ) -> pa.Table:
     """Requests of these cells, or of all, by the attempts that their rows name; never of a cell that was not
     committed. ``attempt_id``: of this attempt at one of them."""
-    committed = [path.stem for path in _files(study_dir, "cells")]
-    wanted = [cell_id for cell_id in committed if cell_ids is None or cell_id in cell_ids]
+    if cell_ids is None:
+        wanted = [path.stem for path in files_of(study_dir, "cells")]
+    else:
+        wanted = sorted(one for one in set(cell_ids) if own_path(study_dir, one, "cells").exists())
     tables = {
         own_path(study_dir, cell_id, "requests"): _belonging(
             study_dir, cell_id, "requests", attempt_id, partial(_whole, "requests")
@@ -126,7 +128,7 @@ def read_telemetry(study_dir: Path, cell_id: str, attempt_id: str | None = None)
     return table
 
 
-def _files(study_dir: Path, folder: str) -> list[Path]:
+def files_of(study_dir: Path, folder: str) -> list[Path]:
     return sorted((study_dir / folder).glob("[!.]*.parquet"))
 
 
@@ -168,7 +170,7 @@ def _requests(study_dir: Path, of: KeptAttempt) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class Row:
     """Where an attempt's row is, its name, and what its files say that they are of."""
 
     path: Path
@@ -176,16 +178,16 @@ class _Row:
     said: str | None
 
 
-def _identity(path: Path) -> _Row | None:
+def _identity(path: Path) -> Row | None:
     """None where there is no row, or none that can be read."""
     try:
         said = attempts.recorded_in(path)
-        return _Row(path, attempts.name_of(path, said), said)
+        return Row(path, attempts.name_of(path, said), said)
     except UNREADABLE:
         return None
 
 
-def _row(study_dir: Path, cell_id: str, attempt_id: str | None) -> _Row | None:
+def _row(study_dir: Path, cell_id: str, attempt_id: str | None) -> Row | None:
     """Of the standing attempt if ``attempt_id`` is None."""
     stands = _identity(own_path(study_dir, cell_id, "cells"))
     if attempt_id is None or (stands is not None and stands.attempt_id == attempt_id):
@@ -202,6 +204,17 @@ def _belonging(
     row = _row(study_dir, cell_id, attempt_id)
     if row is None:
         return None
+    found = of_attempt(study_dir, cell_id, folder, row, take)
+    if found is None:
+        own = own_path(study_dir, cell_id, folder)
+        logger.warning("%s: nothing there belongs to attempt %s of the cell", own, row.attempt_id)
+    return found
+
+
+def of_attempt(
+    study_dir: Path, cell_id: str, folder: str, row: Row, take: Callable[[pq.ParquetFile], T]
+) -> T | None:
+    """As `_belonging`, of the attempt that a row which was read already is of."""
     own, kept = own_path(study_dir, cell_id, folder), kept_path(study_dir, cell_id, row.attempt_id, folder)
     for path in (own, kept, own):  # again: it may just have been given back what a killed writer took
         try:
@@ -213,7 +226,6 @@ def _belonging(
         except UNREADABLE as error:
             logger.warning("%s cannot be read: %s", path, error)
             break
-    logger.warning("%s: nothing there belongs to attempt %s of the cell", own, row.attempt_id)
     return None
 
 
@@ -239,21 +251,22 @@ def _concatenate(tables: Mapping[Path, pa.Table | None], schema: pa.Schema) -> p
     return pa.concat_tables([schema.empty_table(), *known], promote_options="default")
 
 
-def _read_cell(path: Path, columns: list[str] | None = None) -> pa.Table | None:
-    table = _read(path, columns)
-    if table is None or ("status" in table.column_names and table["status"].to_pylist()[:2] in _ONE_ROW):
+def checked_cell(path: Path, table: pa.Table) -> pa.Table | None:
+    """The row of a cell as this version would have stored it; None, with a warning, for what is none. Raises
+    one of `UNREADABLE`."""
+    # What would else be found where it is used: text that is not UTF-8, columns of another type.
+    table.validate(full=True)
+    table = migrated(table, "cells")
+    if "status" in table.column_names and table["status"].to_pylist()[:2] in _ONE_ROW:
         return table
     logger.warning("%s is not the row of a cell", path)
     return None
 
 
-def _read(path: Path, columns: list[str] | None = None) -> pa.Table | None:
+def _read_cell(path: Path, columns: list[str] | None = None) -> pa.Table | None:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = file.read(columns, use_threads=False)
-        # What would else be found where it is used: text that is not UTF-8, columns of another type.
-        table.validate(full=True)
-        return migrated(table, "cells")
+            return checked_cell(path, file.read(columns, use_threads=False))
     except UNREADABLE as error:
         logger.warning("%s cannot be read: %s", path, error)
         return None

@@ -19,11 +19,15 @@ from orchestrator.store.schema import CELLS, GPU_COLUMNS, REQUESTS, TELEMETRY, V
 _SCHEMAS = {"cells": CELLS, "requests": REQUESTS, "telemetry": TELEMETRY}
 
 
+class NewerError(ValueError):
+    """A file is of a version that this one knows nothing of."""
+
+
 def check_version(metadata: Mapping[bytes, bytes] | None) -> None:
-    """Raises ValueError where a file with this metadata is of a version that this one knows nothing of."""
+    """Raises NewerError where a file with this metadata is of a version that this one knows nothing of."""
     said = (metadata or {}).get(b"schema_version", b"1").decode(errors="replace")
     if not said.isdecimal() or int(said) > int(VERSION):
-        raise ValueError(f"schema_version={said}: this version of the program reads up to {VERSION}")
+        raise NewerError(f"schema_version={said}: this version of the program reads up to {VERSION}")
 
 
 def refuse_newer(study_dir: Path) -> None:
@@ -36,7 +40,7 @@ def refuse_newer(study_dir: Path) -> None:
             continue  # damaged: `read` says so, and it counts as not there
         try:
             check_version(metadata)
-        except ValueError as error:
+        except NewerError as error:
             raise ConfigError(f"{path}: {error}; use the version that stored it, or another study") from None
 
 
@@ -49,9 +53,11 @@ def migrated(table: pa.Table, folder: str) -> pa.Table:
             if not pa.types.is_list(table.schema.field(name).type):
                 table = table.set_column(table.column_names.index(name), name, _in_lists(table[name]))
     known = _SCHEMAS[folder]
-    pa.unify_schemas(
-        [pa.schema([known.field(name) for name in table.column_names if name in known.names]), table.schema]
-    )
+    if not table.schema.equals(known):
+        there = set(known.names).intersection(table.column_names)
+        pa.unify_schemas(
+            [pa.schema([known.field(name) for name in known.names if name in there]), table.schema]
+        )
     return table
 
 

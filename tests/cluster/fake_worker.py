@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from orchestrator.cell import Cell
+from orchestrator.cell import Cell, by_key
 from orchestrator.cluster.spec import WorkerSpec
 from orchestrator.cluster.worker import IDLE, Started
 from orchestrator.errors import EngineError, MeasurementError
@@ -43,9 +43,10 @@ class FakeWorker:
     def run(self, cell: Cell, attempt: Attempt) -> CellOutcome:
         assert self.spec is not None
         _note(self.spec, "run", self, cell=cell.cell_id, attempt=attempt.number)
-        alive = _befall(self.spec, cell.overrides[0], cell.cell_id)
+        does = by_key(cell.overrides)["does"]
+        alive = _befall(self.spec, does, cell.cell_id)
         _commit(self.spec, cell, attempt)
-        if cell.overrides[0] == "once:stored, then die" and attempt.number == 1:
+        if does == "once:stored, then die" and attempt.number == 1:
             os._exit(1)
         return CellOutcome(cell.cell_id, "done", None, (), 0, None, None, alive, None if alive else "crash")
 

@@ -32,7 +32,9 @@ def deployment(
         gpus_per_node=gpus_per_node,
     )
     config = SweepConfig(model=ModelConfig(name=name), engine=EngineConfig(name=engine), hardware=hardware)
-    made = tuple(Cell(f"{name}-{index}", name, (does,), config, FACTS) for index, does in enumerate(cells))
+    made = tuple(
+        Cell(f"{name}-{index}", name, (f"does={does}",), config, FACTS) for index, does in enumerate(cells)
+    )
     return Deployment(name, made, Fit(max(gpus, 1), None, None), hardware, ())
 
 

@@ -63,7 +63,7 @@ def test_the_launch_has_the_nodes_version(spec: WorkerSpec) -> None:
 def test_weights_that_are_others_on_the_node_are_refused(spec: WorkerSpec, tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
-    (model / "config.json").write_text("{}")
+    (model / "config.json").write_text('{"model_type": "llama"}')
     (model / "model.safetensors").write_bytes(b"0123")
     spec.config.model.path = str(model)
     planned = replace(spec, facts=replace(FACTS, model_revision=fingerprint(model)))

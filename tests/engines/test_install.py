@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator import paths
 from orchestrator.engines import install as install_module
+from orchestrator.engines import packages
 from orchestrator.engines.install import complete, install, names
 from orchestrator.errors import ConfigError, OrchestratorError
 
@@ -29,7 +30,7 @@ def requirements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The environments that packages were installed into."""
     seen: list[Path] = []
-    monkeypatch.setattr(install_module, "_pip_install", lambda python, _: seen.append(python))
+    monkeypatch.setattr(packages, "add", lambda python, _, **more: seen.append(python))
     return seen
 
 
@@ -64,11 +65,11 @@ def test_two_callers_make_it_once(requirements: Path, runs: list[Path]) -> None:
 
 
 def test_what_was_broken_off_does_not_count(requirements: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **more: object) -> None:
         raise OrchestratorError("pip failed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(install_module, "_pip_install", fail)
+        patched.setattr(packages, "add", fail)
         with pytest.raises(OrchestratorError):
             install("tiny-cpu")
     assert not complete(paths.home() / "engines" / "tiny-cpu")
@@ -78,12 +79,12 @@ def test_a_cuda_build_of_torch_is_refused_in_a_cpu_environment(
     requirements: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def bring(cuda: str) -> None:
-        def pip(python: Path, _: Path) -> None:
+        def pip(python: Path, _: Path, **more: object) -> None:
             torch = install_module._site_packages(python) / "torch" / "version.py"
             torch.parent.mkdir()
             torch.write_text(f"debug = False\ncuda: Optional[str] = {cuda}\n")
 
-        monkeypatch.setattr(install_module, "_pip_install", pip)
+        monkeypatch.setattr(packages, "add", pip)
 
     bring("'13.0'")
     with pytest.raises(ConfigError, match=r"CUDA 13\.0, a CPU build is needed"):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from orchestrator.metrics import compare
+from orchestrator.metrics import resampling
 from orchestrator.metrics.compare import (
     Comparison,
     compare_accuracy,
@@ -277,7 +277,8 @@ def test_resamples_are_drawn_in_blocks_that_fit_in_memory(
 ) -> None:
     values = np.random.default_rng(8).gamma(2.0, 1.0, (2, 12)).tolist()
     whole = compare_values(ids(12), values[0], ids(12), values[1], quantile=quantile, resamples=150)
-    monkeypatch.setattr(compare, "BLOCK", 240)
+    monkeypatch.setattr(resampling, "BLOCK", 240)
+    monkeypatch.setattr(resampling, "KEPT", 0)
     assert compare_values(ids(12), values[0], ids(12), values[1], quantile=quantile, resamples=150) == whole
 
 

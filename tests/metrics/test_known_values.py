@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from orchestrator.metrics import significance
+from orchestrator.metrics import resampling
 from orchestrator.metrics.interval import percentile_bounds
 from orchestrator.metrics.significance import holm, mcnemar, sign_flip, tango
 
@@ -77,7 +77,8 @@ def test_from_twenty_pairs_on_signs_are_drawn(monkeypatch: pytest.MonkeyPatch) -
     assert found.p == 2 / 200  # the sample's own choice counts with the drawn ones
     assert 1.3 < found.low < 1.5 < found.high < 1.7
     assert sign_flip(values, 4, 199) != found
-    monkeypatch.setattr(significance, "BLOCK", 100)
+    monkeypatch.setattr(resampling, "BLOCK", 100)
+    monkeypatch.setattr(resampling, "KEPT", 0)
     assert sign_flip(values, 3, 199) == found, "in blocks that fit in memory"
     same = sign_flip(np.full(25, 2.0), 0, 99)
     assert same is not None

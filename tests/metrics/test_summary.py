@@ -131,6 +131,7 @@ EXPECTED: dict[str, float | int | None] = {
     "pass_at_k": None, "maj_at_k": None,  # one answer each
     "requests_total": 4, "requests_ok": 3, "requests_failed": 1, "requests_cut": 0, "requests_cancelled": 0,
     "error_rate": 0.25, "cancelled_rate": 0.0, "truncated_rate": 2 / 3,
+    "truncated_thinking_rate": 1 / 3,  # C never showed anything
     "retries": 0,
     "prompt_tokens": 30, "output_tokens": 10, "thinking_token_share": 0.6, "cached_token_share": 5 / 30,
     "window_s": 10.0, "request_per_s": 0.3, "output_token_per_s": 1.0, "total_token_per_s": 4.0,

@@ -90,6 +90,39 @@ def test_an_optimization_that_the_users_own_arguments_undo_is_not_measured_under
     assert unchanged("vllm", "h200", "opt=[fp8]", own) is None
 
 
+@pytest.mark.parametrize(
+    ("engine", "opt", "own", "says"),
+    [
+        ("vllm", "fp8", "quantization=awq", "opt.fp8.vllm.args.quantization=fp8"),
+        ("sglang", "fp8", "quantization=w8a8_int8", "opt.fp8.sglang.args.quantization=fp8"),
+        ("vllm", "fp8", "quantization=null", "engine.args.quantization=null"),
+        ("vllm", "fp8", "quantization=fp8", None),
+        ("vllm", "kv-fp8", "kv_cache_dtype=auto", "opt.kv-fp8.vllm.args.kv-cache-dtype=fp8_e4m3"),
+        ("vllm", "eager", "enforce-eager=false", "engine.args.enforce-eager=false"),
+        ("vllm", "prefix-cache", "enable-prefix-caching=false", "engine.args.enable-prefix-caching=false"),
+        ("sglang", "prefix-cache", "disable-radix-cache=true", "engine.args.disable-radix-cache=true"),
+        ("vllm", "spec-ngram", "speculative-config={method: suffix}", "speculative-config.method=ngram"),
+        ("vllm", "spec-ngram", 'speculative-config=\'{"method": "suffix"}\'', "config.method=suffix"),
+        ("vllm", "spec-ngram", "speculative-config={num_speculative_tokens: 5}", None),
+        ("sglang", "spec-ngram", "speculative-algorithm=EAGLE", "args.speculative-algorithm=NGRAM"),
+        ("sglang", "spec-ngram", "speculative-num-draft-tokens=8", None),
+        ("sglang", "chunked-prefill", "chunked-prefill-size=512", "engine.args.chunked-prefill-size=512"),
+        ("vllm", "fp8", "max-num-seqs=8", None),
+    ],
+)
+def test_an_own_flag_that_contradicts_an_optimizations_is_named_with_it(
+    engine: str, opt: str, own: str, says: str | None
+) -> None:
+    said = unchanged(engine, "h200", f"opt=[{opt}]", f"++engine.args.{own}")
+    if says is None:
+        assert said is None or "takes its place" not in said
+    else:
+        assert said is not None
+        assert said.startswith(f"opt={opt} ")
+        assert says in said
+        assert "engine.args." in said
+
+
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_eight_bit_integers_have_no_kernel_on_a_b200(engine: str) -> None:
     typed = (f"engine={engine}", "opt=[w8a8]")

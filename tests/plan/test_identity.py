@@ -32,7 +32,7 @@ def ids(*plans: Plan) -> set[str]:
 def test_relative_paths_are_absolute_in_the_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "config.json").write_text("{}")
+    (tmp_path / "m" / "config.json").write_text('{"model_type": "llama"}')
     (tmp_path / "items.jsonl").write_text(json.dumps({"question": "1+1", "answer": "#### 2"}) + "\n")
     (tmp_path / "t.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2024-05-10 00:00:00.0,1,1\n")
     typed = ("engine=vllm", "engine.python=bin/python", "model.path=m", "dataset=gsm8k", "hardware=h200")
@@ -54,7 +54,7 @@ def test_an_interpreter_by_name_is_looked_up_where_it_runs(tmp_path: Path) -> No
 def test_weights_rewritten_in_place_are_another_cell(tmp_path: Path) -> None:
     model = tmp_path / "m"
     model.mkdir()
-    (model / "config.json").write_text("{}")
+    (model / "config.json").write_text('{"model_type": "llama"}')
     (model / "model.safetensors").write_bytes(b"0123")
     typed = ("engine=vllm", "hardware=h200", f"model.path={model}")
     before = planned(tmp_path, *typed)

@@ -89,6 +89,72 @@ def test_a_folder_of_another_size_is_another_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{}", "config.json has neither model_type nor architectures"),
+        ('{"model_type": "", "architectures": []}', "config.json has neither"),
+        ("[]", r"config.json must be a JSON object, and is \[\]"),
+        ("null", "config.json must be a JSON object, and is null"),
+        ("", "config.json is not JSON"),
+        ("[" * 100_000, "config.json is not JSON"),
+        (b"\xff\xfe{", "config.json is not JSON"),
+        ({"num_hidden_layers": "28"}, 'config.json num_hidden_layers="28" must be a whole number from 1 up'),
+        ({"num_attention_heads": 0}, "num_attention_heads=0 must be a whole number from 1 up"),
+        ({"num_key_value_heads": True}, "num_key_value_heads=true must be"),
+        ({"hidden_size": 3584.5}, "hidden_size=3584.5 must be"),
+        ({"hidden_size": [1]}, r"hidden_size=\[1\] must be"),
+        ({"vocab_size": -1}, "vocab_size=-1 must be"),
+        ({"tie_word_embeddings": "yes"}, 'tie_word_embeddings="yes" must be true or false'),
+        ({"architectures": "Qwen2ForCausalLM"}, "architectures=.* must be a list of names"),
+        ({"architectures": [3]}, r"architectures=\[3\] must be a list of names"),
+        ({"text_config": [1]}, r"text_config=\[1\] must be an object"),
+        ({"text_config": {"num_hidden_layers": {}}}, "num_hidden_layers={} must be"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("typed", [True, False])
+def test_a_config_json_that_is_none_is_refused_with_its_key(
+    content: str | bytes | dict[str, object], says: str, typed: bool, tmp_path: Path
+) -> None:
+    where = folder(tmp_path / "m", **(content if isinstance(content, dict) else {}))
+    if isinstance(content, bytes):
+        (where / "config.json").write_bytes(content)
+    elif isinstance(content, str):
+        (where / "config.json").write_text(content)
+    overrides = [f"model.path={where}"]
+    config = config_of("model=r1-7b", *overrides)
+    if not typed:  # as a study's file leaves it
+        config.model.hub_id = None
+    with pytest.raises(ConfigError, match=says) as error:
+        meant(config, overrides if typed else [])
+    assert str(error.value).startswith(f"model.path={where}: config.json ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "layers"),
+    [({"model_type": "x"}, None), ({"model_type": "x", "text_config": R1 | {"num_hidden_layers": 3}}, 3)],
+)
+def test_a_folder_that_tells_other_sizes_or_none_is_no_copy(
+    tmp_path: Path, text: dict[str, object], layers: int | None
+) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text(json.dumps(text))
+    plan = planned(tmp_path, "model=r1-7b", f"model.path={tmp_path / 'm'}")
+    model = plan.cells[0].cell.config.model
+    assert (model.name, model.layers) == ("m", layers)
+    assert plan.deployments[0].fit.weights_gib is None
+    said = "its sizes are not known" if layers is None else "its sizes are those of its config.json"
+    assert any(said in note for note in plan.notes)
+
+
+def test_a_null_in_a_config_json_is_what_is_not_said(tmp_path: Path) -> None:
+    copy = folder(tmp_path / "copy", head_dim=None, kv_lora_rank=None, text_config=None)
+    plan = planned(tmp_path, "model=r1-7b", f"model.path={copy}")
+    assert row(plan)["model"] == "r1-7b"
+
+
+@pytest.mark.parametrize(
     ("typed", "says"),
     [
         (["model.hub_id=org/m", "model.package=p"], "model.package=p and model.hub_id=org/m"),

@@ -64,7 +64,7 @@ def test_what_is_tried_again_is_said_with_why(tmp_path: Path) -> None:
     lines = [line.split("once:crash-1/vllm/none: ")[1] for line in told]
     assert lines == [
         "the start is tried again: it crashed",
-        "once:die is tried again: the worker died",
-        "once:crash is tried again: it crashed",
-        "once:dead afterwards is tried again: the engine died",
+        "does=once:die is tried again: the worker died",
+        "does=once:crash is tried again: it crashed",
+        "does=once:dead afterwards is tried again: the engine died",
     ]

@@ -51,7 +51,7 @@ def test_a_cell_that_several_jobs_ask_for_is_one_measurement(tmp_path: Path) -> 
 def test_a_plain_sweep_shows_what_every_sweep_shows(tmp_path: Path) -> None:
     (header,) = [line for line in summary(tmp_path, {}, {}) if "tokens/s" in line]
     assert "TTFT p50 " in header
-    assert not {"p95", "p99", "GPUs", "goodput/s", "within", "served/s"} & set(
+    assert not {"p95", "p99", "GPUs", "goodput/s", "within", "served/s", "thinking"} & set(
         header.replace("/", " ").split()
     )
 
@@ -66,6 +66,13 @@ def test_a_plain_sweep_shows_what_every_sweep_shows(tmp_path: Path) -> None:
         ({"ttft_s_p95": 0.25}, "TTFT p50/p95", "200.0 ms/250.0 ms"),
         ({"ttft_s_p95": 0.25, "ttft_s_p99": 1.5}, "TTFT p50/p95/p99", "200.0 ms/250.0 ms/1.50 s"),
         ({"gpus": 2, "output_token_per_s_per_gpu": 50.0}, "tokens/s/GPU", "50.0"),
+        ({"thinking_token_share": 0.9, "truncated_thinking_rate": 0.25}, "cut thinking", "25 %"),
+        ({"thinking_token_share": 0.9, "thinking_s_p50": 1.5}, "thinking p50", "1.50 s"),
+        (
+            {"thinking_token_share": 0.9, "thinking_s_p50": 1.5, "ttfvt_censored_share": 0.5},
+            "thinking p50",
+            "≥ 1.50 s",
+        ),
     ],
 )
 def test_what_was_asked_for_has_its_column(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.records import Grade, Record, Sample
+from orchestrator.records import Grade, Item, Record, Sample
 from orchestrator.report.requests import Requests
 from orchestrator.report.variants import Run
 from orchestrator.store.write import commit
@@ -20,7 +20,8 @@ from tests.support.timelines import record
 @dataclass(frozen=True)
 class Planted:
     """What is true of one configuration. Times in seconds; ``noise`` is the standard deviation from run to
-    run, a share; ``changes`` are columns of its row."""
+    run, a share; ``changes`` are columns of its row. Of a dataset with ``levels`` a question has as many
+    times the tokens as its level says, to the power of ``steep``, and it has ``families`` by turns."""
 
     opt: tuple[str, ...] = ("none",)
     tpot_s: float = 0.02
@@ -36,6 +37,12 @@ class Planted:
     gpus: int = 1
     dataset: str = "math500"
     max_tokens: int = 4096
+    levels: int = 0
+    steep: float = 1.0
+    families: tuple[str, ...] = ()
+    kind: str = "reasoning"
+    parameters_b: float = 7.6
+    load: str = "closed"
     changes: tuple[tuple[str, Any], ...] = ()
 
     def but(self, **changes: Any) -> Planted:
@@ -51,7 +58,7 @@ def measured(planted: Planted, run: int, generator: np.random.Generator) -> Cell
     shared = np.random.default_rng(0)  # what an item is does not depend on who answers it
     records, grades = [], []
     for item in range(planted.items):
-        hard = float(np.exp(shared.normal(0, 0.4)))
+        hard = float(np.exp(shared.normal(0, 0.4))) * (level_of(planted, item) or 1) ** planted.steep
         tokens = max(2, round(planted.tokens * hard * float(np.exp(generator.normal(0, 0.05)))))
         first = planted.ttft_s * machine * float(np.exp(generator.normal(0, 0.05)))
         last = first + planted.tpot_s * machine * (tokens - 1)
@@ -60,6 +67,25 @@ def measured(planted: Planted, run: int, generator: np.random.Generator) -> Cell
         right = bool(generator.random() < planted.accuracy)
         grades.append(Grade("1", right))
     return _row(planted, run, machine, records, grades), records, grades
+
+
+def level_of(planted: Planted, item: int) -> int | None:
+    return 1 + item % planted.levels if planted.levels else None
+
+
+def items_of(planted: Planted) -> dict[str, Item]:
+    families = planted.families
+    return {
+        f"i{item}": Item(
+            f"i{item}",
+            (),
+            "1",
+            "math",
+            group=families[item % len(families)] if families else None,
+            level=level_of(planted, item),
+        )
+        for item in range(planted.items)
+    }
 
 
 def _row(
@@ -72,23 +98,24 @@ def _row(
     cell = (
         f"{planted.model}-{planted.engine}-{'+'.join(planted.opt)}-{planted.concurrency}-{planted.max_tokens}"
     )
-    first = f"{cell}-{planted.gpus}-{planted.dataset}"
-    config = {
-        "model": {"name": planted.model, "pair": "qwen2.5-math-7b", "parameters_b": 7.6, "context": 8192},
+    first = f"{cell}-{planted.gpus}-{planted.dataset}-{planted.load}"
+    config: dict[str, Any] = {
+        "model": {"name": planted.model, "pair": "qwen2.5-math-7b", "context": 8192},
         "engine": {"name": planted.engine, "args": {}, "env": {}},
-        "load": {"kind": "closed", "duration_s": None},
+        "load": {"kind": planted.load, "duration_s": None},
         "dataset": {"name": planted.dataset, "sample": "hash", "shots": 0},
         "output_length": None,
     }
+    config["model"]["parameters_b"] = planted.parameters_b
     row = {
-        **{"study": "planted", "model": planted.model, "model_kind": "reasoning", "weights": "auto"},
+        **{"study": "planted", "model": planted.model, "model_kind": planted.kind, "weights": "auto"},
         **{"engine": planted.engine, "engine_version": "1", "opt": list(planted.opt), "gpus": planted.gpus},
         **{
             "tensor_parallel_size": max(1, planted.gpus),
             "nodes": 1,
             "gpu_type": "h100" if planted.gpus else "cpu",
         },
-        **{"dataset": planted.dataset, "items": planted.items, "load": "closed", "repeats": 1, "seed": 0},
+        **{"dataset": planted.dataset, "items": planted.items, "load": planted.load, "repeats": 1, "seed": 0},
         **{"concurrency": planted.concurrency, "max_tokens": planted.max_tokens, "temperature": 0.6},
         **{"status": "done", "flags": [], "simulated": planted.engine == "simulated"},
         **{"cell_id": f"{first}-{run}", "run": run, "run_of": f"{first}-1", "attempts": 1},
@@ -110,13 +137,13 @@ def runs_of(planted: Sequence[Planted], seed: int = 0) -> list[Run]:
     """As `report.read` would read them."""
     generator = np.random.default_rng(seed)
     return [
-        Run("planted", row, as_requests(records, grades))
+        Run("planted", row, as_requests(records, grades, items_of(one)))
         for one in planted
         for row, records, grades in (measured(one, run + 1, generator) for run in range(one.runs))
     ]
 
 
-def as_requests(records: Sequence[Record], grades: Sequence[Grade]) -> Requests:
+def as_requests(records: Sequence[Record], grades: Sequence[Grade], items: Mapping[str, Item]) -> Requests:
     firsts = [one.first_token_s for one in records]
     return Requests(
         {
@@ -134,8 +161,11 @@ def as_requests(records: Sequence[Record], grades: Sequence[Grade]) -> Requests:
                 if first is not None
             ],
             "output_tokens": [one.output_tokens for one in records],
+            "reasoning_tokens": [one.reasoning_tokens for one in records],
             "predicted": [grade.predicted for grade in grades],
             "correct": [grade.correct for grade in grades],
+            "family": [items[one.item_id].group for one in records],
+            "level": [items[one.item_id].level for one in records],
         }
     )
 
@@ -147,5 +177,6 @@ def store(results_dir: Path, planted: Sequence[Planted], seed: int = 0, study: s
         for run in range(one.runs):
             row, records, grades = measured(one, run + 1, generator)
             samples = [Sample(float(t), kv_usage=t / 20, running=8.0 - t) for t in range(8)]
-            commit(results_dir / study, row["cell_id"], row | {"study": study}, records, grades, samples)
+            row |= {"study": study}
+            commit(results_dir / study, row["cell_id"], row, records, grades, samples, items=items_of(one))
     return results_dir

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.metrics.significance import holm
-from orchestrator.report.build import Findings, find
+from orchestrator.report.build import find
 from orchestrator.report.comparisons import Line
+from orchestrator.report.findings import Findings
 from orchestrator.report.options import Options
 from orchestrator.report.words import runs_needed, words
 from tests.report.studies import Planted, runs_of

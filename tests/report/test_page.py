@@ -93,6 +93,25 @@ def test_an_invalid_cell_is_named_escaped_and_nowhere_drawn(report: Path) -> Non
         assert "awq" not in (report / "files" / f"{name}.csv").read_text()
 
 
+def test_under_every_view_stands_what_to_do_and_the_page_is_light(report: Path) -> None:
+    text = (report / "index.html").read_text()
+    for name in ("pareto", "completion", "kv", "running", "budget"):
+        section = text.split(f'<section id="figure-{name}">')[1].split("</section>")[0]
+        assert "<strong>What to do:</strong>" in section
+        assert "font-family=" not in section
+        assert section.count("<path") > 0
+    assert "What to do:" in text.split('<section id="asu">')[1].split("</section>")[0]
+    assert len(text) < 500_000
+
+
+def test_every_view_is_in_the_documentation(report: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+    drawn = {path.stem for path in (report / "files").glob("*.svg")} - {"throughput", "latency"}
+    assert len(drawn) > 4
+    for name in drawn | {"difficulty", "domains", "by-size", "in-flight", "arrivals-rate", "frontier-cost"}:
+        assert f"`{name}`" in text
+
+
 def test_every_figure_has_its_picture_its_print_and_its_numbers(report: Path) -> None:
     names = {path.stem for path in (report / "files").glob("*.svg")}
     assert names >= {

@@ -1,0 +1,1 @@
+"""How a difference comes about: measured factors, whose shares add up to it exactly."""

@@ -1,0 +1,181 @@
+"""Waterfalls: bars that add up, and name what was planted."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.report.explain.answer_time import answer_time
+from orchestrator.report.explain.lmdi import log_mean, of_product
+from orchestrator.report.explain.throughput import littles_law, throughput
+from orchestrator.report.explain.waterfall import Bar, Waterfall
+from orchestrator.report.pairs import OPTIMIZATION, Pair
+from orchestrator.report.variants import Variant, sort_out
+from tests.report.studies import Planted, runs_of
+
+BASE = Planted(items=40, runs=3, noise=0.002)
+FACTORS = st.lists(st.tuples(*[st.one_of(st.just(0.0), st.floats(1e-6, 1e6))] * 2), min_size=1, max_size=4)
+
+
+def pair(variant: Planted, baseline: Planted = BASE) -> Pair:
+    variants, _ = sort_out(runs_of([baseline.but(opt=("none",)), variant.but(opt=("fp8",))]))
+    sides = {one.facts["opt"]: one for one in variants}
+    return Pair(OPTIMIZATION, sides["none"], sides["fp8"])
+
+
+def bars(waterfall: Waterfall | None) -> dict[str, Bar]:
+    assert waterfall is not None
+    return {bar.name: bar for bar in waterfall.bars}
+
+
+@given(FACTORS)
+def test_contributions_add_up_to_the_change_of_the_product(factors: list[tuple[float, float]]) -> None:
+    before, after = (np.array([factor[side] for factor in factors]) for side in (0, 1))
+    found = of_product(before, after)
+    change = float(after.prod() - before.prod())
+    assert math.fsum(found) == pytest.approx(change, abs=1e-9 * max(before.prod(), after.prod()))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ((2.0, 3.0), (2.0, 5.0), (0.0, 4.0)),
+        ((0.0, 3.0), (2.0, 5.0), (10.0, 0.0)),  # what was not there before is the whole change
+        ((2.0, 3.0), (0.0, 5.0), (-6.0, 0.0)),
+        ((0.0, 0.0), (2.0, 5.0), (5.0, 5.0)),
+        ((0.0, 3.0), (2.0, 0.0), (0.0, 0.0)),  # nothing before and nothing after
+        ((1.0, 1.0), (math.e, math.e), ((math.e**2 - 1) / 2, (math.e**2 - 1) / 2)),
+    ],
+)
+def test_contributions_at_known_values(
+    before: tuple[float, ...], after: tuple[float, ...], expected: tuple[float, ...]
+) -> None:
+    assert of_product(np.array(before), np.array(after)) == pytest.approx(expected)
+
+
+def test_the_logarithmic_mean_lies_between_the_two() -> None:
+    a, b = np.array([1.0, 2.0, 0.0, 1.0]), np.array([math.e, 2.0, 3.0, 1.0 + 1e-12])
+    assert log_mean(a, b) == pytest.approx([math.e - 1, 2.0, 0.0, 1.0])
+
+
+PLANTED = {
+    "time per token": BASE.but(tpot_s=0.014),
+    "first token (queue and prefill)": BASE.but(ttft_s=1.2),
+    "tokens": BASE.but(tokens=150.0),
+}
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_what_was_planted_is_named_with_its_size(what: str) -> None:
+    found = answer_time(pair(PLANTED[what]))
+    assert found is not None
+    of = bars(found)
+    named = {name for name in of if name.startswith(what)} or {name for name in of if what in name}
+    assert sum(of[name].value for name in named) == pytest.approx(found.difference, rel=0.1)
+    assert all(of[name].sure for name in named)
+    assert {bar.name for bar in found.largest()[: len(named)]} == named
+
+
+def test_of_two_planted_at_once_both_are_named() -> None:
+    """Tokens a fifth faster, and answers half as long again."""
+    found = answer_time(pair(BASE.but(tpot_s=0.016, tokens=150.0)))
+    of = bars(found)
+    longer = of["tokens of thought"].value + of["tokens of the answer"].value
+    assert found is not None
+    mean_tokens = [
+        sum(values) / len(values) - 1
+        for values in (
+            side.of_requests("output_tokens")[1] for side in (found.pair.baseline, found.pair.variant)
+        )
+    ]
+    products = [tokens * t for tokens, t in zip(mean_tokens, (0.02, 0.016), strict=True)]
+    mean = (products[1] - products[0]) / math.log(products[1] / products[0])
+    assert of["time per token"].value == pytest.approx(mean * math.log(0.016 / 0.02), rel=0.1)
+    assert longer == pytest.approx(mean * math.log(mean_tokens[1] / mean_tokens[0]), rel=0.1)
+
+
+def test_thoughts_and_answers_are_told_apart() -> None:
+    """A model that does not think, against one that thinks half of its tokens."""
+    of = pair(BASE)
+    silent = [dict(run.requests.columns) for run in of.baseline.runs if run.requests is not None]
+    for columns in silent:
+        columns["reasoning_tokens"] = [0] * len(columns["item_id"])
+    baseline = Variant(of.baseline.configuration, of.baseline.setting, tuple(
+        type(run)(run.study, run.row, type(run.requests)(columns))
+        for run, columns in zip(of.baseline.runs, silent, strict=True) if run.requests is not None
+    ))  # fmt: skip
+    found = bars(answer_time(Pair(OPTIMIZATION, baseline, of.variant)))
+    assert found["tokens of thought"].value > 0.5
+    assert found["tokens of the answer"].value < -0.5
+    assert abs(found["time per token"].value) < 0.05
+
+
+def test_where_thoughts_are_not_counted_their_tokens_are_not_split() -> None:
+    of = pair(BASE.but(tokens=150.0))
+    for run in of.variant.runs:
+        assert run.requests is not None
+        columns = run.requests.columns
+        assert isinstance(columns, dict)
+        columns["reasoning_tokens"] = [None] * len(run.requests)
+    found = answer_time(of)
+    assert found is not None
+    assert "tokens, thought and answer" in bars(found)
+    assert "did not count" in found.note
+
+
+def test_equal_sides_have_no_sure_bar() -> None:
+    found = [bar for seed in range(20) for bar in _equal(seed)]
+    assert sum(bar.sure for bar in found) <= 0.15 * len(found)
+
+
+def _equal(seed: int) -> tuple[Bar, ...]:
+    planted = [BASE.but(opt=(opt,)) for opt in ("none", "fp8")]
+    variants, _ = sort_out(runs_of(planted, seed))
+    found = answer_time(Pair(OPTIMIZATION, variants[1], variants[0]), seed)
+    assert found is not None
+    return found.bars
+
+
+def of_engine(**columns: float) -> Planted:
+    return BASE.but(changes=tuple(columns.items()))
+
+
+def test_throughput_is_in_flight_running_tokens_a_step_and_its_time() -> None:
+    """Twice the tokens a step in steps that take 1.25 times as long, and a fifth of the requests waiting."""
+    before = of_engine(output_token_per_s=1000.0, in_flight_mean=10.0, running_mean=10.0)
+    after = of_engine(
+        output_token_per_s=1280.0, in_flight_mean=10.0, running_mean=8.0, spec_tokens_per_step=2.0
+    )
+    found = throughput(pair(after, before))
+    assert found is not None
+    scale = 280 / math.log(1.28)
+    of = bars(found)
+    assert of["requests in flight"].value == pytest.approx(0.0)
+    assert of["of them running"].value == pytest.approx(scale * math.log(0.8))
+    assert of["tokens a step"].value == pytest.approx(scale * math.log(2))
+    assert of["time of a step"].value == pytest.approx(scale * math.log(1 / 1.25))
+
+
+def test_without_the_engines_gauge_waiting_is_part_of_the_time() -> None:
+    before = of_engine(output_token_per_s=1000.0, in_flight_mean=10.0)
+    found = throughput(pair(of_engine(output_token_per_s=1500.0, in_flight_mean=12.0), before))
+    assert found is not None
+    assert list(bars(found)) == ["requests in flight", "time per token and request"]
+    assert found.difference == pytest.approx(500.0)
+    assert throughput(pair(BASE, BASE)) is None
+
+
+def test_littles_law_is_said_where_it_does_not_hold() -> None:
+    of = pair(of_engine(in_flight_mean=8.0, request_per_s=4.0, e2e_s_mean=2.0))
+    assert littles_law(of.variant) == ""
+    of = pair(of_engine(in_flight_mean=8.0, request_per_s=4.0, e2e_s_mean=1.5))
+    assert "8 in flight, 6 by rate and time" in littles_law(of.variant)
+
+
+def test_bars_that_do_not_add_up_are_refused() -> None:
+    with pytest.raises(ValueError, match="leave"):
+        Waterfall(pair(BASE), "e2e", "t", "s", 1.0, 2.0, (Bar("a", 0.9),), True, "")
