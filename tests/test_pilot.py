@@ -1,4 +1,4 @@
-"""What `make demo` runs, for real, on fewer questions: a reasoning model beside its standard pair."""
+"""What `make demo` runs, for real: a reasoning model beside its standard pair."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ THINKING, STANDARD = "smollm2-135m-think", "smollm2-135m"
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
-    done = sweep("-m", "+study=demo", "limit=14", f"results_dir={folder}", "tracker=none", timeout_s=850)
+    done = sweep("-m", "+study=demo", f"results_dir={folder}", "tracker=none", timeout_s=850)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "cut thinking" in done.stdout
     return folder / "demo"
