@@ -146,7 +146,7 @@ def _columns(rows: Sequence[Row]) -> dict[str, Show]:
         **({"cut thinking": partial(_percent, "truncated_thinking_rate")} if thinking else {}),
         f"TTFT {'/'.join(percentiles)}": partial(_seconds_of, [f"ttft_s_{one}" for one in percentiles]),
         "TTFVT p50": partial(_visible, "ttfvt_s_p50"),
-        **({"thinking p50": partial(_visible, "thinking_s_p50")} if thinking else {}),
+        **({"thinking p50": _thinking} if thinking else {}),
         "TPOT p50": partial(_seconds_of, ["tpot_s_p50"]),
         "E2E p50": partial(_seconds_of, ["e2e_s_p50"]),
     }
@@ -207,6 +207,11 @@ def _visible(key: str, runs: Sequence[Row]) -> str:
     shown = _seconds_of([key], runs)
     bound = any((row.get("ttfvt_censored_share") or 0.0) >= 0.5 for row in runs)
     return f"≥ {shown}" if shown and bound else shown
+
+
+def _thinking(runs: Sequence[Row]) -> str:
+    """Blank where nothing was thought."""
+    return _visible("thinking_s_p50", runs) if any(row.get("thinking_token_share") for row in runs) else ""
 
 
 def _within(mean: float, half: float | None, form: str) -> str:

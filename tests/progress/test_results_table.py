@@ -85,6 +85,14 @@ def test_what_was_asked_for_has_its_column(
     assert own[:end].endswith(value), "columns are aligned to the right"
 
 
+def test_a_model_that_does_not_think_has_no_time_of_thinking(tmp_path: Path) -> None:
+    """Beside one that does; the time is 0 in its row."""
+    thinks = {"thinking_token_share": 0.9, "thinking_s_p50": 1.5}
+    lines = summary(tmp_path, thinks, {"thinking_token_share": 0.0, "thinking_s_p50": 0.0})
+    assert sum("1.50 s" in line for line in lines) == 1
+    assert not any(" 0.0 ms" in line for line in lines)
+
+
 def notes(lines: list[str]) -> list[str]:
     return [
         line.removeprefix("note  ").replace("SIMULATED ", "") for line in lines if line.startswith("note  ")
