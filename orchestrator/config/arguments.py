@@ -24,6 +24,9 @@ _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath") 
 # Keys below these are the engine's or the template's own, so no schema knows them: Hydra wants `++`.
 _OPEN = re.compile(r"(engine\.(args|env)|model\.chat_template_kwargs)(\.[^=]+)?=")
 
+# A flag with its dashes, as a command line has it, is the same flag; Hydra's grammar has no such key.
+_DASHED = re.compile(r"([+~]*engine\.args\.)-{1,2}(?=[A-Za-z])")
+
 # Keys whose texts an engine or a model reads: in double quotes they are JSON's or YAML's, where "\\n" is a
 # line's end. Elsewhere, in a path, a backslash stays one, as in Hydra's grammar.
 _ESCAPED = re.compile(r"(model\.)?sampling\.|model\.(think_tags|chat_template_kwargs)\b|engine\.(args|env)\b")
@@ -64,6 +67,7 @@ def _is_info(word: str) -> bool:
 def _read(override: str) -> str:
     """As Hydra can read it: ``engine.args.NAME=VALUE`` needs no ``++``, its value may be JSON, as in the
     engines' manuals, and a text may hold what Hydra's grammar has other uses for (``=``, ``(``, a quote)."""
+    override = _DASHED.sub(r"\1", override, count=1) if _DASHED.match(override) else override
     bare = override.lstrip("+")
     opened = _OPEN.match(bare) is not None
     if "=" not in bare:

@@ -69,6 +69,8 @@ def test_hydras_own_help_gets_only_overrides_of_its_own_settings() -> None:
         ("output_length=trace:/a=b.csv", "output_length='trace:/a=b.csv'"),
         ("opt=none,[fp8,kv-fp8]", "opt=none,[fp8,kv-fp8]"),
         ("~engine.args.x", "~engine.args.x"),
+        ("engine.args.--max-num-seqs=8", "++engine.args.max-num-seqs=8"),  # as a command line has it
+        ("++engine.args.-tp=2", "++engine.args.tp=2"),
     ],
 )
 def test_keys_that_are_the_engines_own_need_no_plus_and_take_json(typed: str, given: str) -> None:
