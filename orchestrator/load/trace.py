@@ -187,13 +187,14 @@ class _Written(str):
 @dataclass(frozen=True, slots=True)
 class _Clock:
     """How the times of one trace are read. ``scale`` is ns per unit of a number, None for dates; ``epoch`` is
-    what a number since 1970 is at least. ``zone`` is that of the first date: without one it is UTC's, as
-    in the public traces, but not beside dates of other zones."""
+    what a number since 1970 is at least. ``whole``: numbers have no fractions. ``zone`` is that of the first
+    date: without one it is UTC's, as in the public traces, but not beside dates of other zones."""
 
     unit: str
     scale: int | None = None
     epoch: int | None = None
     zone: str | None = None
+    whole: bool = False
 
     def ns(self, when: str) -> int:
         """Whole ns, since a float does not hold a date to the ns. Raises ValueError."""
@@ -204,6 +205,8 @@ class _Clock:
         number = Decimal(when)
         if self.epoch is not None and not self.epoch <= number < 10 * self.epoch:
             raise ValueError(f"is none of {self.unit}, which the first line has")
+        if self.whole and number != int(number):
+            raise ValueError("has a fraction of a millisecond: seconds have to be multiplied by 1000")
         return round(number * self.scale)
 
     def _of_date(self, when: str) -> int:
@@ -235,7 +238,9 @@ def _clock(first: str, layout: _Layout) -> _Clock:
     if number < 10**9:
         if layout.unit is None:
             raise ValueError("has neither a date nor a time since 1970")
-        return _Clock(f"{layout.unit} from the trace's own zero", scale=_NS[layout.unit])
+        # A fraction tells of seconds, which would be read a thousand times as dense.
+        whole = layout.unit == "ms"
+        return _Clock(f"{layout.unit} from the trace's own zero", scale=_NS[layout.unit], whole=whole)
     for unit, least in _SINCE_1970.items():
         if least <= number < 10 * least:
             return _Clock(f"{unit} since 1970", scale=_NS[unit], epoch=least)

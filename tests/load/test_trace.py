@@ -193,6 +193,7 @@ def mooncake(**change: object) -> str:
         (mooncake(output_length=True), "line 2 must be a JSON object with numbers"),
         (mooncake(timestamp=float("nan")), "line 2 must be a JSON object with numbers"),
         (mooncake(timestamp=-1), "line 2"),
+        (mooncake(timestamp=3.25), "line 2 is '3.25,5,5', which has a fraction of a millisecond"),
         (mooncake(input_length=1.5), "line 2"),
         (MOONCAKE + "[1]\n", "line 5 must be a JSON object"),
         (MOONCAKE + '{"timestamp": 6000\n', "line 5 is not JSON"),
