@@ -202,7 +202,7 @@ def _check_theirs(config: SweepConfig) -> None:
     given = {f"engine.args.{name}": f"={shown(value)}" for name, value in engine.args.items()}
     given = {key: "" if is_secret_flag(key.split(".")[-1]) else value for key, value in given.items()}
     given |= {f"engine.env.{name}": "" for name in engine.env}  # its value may be a secret
-    if config.weights != "auto":
+    if config.weights != "auto" and config.output_length is None:  # lengths can be asked of any server
         given["weights"] = f"={config.weights}"
     if found := next(iter(given.items()), None):
         raise ConfigError(

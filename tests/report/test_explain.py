@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -127,17 +128,16 @@ def test_where_thoughts_are_not_counted_their_tokens_are_not_split() -> None:
     assert "did not count" in found.note
 
 
-def test_equal_sides_have_no_sure_bar() -> None:
-    found = [bar for seed in range(20) for bar in _equal(seed)]
-    assert sum(bar.sure for bar in found) <= 0.15 * len(found)
-
-
-def _equal(seed: int) -> tuple[Bar, ...]:
-    planted = [BASE.but(opt=(opt,)) for opt in ("none", "fp8")]
-    variants, _ = sort_out(runs_of(planted, seed))
-    found = answer_time(Pair(OPTIMIZATION, variants[1], variants[0]), seed)
-    assert found is not None
-    return found.bars
+@pytest.mark.parametrize("runs", [2, 3])
+def test_of_equal_sides_hardly_a_bar_is_sure_however_few_runs(runs: int) -> None:
+    """Runs differ by 3 %; each bar is sure in 5 % of the cases at most, that is 2 of 30, or by chance 5."""
+    sure: Counter[str] = Counter()
+    for seed in range(30):
+        planted = [BASE.but(opt=(opt,), runs=runs, noise=0.03) for opt in ("none", "fp8")]
+        variants, _ = sort_out(runs_of(planted, seed))
+        found = answer_time(Pair(OPTIMIZATION, variants[1], variants[0]), seed)
+        sure.update(bar.name for bar in bars(found).values() if bar.sure)
+    assert max(sure.values(), default=0) <= 5
 
 
 def of_engine(**columns: float) -> Planted:
