@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-T = TypeVar("T")
+from orchestrator.metrics.stats import Z
 
-_Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ def of_means(means: Sequence[float], samples: int) -> Accuracy | None:
 
 def wilson(share: float, size: float) -> tuple[float, float]:
     """Wilson's (1927) 95 % interval for a ``share`` of ``size`` independent trials."""
-    centre = (share + _Z**2 / (2 * size)) / (1 + _Z**2 / size)
-    half = _Z / (1 + _Z**2 / size) * math.sqrt(share * (1 - share) / size + _Z**2 / (4 * size**2))
+    centre = (share + Z**2 / (2 * size)) / (1 + Z**2 / size)
+    half = Z / (1 + Z**2 / size) * math.sqrt(share * (1 - share) / size + Z**2 / (4 * size**2))
     return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 

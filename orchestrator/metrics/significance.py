@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.metrics.resampling import subset_means
+from orchestrator.metrics.stats import Z
 
 LEVEL = 0.05
 FEWEST_PAIRS = 6  # 2 / 2**6 is the first smallest p below 5 %
 EXACT_BELOW = 20  # pairs; from there on flips are drawn
 MAX_SPLITS = 100_000  # 9 against 10 runs have 92,378
 
-_Z2 = 1.959963984540054**2  # the chi-squared distribution's 95 % quantile, one degree of freedom
+_Z2 = Z**2  # the chi-squared distribution's 95 % quantile, one degree of freedom
 TOGETHER = 128  # samples that go through the same draws at once
 _ROUNDING = 1e-12  # sums that differ by less, relatively, differ by rounding alone
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 PERCENTILES = (50, 90, 95, 99, 99.9)
 CONFIDENCE = 0.99
+Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
 _NONE: NDArray[np.float64] = np.empty(0)
 _ROUNDING = 1e-9  # of sums of probabilities
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -134,11 +133,11 @@ def _dots(rows: Rows, title: str) -> Any:
     """Points with whiskers, one line a configuration, under the name of its setting."""
     import altair as alt
 
-    settings = list(dict.fromkeys(row["setting"] for row in rows))[:MOST_SETTINGS]
+    drawn = _drawn(rows)
     color = alt.Color("engine:N", legend=alt.Legend(orient="bottom"))
     charts = []
-    for setting in settings:
-        of_setting = [row for row in rows if row["setting"] == setting][:MOST_ROWS]
+    for setting in dict.fromkeys(row["setting"] for row in drawn):
+        of_setting = [row for row in drawn if row["setting"] == setting]
         base = alt.Chart(alt.InlineData(values=of_setting), width=520, height=alt.Step(22))
         y = alt.Y("label:N", title=None, sort=None)
         dash = alt.StrokeDash(
@@ -195,11 +194,17 @@ def _intervals_said(rows: Rows) -> str:
     return " ".join(said)
 
 
+def _drawn(rows: Rows) -> Rows:
+    """Of one measure: at most `MOST_ROWS` in all, of the first `MOST_SETTINGS`, setting by setting."""
+    settings = list(dict.fromkeys(row["setting"] for row in rows))[:MOST_SETTINGS]
+    return [row for setting in settings for row in rows if row["setting"] == setting][:MOST_ROWS]
+
+
 def _cut(rows: Rows) -> str:
-    settings = Counter(row["setting"] for row in rows)
-    most = max(settings.values())
-    if len(settings) <= MOST_SETTINGS and most <= MOST_ROWS:
+    """What is said where not all are drawn."""
+    by_measure: dict[object, Rows] = {}
+    for row in rows:
+        by_measure.setdefault(row.get("measure"), []).append(row)
+    if all(len(_drawn(of)) == len(of) for of in by_measure.values()):
         return ""
-    return (
-        f" Only the first {MOST_ROWS} configurations of {MOST_SETTINGS} settings are drawn; the CSV has all."
-    )
+    return f" Only the first {MOST_ROWS}, of at most {MOST_SETTINGS} settings, are drawn; the CSV has all."

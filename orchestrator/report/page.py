@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator.report.answer import headline
+from orchestrator.report.findings import Findings
 from orchestrator.report.options import Options
 from orchestrator.report.settings import configuration_of
 from orchestrator.report.tables import Table, alone_notes
@@ -18,9 +19,6 @@ from orchestrator.report.variants import Run
 from orchestrator.secrets import MASK
 
 ANSWERS_SHOWN = 8  # the others are folded away
-
-if TYPE_CHECKING:
-    from orchestrator.report.findings import Findings
 
 
 def page(

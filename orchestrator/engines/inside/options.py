@@ -11,6 +11,8 @@ import argparse
 import importlib
 import json
 import sys
+from typing import TextIO
+from unittest import mock
 
 MARK = "the options of this parser: "
 _KINDS: dict[object, str] = {None: "str", str: "str", int: "int", float: "float"}
@@ -39,18 +41,12 @@ def _kind(read: object) -> str | None:
     return _KINDS.get(around[0]) if len(around) == 1 and isinstance(around[0], type) else None
 
 
-def _with_options() -> None:
+if __name__ == "__main__":
     print_help = argparse.ArgumentParser.print_help
 
-    def printed(parser: argparse.ArgumentParser, file: object = None) -> None:
-        print_help(parser)
+    def printed(parser: argparse.ArgumentParser, file: TextIO | None = None) -> None:
+        print_help(parser, file)
         sys.stdout.write(f"\n{MARK}{json.dumps(told(parser))}\n")
 
-    vars_of = {"print_help": printed}  # a method is no variable that may be assigned
-    for name, method in vars_of.items():
-        setattr(argparse.ArgumentParser, name, method)
-
-
-if __name__ == "__main__":
-    _with_options()
-    importlib.import_module("entry").main(sys.argv[1:])
+    with mock.patch.object(argparse.ArgumentParser, "print_help", printed):
+        importlib.import_module("entry").main(sys.argv[1:])

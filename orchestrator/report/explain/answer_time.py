@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from orchestrator.metrics.runs import t_quantile
+from orchestrator.metrics.stats import Z
 from orchestrator.report.explain.lmdi import Array, of_product
 from orchestrator.report.explain.waterfall import Bar, Waterfall
 from orchestrator.report.pairs import Pair
 from orchestrator.report.variants import Run, Variant
 
 DRAWS = 500
-NORMAL = 1.959964  # the 97.5 % quantile of the normal distribution
 _FIRST, _AFTER, _THINKING, _VISIBLE, _REQUESTS = range(5)
 
 
@@ -69,7 +69,7 @@ def _stretch(runs: list[int]) -> float:
     fewest = min(runs)
     if fewest < 2:
         return 1.0
-    return float(np.sqrt(fewest / (fewest - 1))) * t_quantile(sum(runs) - 2) / NORMAL
+    return float(np.sqrt(fewest / (fewest - 1))) * t_quantile(sum(runs) - 2) / Z
 
 
 def _names(counted: bool) -> tuple[str, ...]:
