@@ -167,7 +167,7 @@ def _tokenizer(folder: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(scratch)
     for token, tag in TAGS.items():
         assert tokenizer(f"a{tag}\n", add_special_tokens=False).input_ids[1] == int(token), tag
-    tokenizer.pad_token = "<|im_end|>"
+    tokenizer.pad_token = tokenizer.eos_token = "<|im_end|>"  # a converted folder may name another end
     return tokenizer
 
 
