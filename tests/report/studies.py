@@ -44,6 +44,7 @@ class Planted:
     parameters_b: float = 7.6
     load: str = "closed"
     changes: tuple[tuple[str, Any], ...] = ()
+    tracker: tuple[tuple[str, str], ...] = ()
 
     def but(self, **changes: Any) -> Planted:
         return replace(self, **changes)
@@ -107,6 +108,7 @@ def _row(
         "output_length": None,
     }
     config["model"]["parameters_b"] = planted.parameters_b
+    config["tracker"] = dict(planted.tracker)
     row = {
         **{"study": "planted", "model": planted.model, "model_kind": planted.kind, "weights": "auto"},
         **{"engine": planted.engine, "engine_version": "1", "opt": list(planted.opt), "gpus": planted.gpus},
