@@ -43,8 +43,9 @@ def main(arguments: Sequence[str]) -> int:
         print("interrupted: run the command again for a whole report", file=sys.stderr)
         return INTERRUPTED
     print(f"report: {made.page}")
-    if made.url is not None:
-        print(f"Weights & Biases: {made.url}")
+    for said in (made.url, made.note):
+        if said is not None:
+            print(f"Weights & Biases: {said}")
     return DONE
 
 

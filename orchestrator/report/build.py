@@ -35,10 +35,11 @@ from orchestrator.tabular import csv_text, tabular, tex
 
 @dataclass(frozen=True)
 class Made:
-    """The page's file, and the address of the pushed report on Weights & Biases."""
+    """The page's file; of a push, the address of the report on Weights & Biases, and what is still to do."""
 
     page: Path
     url: str | None = None
+    note: str | None = None
 
 
 def find(runs: Sequence[Run], options: Options, say: Progress = silent) -> Findings:
@@ -55,7 +56,7 @@ def make_report(options: Options, command: str, say: Progress = silent) -> Made:
     """Writes the folder ``options.out``. Raises ConfigError, before it writes anything, for what cannot be
     reported, and PushError, after that, for what cannot be pushed."""
     from orchestrator.report.page import page
-    from orchestrator.report.wandb_report import report_of, tracked
+    from orchestrator.report.wandb_report import report_of, tracked, unsent
 
     on_wandb = can_be_made(options)
     with workers(count_cells(options)) as mapped:
@@ -82,14 +83,15 @@ def make_report(options: Options, command: str, say: Progress = silent) -> Made:
             path = options.out / "index.html"
             path.write_text(page(findings, tables, drawn, options, command))
             if on_wandb:
-                report = report_of(findings, tables, options, tracked(findings, options))
+                logged = tracked(findings, options)
+                report = report_of(findings, tables, options, logged)
                 keep(report, options.out)
         except OSError as error:
             raise ConfigError(f"out={options.out} cannot be written ({error.strerror})") from error
     if not options.wandb:
         return Made(path)
     say("pushing to Weights & Biases")
-    return Made(path, push(report, options.out))
+    return Made(path, push(report, options.out), unsent(logged, options))
 
 
 def _files(out: Path) -> Path:

@@ -70,7 +70,7 @@ def push(report: Any, out: Path) -> str:
         url = str(report.url)
         keep(report, out, place | {"id": str(report.id), "url": url})
     except Exception as error:  # whatever the library, the network or the service does
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = " ".join(str(error).split()).replace("<no message>", "no answer") or type(error).__name__
         raise PushError(f"wandb=push: {said[:MOST_SAID]}; the report's spec is {out / SPEC}") from error
     finally:
         with suppress(Exception):

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from orchestrator.config.schema import SloConfig, TrackerConfig
@@ -20,7 +22,7 @@ from orchestrator.report.answer import Answer, headline
 from orchestrator.report.comparisons import MEASURES
 from orchestrator.report.findings import Findings
 from orchestrator.report.options import Options, counted
-from orchestrator.report.page import cautions, limits_said
+from orchestrator.report.page import ANSWERS_SHOWN, cautions, limits_said
 from orchestrator.report.settings import configuration_of
 from orchestrator.report.tables import Table
 from orchestrator.report.variants import CONFIGURATION, SETTING, Run, Variant
@@ -112,11 +114,14 @@ def _words(findings: Findings, options: Options) -> Iterator[Any]:
     yield wr.P(f"Limits: {'; '.join(limits_said(_runs(findings), options))}.")
     if (all_in_one := headline(findings.answers)) is not None:
         yield wr.P(all_in_one)
-    for answer in findings.answers:
+    for answer in findings.answers[:ANSWERS_SHOWN]:
         yield from _answer(answer)
     if said := cautions(findings, options):
         yield wr.H3("Read this first")
         yield wr.UnorderedList(list(said))
+    if folded := findings.answers[ANSWERS_SHOWN:]:
+        blocks = [block for answer in folded for block in _answer(answer)]
+        yield wr.H2(f"{len(folded)} more settings", collapsed_blocks=blocks)
 
 
 def _answer(answer: Answer) -> Iterator[Any]:
@@ -245,7 +250,8 @@ def _has(runs: Sequence[Run], column: str) -> bool:
 
 def varied(variants: Sequence[Variant]) -> list[str]:
     """The columns that tell the variants apart, as few as do, of those that a run's config has. Where these
-    do not, since a setting without a column differs, the name of the runs' first cell does."""
+    do not, since a setting without a column differs, the name of the runs' first cell does, or of their own
+    where an older version stored no other."""
     names = [name for name in (*CONFIGURATION, *SETTING) if name in CELLS.names]
     found: list[str] = []
     apart = min(1, len(variants))
@@ -254,4 +260,30 @@ def varied(variants: Sequence[Variant]) -> list[str]:
         if told > apart:
             found.append(name)
             apart = told
-    return found if apart == len(variants) else [*found, "run_of"]
+    if apart == len(variants):
+        return found
+    known = all(run.row.get("run_of") for one in variants for run in one.runs)
+    return [*found, "run_of" if known else "cell_id"]
+
+
+def unsent(logged: Tracked, options: Options) -> str | None:
+    """One line on the runs that are on this machine alone, without which panels are empty; None for none."""
+    ids = {run_id(run.row) for run in logged.runs}
+    count, folders = 0, []
+    for study in options.studies:
+        own = [
+            one for one in (options.results_dir / study / "wandb").glob("offline-run-*") if _id(one) in ids
+        ]
+        waiting = [one for one in own if not any(one.glob("*.wandb.synced"))]
+        count += len(waiting)
+        folders += [f"{shlex.quote(str(options.results_dir / study / 'wandb'))}/offline-run-*"] * bool(
+            waiting
+        )
+    if not count:
+        return None
+    return f"{counted(count, 'run')} of it on this machine alone; to upload: wandb sync {' '.join(folders)}"
+
+
+def _id(folder: Path) -> str:
+    """Of the run that an ``offline-run-TIME-ID`` is of."""
+    return folder.name.split("-", 3)[-1]

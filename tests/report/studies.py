@@ -50,6 +50,12 @@ class Planted:
         return replace(self, **changes)
 
 
+# What a run of Weights & Biases has beside the columns of `_row`, and where it was tracked to.
+_COLUMNS = {"kv_usage_max": 0.4, "running_mean": 4.0, "output_length_mean": 100.0}
+TRACKED = Planted(
+    runs=3, items=4, changes=tuple(_COLUMNS.items()), tracker=(("name", "wandb"), ("project", "bench"))
+)
+
 Cell = tuple[dict[str, Any], list[Record], list[Grade]]
 
 

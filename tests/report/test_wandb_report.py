@@ -1,5 +1,4 @@
-"""The Report of Weights & Biases: what its spec says and asks for, that the tracker's runs have it, and what
-a push sends, to a stand-in of the service."""
+"""The Report of Weights & Biases: what its spec says and asks for, and that the tracker's runs have it."""
 
 from __future__ import annotations
 
@@ -19,27 +18,22 @@ from orchestrator.config.schema import TrackerConfig
 from orchestrator.report.__main__ import main
 from orchestrator.report.build import find
 from orchestrator.report.options import Options
+from orchestrator.report.page import ANSWERS_SHOWN
 from orchestrator.report.read import read_runs
 from orchestrator.report.tables import Table
 from orchestrator.report.wandb_push import SPEC
-from orchestrator.report.wandb_report import bars, markdown, tracked, varied
+from orchestrator.report.wandb_report import bars, markdown, report_of, tracked, unsent, varied
 from orchestrator.store.read import read_cells
 from orchestrator.track.tracker import Tracker
 from orchestrator.track.wandb_run import DEFAULT_PROJECT, run_id
-from tests.report.studies import Planted, runs_of, store
+from tests.report.studies import TRACKED, Planted, runs_of, store
 from tests.support.wandb_file import records
-from tests.support.wandb_service import ENTITY, REPORT_ID, Service, served
 
-KEY = "0" * 40
-COLUMNS = {"kv_usage_max": 0.4, "running_mean": 4.0, "output_length_mean": 100.0}
-LOGGED = Planted(
-    runs=3, items=4, changes=tuple(COLUMNS.items()), tracker=(("name", "wandb"), ("project", "bench"))
-)
 STUDY = (
-    LOGGED,
-    LOGGED.but(opt=("fp8",), tpot_s=0.015),
-    LOGGED.but(opt=("awq",), runs=1, changes=(("status", "invalid"), ("reason", "a | b"))),
-    LOGGED.but(max_tokens=1024),
+    TRACKED,
+    TRACKED.but(opt=("fp8",), tpot_s=0.015),
+    TRACKED.but(opt=("awq",), runs=1, changes=(("status", "invalid"), ("reason", "a | b"))),
+    TRACKED.but(max_tokens=1024),
 )
 
 
@@ -103,6 +97,20 @@ def test_it_says_what_the_page_says(folder: Path) -> None:
     assert (
         said.index("The answer") < said.index("Optimizations against the baseline") < said.index("The runs")
     )
+
+
+def test_answers_that_the_page_folds_are_folded() -> None:
+    options = Options(studies=("planted",))
+    found = find(
+        runs_of([TRACKED.but(runs=1, max_tokens=1000 + one) for one in range(ANSWERS_SHOWN + 2)]), options
+    )
+    blocks = report_of(found, [], options, tracked(found, options))._to_model().spec.model_dump(by_alias=True)
+    (folded,) = [one for one in blocks["blocks"] if one.get("collapsedChildren")]
+    assert texts([folded["children"]]) == ["2 more settings"]
+    assert [answer.where in texts(folded["collapsedChildren"]) for answer in found.answers] == [
+        *([False] * ANSWERS_SHOWN),
+        *([True] * 2),
+    ]
 
 
 def test_its_table_has_the_rows_of_the_page(folder: Path) -> None:
@@ -171,114 +179,11 @@ def test_panels_ask_for_what_an_offline_run_holds(folder: Path, monkeypatch: pyt
     assert run.project == spec["project"]
 
 
-@pytest.fixture
-def logged_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """With a key that is none, and nothing of this machine's own settings."""
-    for name in ("WANDB_PROJECT", "WANDB_ENTITY", "WANDB_MODE"):
-        monkeypatch.delenv(name, raising=False)
-    for name in ("CONFIG", "CACHE", "DATA"):
-        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "own"))
-    monkeypatch.setenv("WANDB_API_KEY", KEY)
-    wandb.teardown()
-    return monkeypatch
-
-
-def pushed(folder: Path, out: Path, *arguments: str) -> int:
-    return main([f"results_dir={folder}", "study=planted", f"out={out}", "wandb=push", *arguments])
-
-
-def test_a_push_sends_the_spec_and_the_next_replaces_it(
-    folder: Path, tmp_path: Path, logged_in: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    with served(Service()) as service:
-        logged_in.setenv("WANDB_BASE_URL", service.url)
-        assert pushed(folder, out) == 0
-        said = capsys.readouterr()
-        first = json.loads((out / SPEC).read_text())
-        assert pushed(folder, out, "model=r1-7b") == 0
-    sent, again = service.sent("upsertView")
-    assert (sent["id"], again["id"]) == (None, REPORT_ID)
-    assert (sent["entityName"], sent["projectName"], sent["type"]) == (ENTITY, "bench", "runs")
-    assert sent["displayName"] == "Report: planted"
-    assert without_ids(json.loads(sent["spec"])) == without_ids(spec_of(folder)["spec"])
-    assert json.loads(sent["spec"]) == first["spec"]
-    assert [one["input"]["name"] for one in service.sent("CreateProject")] == ["bench"]
-    assert said.out.splitlines()[-1] == f"Weights & Biases: {first['pushed']['url']}"
-    assert f"/{ENTITY}/bench/reports/" in first["pushed"]["url"]
-    assert KEY not in said.out + said.err + json.dumps(first)
-
-
-def without_ids(node: Any) -> Any:
-    """The library draws an id for each panel and run set."""
-    if isinstance(node, dict):
-        return {key: without_ids(value) for key, value in node.items() if key not in ("id", "__id__")}
-    return [without_ids(one) for one in node] if isinstance(node, list) else node
-
-
-@pytest.mark.parametrize(
-    ("refuse", "url", "message"),
-    [
-        ({"upsertView": "permission denied"}, None, "permission denied"),
-        ({}, "http://127.0.0.1:9", "127.0.0.1:9"),
-    ],
-)
-def test_what_the_service_refuses_is_one_line_and_the_spec_stays(
-    refuse: dict[str, str],
-    url: str | None,
-    message: str,
-    folder: Path,
-    tmp_path: Path,
-    logged_in: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    out = tmp_path / "out"
-    with served(Service(projects=["bench"], refuse=refuse)) as service:
-        logged_in.setenv("WANDB_BASE_URL", url or service.url)
-        assert pushed(folder, out) == 1
-    said = capsys.readouterr()
-    assert said.out == f"report: {out / 'index.html'}\n"
-    (line,) = [one for one in said.err.splitlines() if not one.startswith("report: ")]
-    assert line.startswith("error: wandb=push: ")
-    assert message in line
-    assert line.endswith(f"the report's spec is {out / SPEC}")
-    kept = json.loads((out / SPEC).read_text())
-    assert without_ids(kept) == without_ids(spec_of(folder))
-
-
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("wandb=pull", "wandb=pull: must be push"),
-        ("wandb.project=a/b", "wandb.project=a/b: must be a name"),
-        ("wandb.entity=", "wandb.entity=: must be a name"),
-    ],
-)
-def test_bad_input_is_said_before_anything_starts(
-    argument: str, message: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([f"results_dir={folder}", "study=planted", f"out={tmp_path / 'out'}", argument]) == 2
-    assert capsys.readouterr().err.startswith(f"error: {message}")
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_push_without_the_library_is_refused_and_a_report_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("orchestrator.report.wandb_push.find_spec", lambda name: None)
-    store(tmp_path, [LOGGED])
-    assert pushed(tmp_path, tmp_path / "out") == 2
-    assert "wandb-workspaces" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-    assert main([f"results_dir={tmp_path}", "study=planted", f"out={tmp_path / 'out'}"]) == 0
-    assert not (tmp_path / "out" / SPEC).exists()
-
-
 def test_without_tracked_runs_there_are_words_and_tables_and_no_panels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_PROJECT", "mine")
-    store(tmp_path, [LOGGED.but(tracker=(("name", "none"),)), LOGGED.but(opt=("fp8",), tracker=())])
+    store(tmp_path, [TRACKED.but(tracker=(("name", "none"),)), TRACKED.but(opt=("fp8",), tracker=())])
     assert main([f"results_dir={tmp_path}", "study=planted", f"out={tmp_path / 'out'}"]) == 0
     spec = spec_of(tmp_path)
     assert spec["project"] == "mine"
@@ -296,8 +201,8 @@ def logged(planted: Sequence[Planted], options: Options) -> tuple[str, str | Non
 def test_runs_are_where_the_tracker_logged_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_PROJECT", raising=False)
     monkeypatch.setenv("WANDB_ENTITY", "team")
-    plain = LOGGED.but(tracker=(("name", "wandb"),))
-    other = LOGGED.but(opt=("fp8",), runs=1, tracker=(("name", "wandb"), ("project", "p"), ("entity", "e")))
+    plain = TRACKED.but(tracker=(("name", "wandb"),))
+    other = TRACKED.but(opt=("fp8",), runs=1, tracker=(("name", "wandb"), ("project", "p"), ("entity", "e")))
     options = Options(studies=("planted",))
     assert logged([plain], options) == (DEFAULT_PROJECT, "team", 3, 0)
     assert logged([other], options) == ("p", "e", 1, 0)
@@ -306,12 +211,29 @@ def test_runs_are_where_the_tracker_logged_them(monkeypatch: pytest.MonkeyPatch)
     assert logged([plain, other], named) == ("all", "us", 4, 0)
 
 
+def test_runs_that_are_on_this_machine_alone_are_said_until_they_are_synchronised(tmp_path: Path) -> None:
+    store(tmp_path, [TRACKED])
+    options = Options(tmp_path, ("planted",))
+    found = tracked(find(read_runs(options), options), options)
+    assert unsent(found, options) is None
+    ids = [run_id(run.row) for run in found.runs]
+    for name in (*ids[:2], "another-run"):
+        (tmp_path / "planted" / "wandb" / f"offline-run-20260101_000000-{name}").mkdir(parents=True)
+    folder = tmp_path / "planted" / "wandb"
+    assert unsent(found, options) == (
+        f"2 runs of it on this machine alone; to upload: wandb sync {folder}/offline-run-*"
+    )
+    for name in ids[:2]:
+        (folder / f"offline-run-20260101_000000-{name}" / f"run-{name}.wandb.synced").touch()
+    assert unsent(found, options) is None
+
+
 def test_goodput_under_other_limits_than_the_runs_own_is_no_panel() -> None:
     limits = (("slo_ttft_s", 1.0), ("goodput_per_s", 2.0))
     own = (("provenance", {"config": {"slo": {"ttft_s": 1.0}}}), *limits)
     other = (("provenance", {"config": {"slo": {"ttft_s": 2.0}}}), *limits)
     for changes, shown in ((own, True), (other, False)):
-        names = [column for column, _ in bars(runs_of([LOGGED.but(changes=changes)]))]
+        names = [column for column, _ in bars(runs_of([TRACKED.but(changes=changes)]))]
         assert ("goodput_per_s" in names) is shown
         assert "output_token_per_s" in names
 
@@ -320,11 +242,13 @@ def test_groups_are_told_apart_by_as_few_columns_as_do() -> None:
     def by(*planted: Planted) -> list[str]:
         return varied(find(runs_of(planted), Options()).variants)
 
-    fp8 = LOGGED.but(opt=("fp8",))
-    assert by(LOGGED) == []
-    assert by(LOGGED, fp8) == ["opt"]
-    assert by(LOGGED, LOGGED.but(gpus=2)) == ["gpus"]  # and the tensor parallel size with it
-    assert by(LOGGED, fp8, fp8.but(max_tokens=8)) == ["opt", "max_tokens"]
+    fp8 = TRACKED.but(opt=("fp8",))
+    assert by(TRACKED) == []
+    assert by(TRACKED, fp8) == ["opt"]
+    assert by(TRACKED, TRACKED.but(gpus=2)) == ["gpus"]  # and the tensor parallel size with it
+    assert by(TRACKED, fp8, fp8.but(max_tokens=8)) == ["opt", "max_tokens"]
     config = {"engine": {"name": "vllm", "args": {"max-num-seqs": 8}}}
-    set_apart = LOGGED.but(runs=1, changes=(("provenance", {"config": config}), ("cell_id", "own")))
-    assert by(LOGGED, set_apart, fp8) == ["opt", "run_of"]
+    set_apart = TRACKED.but(runs=1, changes=(("provenance", {"config": config}), ("cell_id", "own")))
+    assert by(TRACKED, set_apart, fp8) == ["opt", "run_of"]
+    older = set_apart.but(changes=(*set_apart.changes, ("run_of", None)))
+    assert by(TRACKED, older, fp8) == ["opt", "cell_id"]
