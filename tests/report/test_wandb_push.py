@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import wandb
+from rich.console import Console
 
+from orchestrator.config.schema import TrackerConfig
 from orchestrator.report.__main__ import main
 from orchestrator.report.wandb_push import SPEC
+from orchestrator.store.read import read_cells
+from orchestrator.track.tracker import Tracker
+from orchestrator.track.wandb_run import run_id
 from tests.report.studies import TRACKED, store
 from tests.support.wandb_service import ENTITY, REPORT_ID, Service, served
 
@@ -65,6 +74,40 @@ def test_a_push_sends_the_spec_and_the_next_replaces_it(
     assert said.out.splitlines()[1:] == [f"Weights & Biases: {first['pushed']['url']}"]
     assert f"/{ENTITY}/bench/reports/" in first["pushed"]["url"]
     assert KEY not in said.out + said.err + json.dumps(first)
+
+
+def test_synchronised_runs_are_those_of_the_report_and_hold_what_it_asks_for(
+    small: Path, logged_in: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The library's own ``wandb sync`` of a run of the tracker, to where the report is pushed."""
+    (row,) = read_cells(small / "planted").to_pylist()
+    said = io.StringIO()
+    offline = TrackerConfig("wandb", "bench", mode="offline")
+    with Tracker(small / "planted", offline, Console(file=said, width=500)) as tracker:
+        tracker.log(row["cell_id"])
+    with served(Service()) as service:
+        logged_in.setenv("WANDB_BASE_URL", service.url)
+        assert pushed(small) == 0
+        command = capsys.readouterr().out.splitlines()[-1].partition("to upload: ")[2]
+        assert command == said.getvalue().partition("to upload them: ")[2].strip()
+        logged_in.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        subprocess.run(command, shell=True, check=True, capture_output=True, timeout=60)
+        assert pushed(small) == 0
+    assert "on this machine alone" not in capsys.readouterr().out
+    run = service.sent("UpsertBucket")[0]
+    assert (run["name"], run["project"]) == (run_id(row), service.sent("upsertView")[0]["projectName"])
+    (grid,) = [one for one in spec_of(small)["spec"]["blocks"] if one["type"] == "panel-grid"]
+    assert run["name"] in json.dumps(grid["metadata"]["runSets"])
+    sent = {path.rpartition("/")[2]: body for path, body in service.files if "/files/" not in path}
+    summary = json.loads(sent["wandb-summary.json"])
+    history = b"".join(body for path, body in service.files if path.endswith("/file_stream"))
+    panels = [panel["config"] for panel in grid["metadata"]["panelBankSectionConfig"]["panels"]]
+    lines = [name for panel in panels if panel.get("xAxis") == "t_s" for name in panel["metrics"]]
+    bars = [name for panel in panels if "vertical" in panel for name in panel["metrics"]]
+    assert len(bars) > 4
+    assert all(summary[name] == row[name] for name in bars)
+    assert lines == ["kv_usage", "running"]
+    assert all(f'\\"{name}\\":'.encode() in history for name in (*lines, "t_s"))
 
 
 @pytest.mark.parametrize(

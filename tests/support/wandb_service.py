@@ -1,4 +1,4 @@
-"""A stand-in for the GraphQL API of Weights & Biases: it keeps what is sent and answers as the service."""
+"""A stand-in for the API of Weights & Biases: it keeps what is sent, and answers as the service does."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ ENTITY, REPORT_ID = "us", "Vmlldzox"
 
 @dataclass
 class Service:
-    """``requests``: the operation's name, its variables and the request's Authorization, of each. ``refuse``:
-    what an operation is answered with in place of data."""
+    """``requests``: the operation's name, its variables and the request's Authorization, of each of GraphQL;
+    ``files``: the path and the body of each other. ``refuse``: what an operation is answered with in place of
+    data."""
 
     projects: list[str] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)
     requests: list[tuple[str, dict[str, Any], str]] = field(default_factory=list)
+    files: list[tuple[str, bytes]] = field(default_factory=list)
     url: str = ""
 
     def sent(self, name: str) -> list[dict[str, Any]]:
@@ -47,6 +49,17 @@ class Service:
                 "project": _project(variables["projectName"], variables["entityName"]),
             }
             return {"data": {"upsertView": {"view": view, "inserted": True}}}
+        if name == "UpsertBucket":
+            project = _project(variables["project"], ENTITY) | {"entity": {"id": "RQ==", "name": ENTITY}}
+            run = {"id": "UnVu", "name": variables["name"], "displayName": variables["displayName"]}
+            run |= {"config": "{}", "sweepName": None, "historyLineCount": 0, "project": project}
+            return {"data": {"upsertBucket": {"bucket": run, "inserted": True}}}
+        if name == "CreateArtifact":  # there already: its files are not asked for
+            artifact = {"id": "QXJ0", "state": "COMMITTED", "artifactSequence": {"id": "U2Vx"}}
+            return {"data": {"createArtifact": {"artifact": artifact}}}
+        if name == "CreateRunFiles":
+            files = [{"name": one, "uploadUrl": f"{self.url}/{one}"} for one in variables["files"]]
+            return {"data": {"createRunFiles": {"runID": "UnVu", "uploadHeaders": [], "files": files}}}
         viewer = {"id": "1", "entity": ENTITY, "username": ENTITY, "name": ENTITY, "flags": "{}"}
         return {"data": {"viewer": viewer | {"teams": {"edges": []}}, "serverInfo": None}}
 
@@ -63,19 +76,23 @@ def served(service: Service) -> Iterator[Service]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"] or 0))
-            if self.path != "/graphql":  # the library's own telemetry
-                self.send_error(404)
-                return
-            asked = json.loads(body)
-            name = (re.match(r"\s*(?:query|mutation)\s+(\w+)", asked["query"]) or ["", ""])[1]
-            variables = asked.get("variables") or {}
-            service.requests.append((name, variables, self.headers.get("Authorization", "")))
-            body = json.dumps(service.answer(name, variables)).encode()
+            answer: dict[str, Any] = {}
+            if self.path == "/graphql":
+                asked = json.loads(body)
+                name = (re.match(r"\s*(?:query|mutation)\s+(\w+)", asked["query"]) or ["", ""])[1]
+                variables = asked.get("variables") or {}
+                service.requests.append((name, variables, self.headers.get("Authorization", "")))
+                answer = service.answer(name, variables)
+            else:
+                service.files.append((self.path, body))
+            said = json.dumps(answer).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(said)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(said)
+
+        do_PUT = do_POST
 
         def log_message(self, *_: object) -> None:
             """Nothing on the terminal."""
