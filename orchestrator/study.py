@@ -98,7 +98,7 @@ def _report(plan: Plan, limits: Sequence[SloConfig], console: Console) -> None:
     options = Options(results_dir=folder, studies=(study,), out=plan.study_dir / "report", slo=slo)
     command = shlex.join(["python", "-m", "orchestrator.report", f"results_dir={folder}", f"study={study}"])
     try:
-        said = f"report: {make_report(options, command)}"
+        said = f"report: {make_report(options, command).page}"
     except Exception as error:
         said = f"no report ({type(error).__name__}: {error}); again: {command}"
     console.print(said, markup=False, highlight=False)

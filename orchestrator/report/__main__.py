@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from orchestrator.errors import ConfigError
 from orchestrator.report.options import parse
 
-DONE, WRONG, INTERRUPTED = 0, 2, 130
+DONE, NOT_PUSHED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -18,6 +18,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from orchestrator.report.build import make_report
     from orchestrator.report.progress import shown
+    from orchestrator.report.wandb_push import PushError
 
     if any(one in ("-h", "--help", "help") for one in arguments):
         print(
@@ -30,14 +31,21 @@ def main(arguments: Sequence[str]) -> int:
     try:
         options = parse(arguments)
         with shown(console) as say:
-            path = make_report(options, command, say)
+            made = make_report(options, command, say)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG
+    except PushError as error:
+        print(f"report: {options.out / 'index.html'}")
+        print(f"error: {error}", file=sys.stderr)
+        return NOT_PUSHED
     except KeyboardInterrupt:
         print("interrupted: run the command again for a whole report", file=sys.stderr)
         return INTERRUPTED
-    print(f"report: {path}")
+    print(f"report: {made.page}")
+    for said in (made.url, made.note):
+        if said is not None:
+            print(f"Weights & Biases: {said}")
     return DONE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -27,8 +28,18 @@ from orchestrator.report.tables import (
 )
 from orchestrator.report.theme import Figure
 from orchestrator.report.variants import Run, sort_out
+from orchestrator.report.wandb_push import can_be_made, keep, push
 from orchestrator.report.workers import workers
 from orchestrator.tabular import csv_text, tabular, tex
+
+
+@dataclass(frozen=True)
+class Made:
+    """The page's file; of a push, the address of the report on Weights & Biases, and what is still to do."""
+
+    page: Path
+    url: str | None = None
+    note: str | None = None
 
 
 def find(runs: Sequence[Run], options: Options, say: Progress = silent) -> Findings:
@@ -41,11 +52,13 @@ def find(runs: Sequence[Run], options: Options, say: Progress = silent) -> Findi
     return Findings(variants, apart, alone, lines, accuracy_rows(variants), said, names)
 
 
-def make_report(options: Options, command: str, say: Progress = silent) -> Path:
-    """Writes the folder ``options.out`` and returns the path of its ``index.html``. Raises ConfigError,
-    before it writes anything, for what cannot be reported."""
+def make_report(options: Options, command: str, say: Progress = silent) -> Made:
+    """Writes the folder ``options.out``. Raises ConfigError, before it writes anything, for what cannot be
+    reported, and PushError, after that, for what cannot be pushed."""
     from orchestrator.report.page import page
+    from orchestrator.report.wandb_report import report_of, tracked, unsent
 
+    on_wandb = can_be_made(options)
     with workers(count_cells(options)) as mapped:
         findings = find(read_runs(options, mapped, say), options, say)
         say("making figures and tables")
@@ -69,9 +82,16 @@ def make_report(options: Options, command: str, say: Progress = silent) -> Path:
             say("writing the page")
             path = options.out / "index.html"
             path.write_text(page(findings, tables, drawn, options, command))
+            if on_wandb:
+                logged = tracked(findings, options)
+                report = report_of(findings, tables, options, logged)
+                keep(report, options.out)
         except OSError as error:
             raise ConfigError(f"out={options.out} cannot be written ({error.strerror})") from error
-    return path
+    if not options.wandb:
+        return Made(path)
+    say("pushing to Weights & Biases")
+    return Made(path, push(report, options.out), unsent(logged, options))
 
 
 def _files(out: Path) -> Path:

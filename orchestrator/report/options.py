@@ -18,6 +18,9 @@ FILTERS = (
 """Columns of ``cells`` that a filter, or the baseline, may name."""
 BASELINES = ("opt", "engine", "model", "tensor_parallel_size")
 _LIMITS = tuple(f"slo.{one.name}" for one in fields(SloConfig))
+_WANDB = ("wandb", "wandb.project", "wandb.entity")
+_NOT_IN_PLACES = "/\\#?%:"  # what Weights & Biases refuses in the name of a project
+_LONGEST_PLACE = 128
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,8 @@ class Options:
     """``accuracy_margin`` is a share (0.02 is two points), ``time_margin`` one of the baseline's value;
     ``slo_attainment`` the share of sent requests that must meet the limits. ``slo``: None where the cells'
     own limits count. ``price_gpu_hour``: of one GPU, in any currency; None for no cost. ``filters``: the
-    values that a column may have, as text; ``baseline``: the one."""
+    values that a column may have, as text; ``baseline``: the one. ``wandb``: whether the report is pushed to
+    Weights & Biases; its project and entity are None where the runs' own count."""
 
     results_dir: Path = Path("results")
     studies: tuple[str, ...] = ()
@@ -37,6 +41,9 @@ class Options:
     accuracy_margin: float = 0.02
     time_margin: float = 0.05
     price_gpu_hour: float | None = None
+    wandb: bool = False
+    wandb_project: str | None = None
+    wandb_entity: str | None = None
 
 
 def parse(arguments: Sequence[str]) -> Options:
@@ -64,11 +71,17 @@ def parse(arguments: Sequence[str]) -> Options:
             options = replace(options, price_gpu_hour=_number(key, value, "the price of a GPU hour, above 0"))
         elif key == "slo.attainment":
             options = replace(options, slo_attainment=_share(key, value))
+        elif key == "wandb":
+            options = replace(options, wandb=_push(key, value))
+        elif key == "wandb.project":
+            options = replace(options, wandb_project=_place(key, value))
+        elif key == "wandb.entity":
+            options = replace(options, wandb_entity=_place(key, value))
         elif key in FILTERS:
             filters[key] = _values(key, value)
         else:
             keys = ("results_dir", "study", "out", "baseline", *_LIMITS, "slo.attainment")
-            known = ", ".join((*keys, "accuracy.margin", "time.margin", "price.gpu_hour", *FILTERS))
+            known = ", ".join((*keys, "accuracy.margin", "time.margin", "price.gpu_hour", *_WANDB, *FILTERS))
             raise ConfigError(f"{argument}: no such key; there are {known}")
     if not options.studies:
         raise ConfigError("study= is missing: name one study, or several as study=a,b")
@@ -140,6 +153,22 @@ def _folder(key: str, value: str) -> Path:
     if path.exists() and not path.is_dir():
         raise ConfigError(f"{key}={value}: is a file; name a folder")
     return path
+
+
+def _push(key: str, value: str) -> bool:
+    if value != "push":
+        raise ConfigError(
+            f"{key}={value}: must be push; without it the report's spec is stored beside the page"
+        )
+    return True
+
+
+def _place(key: str, value: str) -> str:
+    if not value.strip() or len(value) > _LONGEST_PLACE or set(value) & set(_NOT_IN_PLACES):
+        raise ConfigError(
+            f"{key}={value}: must be a name of at most {_LONGEST_PLACE} characters, none of {_NOT_IN_PLACES}"
+        )
+    return value
 
 
 def _number(key: str, value: str, allowed: str) -> float:

@@ -50,7 +50,7 @@ def page(
         headline=headline(findings.answers),
         answers_shown=ANSWERS_SHOWN,
         cautions=cautions(findings, options),
-        limits=_limits(runs, options),
+        limits=limits_said(runs, options),
         shared=findings.names.shared(),
         comparisons=[table for table in tables if table.name not in ("accuracy", "measured", "apart")],
         others=[table for table in tables if table.name in ("accuracy", "measured", "apart")],
@@ -95,7 +95,8 @@ def cautions(findings: Findings, options: Options) -> list[str]:
     return [*said, *alone_notes(findings.alone, findings.variants, findings.names)]
 
 
-def _limits(runs: Sequence[Run], options: Options) -> list[str]:
+def limits_said(runs: Sequence[Run], options: Options) -> list[str]:
+    """Limits of times and margins, as they are in force."""
     names = ("ttft_s", "ttfvt_s", "tpot_s", "e2e_s", "itl_s")
     said = []
     for name in names:

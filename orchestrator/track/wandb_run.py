@@ -41,6 +41,10 @@ def run_id(row: Mapping[str, Any]) -> str:
     return f"{row['cell_id']}-{row.get('attempt_id') or row['attempts']}"
 
 
+def project_of(config: TrackerConfig) -> str:
+    return config.project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT
+
+
 def run_name(row: Mapping[str, Any], varied: Sequence[str]) -> str:
     """Model, engine and optimizations, then what tells the cell from others of its sweep, each by the last
     part of its key: ``r1-7b vllm fp8 concurrency=8``. At most 64 characters; what is cut ends with the
@@ -76,7 +80,7 @@ def log_row(
     settings |= {key: json.loads(row[key]) for key in ("engine_args", "provenance") if row.get(key)}
     simulated = "SIMULATED " if row["simulated"] else ""  # a group of its own: groups are averaged
     run = wandb.init(
-        project=config.project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT,
+        project=project_of(config),
         entity=config.entity,  # None: the library asks WANDB_ENTITY
         group=simulated + row["study"],
         job_type="simulation" if simulated else "measurement",

@@ -44,10 +44,17 @@ class Planted:
     parameters_b: float = 7.6
     load: str = "closed"
     changes: tuple[tuple[str, Any], ...] = ()
+    tracker: tuple[tuple[str, str], ...] = ()
 
     def but(self, **changes: Any) -> Planted:
         return replace(self, **changes)
 
+
+# What a run of Weights & Biases has beside the columns of `_row`, and where it was tracked to.
+_COLUMNS = {"kv_usage_max": 0.4, "running_mean": 4.0, "output_length_mean": 100.0}
+TRACKED = Planted(
+    runs=3, items=4, changes=tuple(_COLUMNS.items()), tracker=(("name", "wandb"), ("project", "bench"))
+)
 
 Cell = tuple[dict[str, Any], list[Record], list[Grade]]
 
@@ -107,6 +114,7 @@ def _row(
         "output_length": None,
     }
     config["model"]["parameters_b"] = planted.parameters_b
+    config["tracker"] = dict(planted.tracker)
     row = {
         **{"study": "planted", "model": planted.model, "model_kind": planted.kind, "weights": "auto"},
         **{"engine": planted.engine, "engine_version": "1", "opt": list(planted.opt), "gpus": planted.gpus},
