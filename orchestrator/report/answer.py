@@ -98,7 +98,11 @@ def _answer(
         )
         return Answer(where, None, take, False, (), (), tuple(limits(best)))
     if len(group) == 1:
-        take = f"Only {say.name(group[0])} was measured here: there is nothing to choose."
+        lacks = f", without its baseline opt={say.options.baseline.get('opt', 'none')}"
+        take = (
+            f"Only {say.name(group[0])} was measured here{'' if reference is not None else lacks}: "
+            f"there is nothing to {'choose' if reference is not None else 'hold it against'}."
+        )
         return Answer(where, None, take, False, _numbers(group[0]), (), tuple(limits(group[0])))
     if reference is None:
         take = "No baseline was measured here, so there is nothing to hold the others against."
