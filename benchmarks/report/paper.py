@@ -90,10 +90,15 @@ QUOTED = (
         concurrency=16,
     ),
     *(
-        Quoted(3, "r1-7b", _BAR.format(bar) if bar > 1 else "none", *numbers, datasets=_MATH)
-        for bar, numbers in enumerate(_FIGURE_3, 1)
+        Quoted(
+            3, "r1-7b", _BAR.format(bar) if bar > 1 else "none", accuracy, rate, e2e, ttfvt, datasets=_MATH
+        )
+        for bar, (accuracy, rate, e2e, ttfvt) in enumerate(_FIGURE_3, 1)
     ),
-    *(Quoted(4, "r1-14b", opt, *numbers, datasets=_AS_IN_4) for opt, *numbers in _FIGURE_4),
+    *(
+        Quoted(4, "r1-14b", opt, accuracy, rate, e2e, datasets=_AS_IN_4)
+        for opt, accuracy, rate, e2e in _FIGURE_4
+    ),
     Quoted(
         5,
         "r1-32b",
