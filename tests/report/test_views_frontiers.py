@@ -13,7 +13,7 @@ from orchestrator.report.accuracy import accuracy_rows
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
 from orchestrator.report.pareto import cost_per_million, joules_per_million
-from orchestrator.report.theme import Figure, specification, svg
+from orchestrator.report.theme import MOST_ROWS, Figure, specification, svg
 from orchestrator.report.variants import sort_out
 from orchestrator.report.views.frontiers import frontiers
 from tests.report.studies import Planted, runs_of
@@ -170,3 +170,11 @@ def test_what_was_not_graded_is_drawn_dashed_and_has_no_accuracy() -> None:
 def test_a_budget_that_is_not_known_is_no_part_of_a_name() -> None:
     figure = drawn(*(one.but(changes=(("max_tokens", None),)) for one in (SLOW, FAST)))["pareto"]
     assert {row["group"] for row in figure.rows} == {"r1-7b, h100, math500"}
+
+
+def test_of_a_long_frontier_the_list_says_what_it_leaves_out() -> None:
+    many = [BASE.but(concurrency=at, tpot_s=0.01 * at**0.5) for at in range(1, MOST_ROWS + 3)]
+    figure = drawn(*many)["pareto"]
+    assert len(listed_points(figure)) == MOST_ROWS
+    assert f"The list has the first {MOST_ROWS} of {MOST_ROWS + 2}." in figure.caption
+    assert "The list has" not in drawn(*many[:MOST_ROWS])["pareto"].caption

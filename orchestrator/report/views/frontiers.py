@@ -96,6 +96,8 @@ def _figure(axis: Axis, points: Sequence[Point], names: Names) -> Figure | None:
         "and, by the means, more accurate than all that beat them. Where a test shows that (question by "
         "question, p below 0.05 against each of them) the list says more accurate, else not decided."
     )
+    marked = sum(row["mark"] is not None for row in rows)
+    listed_first = f" The list has the first {MOST_ROWS} of {marked:,}." if marked > MOST_ROWS else ""
     return Figure(
         axis.name,
         axis.title,
@@ -104,7 +106,7 @@ def _figure(axis: Axis, points: Sequence[Point], names: Names) -> Figure | None:
         f"{axis.note}Filled points, with their numbers in the list, are on the frontier ({better} is "
         "better, and to the right): no other configuration of the same model, GPU, dataset and budget is "
         "better in one and as good in the other. Between its steps nothing was measured. What has no such "
-        f"number is not drawn.{accuracy if graded else ''}",
+        f"number is not drawn.{accuracy if graded else ''}{listed_first}",
         _chart(rows, axis),
         rows,
         " ".join(filter(None, (_advice(rows, axis), _accurate(rows)))),
