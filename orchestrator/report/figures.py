@@ -101,8 +101,8 @@ def differences(lines: Sequence[Line], names: Names) -> Figure | None:
     decided = {row["label"] for row in rows if row["verdict"] == "different"}
     labels = list(dict.fromkeys(row["label"] for row in rows))
     kept = sorted(labels, key=lambda one: one not in decided)[:MOST_ROWS]
-    cut = f" Of {len(labels):,} comparisons {MOST_ROWS}, those with a significant difference first; the CSV "
-    cut = f"{cut}has all." if len(labels) > MOST_ROWS else ""
+    told = f"Of {len(labels):,} comparisons {MOST_ROWS}, those with a significant difference first"
+    cut = f" {told}; the CSV has all." if len(labels) > MOST_ROWS else ""
     shown = list(dict.fromkeys(row["measure"] for row in rows))
     data = alt.InlineData(values=[row for row in rows if row["label"] in kept])
     y = alt.Y("label:N", title=None, sort=None)
