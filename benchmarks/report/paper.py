@@ -26,7 +26,8 @@ import numpy as np
 from orchestrator.records import Grade, Record, Sample
 from orchestrator.store.write import commit
 
-SOURCE, STUDY = "arXiv 2510.18672", "arxiv-2510.18672"
+STUDY = "arxiv-2510.18672"
+SOURCE = "arXiv 2510.18672 (read off its figures; which of the questions were right is drawn at random)"
 DATASETS = {"gsm8k": 100, "math500": 100, "aime24": 30, "gpqa-diamond": 100}  # questions
 REPEATS = 3
 LONG_S = 200.0  # where it tells how many requests run

@@ -12,6 +12,7 @@ from orchestrator.report.options import Options, counted
 from orchestrator.report.pairs import groups, reference_of
 from orchestrator.report.variants import Variant
 from orchestrator.report.words import amounts, fewest_runs, words
+from orchestrator.store.schema import quoted_from
 
 
 @dataclass(frozen=True)
@@ -274,9 +275,9 @@ def _how_to_know(lines: Sequence[Line | None]) -> tuple[str, ...]:
     if not single:
         return ()
     fewest = max(fewest_runs(line.tests) for line in single)
-    return (
-        f"One run on a side: what another would give is not known. The same sweep with runs={fewest} tells.",
-    )
+    quoted = any(quoted_from(line.pair.variant.row) is not None for line in single)
+    tells = "" if quoted else f" The same sweep with runs={fewest} tells."
+    return (f"One run on a side: what another would give is not known.{tells}",)
 
 
 def _numbers(variant: Variant) -> tuple[str, ...]:

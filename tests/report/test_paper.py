@@ -43,7 +43,9 @@ def test_it_is_quoted_and_the_page_says_so_before_the_answer(results: Path) -> N
     text = said(results)
     first = text.index(f"All of this is QUOTED from {SOURCE}: none of it was measured here")
     assert first < text.index("Limits: ")  # with which the answer begins
+    assert "which of the questions were right is drawn at random" in text
     assert "measured once" not in text
+    assert "The same sweep" not in text
     assert "orchestrator.sweep" not in text  # no command measures it again
     frames = load(results, STUDY)
     for frame in (frames.cells, frames.requests, frames.telemetry):
