@@ -63,6 +63,12 @@ class Part:
 
 
 EFFICIENCY = ("--concurrency", "32,64,128", "--limit", "128", "--alone", "2")
+# A reasoning model with weights of its own. What drafts for it is a folder, ``model.draft=`` on the command line.
+OWN = (
+    *("model=smollm2-135m-think", "model.dtype=bfloat16", ONE, "dataset=steps", "max_tokens=128,256,512,1024"),
+    *("load=closed-64", "load.concurrency=128", "limit=1000"),
+    "opt=none,fp8,kv-fp8,kv-fp8-e5m2,spec-ngram,spec-draft",
+)
 ONE_7B = (
     *("model=r1-7b", "model.context=8192", "weights=dummy", "dataset=random", "dataset.prompt_tokens=256"),
     *(ONE, "ray.dashboard=false", "timeout.engine_start_s=240"),
@@ -115,6 +121,14 @@ PARTS = {
         120,
         (*RANDOM, ONE, "model=r1-7b", "opt=none", "load=closed-256", "load.usage=continuous,final"),
     ),
+    "o": Part(
+        "a reasoning model's accuracy under optimizations, with its own weights",
+        "vllm",
+        600,
+        OWN,
+        study="own-vllm",
+    ),
+    "p": Part("the same on SGLang", "sglang", 600, OWN, study="own-sglang"),
     "m": Part(
         "tensor parallelism: 7B to 70B over the GPUs there are",
         "vllm",
@@ -223,7 +237,8 @@ def _rehearsed(part: Part, words: Sequence[str]) -> list[str]:
             value = ",".join(dict.fromkeys(named))
         if key == "tensor_parallel_size":
             value = "1"
-        made.append(f"{key}={SMALL.get(key, value)}")
+        small = key == "model" and value.startswith(SMALL["model"])
+        made.append(f"{key}={value if small else SMALL.get(key, value)}")
     if "weights=dummy" in words:  # as the models that it stands in for
         made += ["+model.reasoning_parser.vllm=deepseek_r1", "+model.reasoning_parser.sglang=deepseek-r1"]
     return made

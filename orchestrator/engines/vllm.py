@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.engines.adapter import Adapter, CacheReset, Launch, served_by, to_flags
@@ -11,6 +12,7 @@ if TYPE_CHECKING:  # a simulated engine runs without what the schema imports
     from orchestrator.config.schema import HardwareConfig
 
 CPU_KV_CACHE_BYTES = 2 << 30
+FEW_CPUS = 2  # with as many, a process that waits by spinning takes half of them
 
 
 def base_args(launch: Launch) -> dict[str, Any]:
@@ -100,6 +102,10 @@ def environment(launch: Launch) -> dict[str, str]:
         env["VLLM_SERVER_DEV_MODE"] = "1"  # opens /reset_prefix_cache, and much that is not wanted
     if launch.hardware == "gpu":
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as NVML counts, which telemetry goes by
+    elif launch.tensor_parallel_size == 1 and len(os.sched_getaffinity(0)) <= FEW_CPUS:
+        # On a CPU vLLM has a worker process in spite of "uni", to which it gives one thread here, and its
+        # engine core spins beside it. This is what lets the engine core do the work itself.
+        env["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     if launch.local:
         env["HF_HUB_OFFLINE"] = "1"
     if launch.address:
