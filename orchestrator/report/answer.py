@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.report.comparisons import Line, has_limits
 from orchestrator.report.limits import limits
@@ -87,6 +87,32 @@ def meets_limits(variant: Variant, options: Options) -> bool | None:
 
 
 def _answer(
+    where: str, group: Sequence[Variant], reference: Variant | None, against: Against, say: _Say
+) -> Answer:
+    """What has no number to choose by is named and not chosen among, as if it had given nothing."""
+    known = [one for one in group if _is_known(one)]
+    if len(group) == 1 or len(known) == len(group):
+        return _chosen(where, group, reference, against, say)
+    unknown = [one for one in group if one not in known]
+    said = f"How much {', '.join(say.name(one) for one in unknown)} gave is not known"
+    if reference in unknown or len(known) < 2:
+        lacks = "hold the others against" if known and reference in unknown else "choose"
+        return Answer(where, None, f"{said}: there is nothing to {lacks}.", False, (), (), ())
+    answer = _chosen(where, known, reference, against, say)
+    taken = reference is not None and answer.choice != say.name(
+        reference
+    )  # its gain holds whatever others gave
+    sure = (*answer.sure, f"{said}: not among the choices")
+    return replace(answer, decided=answer.decided and taken, sure=sure)
+
+
+def _is_known(variant: Variant) -> bool:
+    """Whether it has what `_worth` and `meets_limits` go by."""
+    columns = ("goodput_per_s", "slo_attainment") if has_limits(variant) else ("output_token_per_s",)
+    return all(variant.values(column) for column in columns)
+
+
+def _chosen(
     where: str, group: Sequence[Variant], reference: Variant | None, against: Against, say: _Say
 ) -> Answer:
     fit = [one for one in group if meets_limits(one, say.options) is not False]
