@@ -17,6 +17,7 @@ from orchestrator.metrics.validity import status
 from orchestrator.plan.plan import Job, make_plan
 from orchestrator.progress.results_table import print_summary
 from orchestrator.store.read import read_cells
+from orchestrator.store.schema import cell_table
 from orchestrator.store.write import commit
 from orchestrator.study import _objectives
 from tests.support.cli import sweep
@@ -188,6 +189,14 @@ def test_no_row_can_be_stored_that_says_otherwise_than_its_engine(
     with pytest.raises(ValueError, match="in one row"):
         stored(tmp_path, f"engine={engine}", "hardware=h200", objective=1.0, says=says)
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+@pytest.mark.parametrize("provenance", [{"quoted_from": "a paper"}, '{"quoted_from": "a paper"}'])
+def test_a_row_whose_numbers_are_quoted_says_that_nothing_was_measured(provenance: object) -> None:
+    row = {"cell_id": "a", "engine": "vllm", "provenance": provenance}
+    assert cell_table(row | {"simulated": True})["simulated"].to_pylist() == [True]
+    with pytest.raises(ValueError, match="in one row"):
+        cell_table(row | {"simulated": False})
 
 
 def test_being_late_on_a_laptop_invalidates_no_rehearsal_but_errors_do() -> None:

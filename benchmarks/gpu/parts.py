@@ -63,15 +63,10 @@ class Part:
 
 
 EFFICIENCY = ("--concurrency", "32,64,128", "--limit", "128", "--alone", "2")
-# A reasoning model with weights of its own. What drafts for it is a folder, ``model.draft=`` on the command line.
+# A reasoning model with weights of its own. What drafts for it is a folder: ``model.draft=``, typed.
 OWN = (
-    *(
-        "model=smollm2-135m-think",
-        "model.dtype=bfloat16",
-        ONE,
-        "dataset=steps",
-        "max_tokens=128,256,512,1024",
-    ),
+    *("model=smollm2-135m-think", "model.dtype=bfloat16", ONE, "dataset=steps"),
+    "max_tokens=128,256,512,1024",
     *("load=closed-64", "load.concurrency=128", "limit=1000"),
     "opt=none,fp8,kv-fp8,kv-fp8-e5m2,spec-ngram,spec-draft",
 )

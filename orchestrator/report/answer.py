@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.report.comparisons import Line, has_limits
 from orchestrator.report.limits import limits
@@ -12,6 +12,7 @@ from orchestrator.report.options import Options, counted
 from orchestrator.report.pairs import groups, reference_of
 from orchestrator.report.variants import Variant
 from orchestrator.report.words import amounts, fewest_runs, words
+from orchestrator.store.schema import quoted_from
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,32 @@ def meets_limits(variant: Variant, options: Options) -> bool | None:
 def _answer(
     where: str, group: Sequence[Variant], reference: Variant | None, against: Against, say: _Say
 ) -> Answer:
+    """What has no number to choose by is named and not chosen among, as if it had given nothing."""
+    known = [one for one in group if _is_known(one)]
+    if len(group) == 1 or len(known) == len(group):
+        return _chosen(where, group, reference, against, say)
+    unknown = [one for one in group if one not in known]
+    said = f"How much {', '.join(say.name(one) for one in unknown)} gave is not known"
+    if reference in unknown or len(known) < 2:
+        lacks = "hold the others against" if known and reference in unknown else "choose"
+        return Answer(where, None, f"{said}: there is nothing to {lacks}.", False, (), (), ())
+    answer = _chosen(where, known, reference, against, say)
+    taken = reference is not None and answer.choice != say.name(
+        reference
+    )  # its gain holds whatever others gave
+    sure = (*answer.sure, f"{said}: not among the choices")
+    return replace(answer, decided=answer.decided and taken, sure=sure)
+
+
+def _is_known(variant: Variant) -> bool:
+    """Whether it has what `_worth` and `meets_limits` go by."""
+    columns = ("goodput_per_s", "slo_attainment") if has_limits(variant) else ("output_token_per_s",)
+    return all(variant.values(column) for column in columns)
+
+
+def _chosen(
+    where: str, group: Sequence[Variant], reference: Variant | None, against: Against, say: _Say
+) -> Answer:
     fit = [one for one in group if meets_limits(one, say.options) is not False]
     if not fit:
         best = max(group, key=lambda one: one.mean("slo_attainment") or 0.0)
@@ -98,7 +125,11 @@ def _answer(
         )
         return Answer(where, None, take, False, (), (), tuple(limits(best)))
     if len(group) == 1:
-        take = f"Only {say.name(group[0])} was measured here: there is nothing to choose."
+        lacks = f", without its baseline opt={say.options.baseline.get('opt', 'none')}"
+        take = (
+            f"Only {say.name(group[0])} was measured here{'' if reference is not None else lacks}: "
+            f"there is nothing to {'choose' if reference is not None else 'hold it against'}."
+        )
         return Answer(where, None, take, False, _numbers(group[0]), (), tuple(limits(group[0])))
     if reference is None:
         take = "No baseline was measured here, so there is nothing to hold the others against."
@@ -270,9 +301,9 @@ def _how_to_know(lines: Sequence[Line | None]) -> tuple[str, ...]:
     if not single:
         return ()
     fewest = max(fewest_runs(line.tests) for line in single)
-    return (
-        f"One run on a side: what another would give is not known. The same sweep with runs={fewest} tells.",
-    )
+    quoted = any(quoted_from(line.pair.variant.row) is not None for line in single)
+    tells = "" if quoted else f" The same sweep with runs={fewest} tells."
+    return (f"One run on a side: what another would give is not known.{tells}",)
 
 
 def _numbers(variant: Variant) -> tuple[str, ...]:

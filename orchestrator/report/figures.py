@@ -98,7 +98,11 @@ def differences(lines: Sequence[Line], names: Names) -> Figure | None:
     ]
     if not rows:
         return None
-    kept = list(dict.fromkeys(row["label"] for row in rows))[:MOST_ROWS]
+    decided = {row["label"] for row in rows if row["verdict"] == "different"}
+    labels = list(dict.fromkeys(row["label"] for row in rows))
+    kept = sorted(labels, key=lambda one: one not in decided)[:MOST_ROWS]
+    told = f"Of {len(labels):,} comparisons {MOST_ROWS}, those with a significant difference first"
+    cut = f" {told}; the CSV has all." if len(labels) > MOST_ROWS else ""
     shown = list(dict.fromkeys(row["measure"] for row in rows))
     data = alt.InlineData(values=[row for row in rows if row["label"] in kept])
     y = alt.Y("label:N", title=None, sort=None)
@@ -123,7 +127,7 @@ def differences(lines: Sequence[Line], names: Names) -> Figure | None:
         "What each optimization changes",
         "Differences of each optimization from its baseline, in per cent, with 95 % intervals and verdicts.",
         "In per cent of the baseline, with 95 % intervals; a point without one has too few runs. To the "
-        "right is more: better for throughput, worse for times.",
+        f"right is more: better for throughput, worse for times.{cut}",
         chart,
         rows,
     )

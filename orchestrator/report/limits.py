@@ -12,23 +12,20 @@ def limits(variant: Variant) -> list[str]:
     """Most telling first; means over the runs."""
     get = variant.mean
     found = []
-    preemptions, kv = get("preemptions") or 0.0, get("kv_usage_max")
+    preemptions, kv = get("preemptions"), get("kv_usage_max")
     running, waiting = get("running_mean"), get("waiting_mean")
     flags = {flag for run in variant.runs for flag in run.row.get("flags") or ()}
     if "behind" in flags:
         found.append(
             "The server did not keep up with the arrivals: its latencies are those of a growing queue."
         )
-    if preemptions > 0 or (kv or 0.0) >= FULL_KV:
+    if (preemptions or 0.0) > 0 or (kv or 0.0) >= FULL_KV:
         most = "" if kv is None else f" (at most {100 * kv:.0f} % in use)"
-        found.append(
-            f"KV cache{most}: {preemptions:,.0f} preemptions a run. More memory, or an 8-bit one, helps."
-        )
+        told = "preemptions not counted" if preemptions is None else f"{preemptions:,.0f} preemptions a run"
+        found.append(f"KV cache{most}: {told}. More memory, or an 8-bit one, helps.")
     if running and waiting and waiting > QUEUE_SHARE * running:
         found.append(f"Queue: {waiting:.1f} requests waited on average while {running:.1f} ran.")
-    elif (
-        running and (waiting or 0.0) <= QUEUE_SHARE * running and variant.facts["load"] in ("closed", "batch")
-    ):
+    elif running and waiting is not None and variant.facts["load"] in ("closed", "batch"):
         found.append(f"The load offered: {running:.1f} requests ran on average and hardly any waited.")
     if (cut := get("truncated_rate") or 0.0) > CUT:
         most_tokens = variant.facts["max_tokens"]

@@ -12,11 +12,13 @@ from typing import Any
 from orchestrator.report.answer import headline
 from orchestrator.report.findings import Findings
 from orchestrator.report.options import Options
+from orchestrator.report.overall import overall
 from orchestrator.report.settings import configuration_of
 from orchestrator.report.tables import Table, alone_notes
 from orchestrator.report.theme import Figure, inline, stylesheet
 from orchestrator.report.variants import Run
 from orchestrator.secrets import MASK
+from orchestrator.store.schema import quoted_from
 
 ANSWERS_SHOWN = 8  # the others are folded away
 
@@ -49,6 +51,8 @@ def page(
         answers=findings.answers,
         headline=headline(findings.answers),
         answers_shown=ANSWERS_SHOWN,
+        overall=overall(findings.lines),
+        unmeasured=unmeasured(findings),
         cautions=cautions(findings, options),
         limits=limits_said(runs, options),
         shared=findings.names.shared(),
@@ -72,16 +76,15 @@ def cautions(findings: Findings, options: Options) -> list[str]:
         said.append(
             "No cell of these studies counts: there is nothing to compare. Why, is said under Set apart."
         )
-    if any(variant.row["simulated"] for variant in findings.variants):
-        said.append("All of this is SIMULATED: no number is a measurement of a server.")
     if findings.apart:
         kinds = Counter(one.kind for one in findings.apart)
         named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
         said.append(f"Set apart, and in no comparison and no figure: {named}.")
-    single = sum(len(variant.runs) == 1 for variant in findings.variants)
+    measured = [one for one in findings.variants if quoted_from(one.row) is None]
+    single = sum(len(variant.runs) == 1 for variant in measured)
     if single:
         said.append(
-            f"{single} of {len(findings.variants)} configurations were measured once: of their times and "
+            f"{single} of {len(measured)} configurations were measured once: of their times and "
             "rates no difference can be significant. The same sweep with more runs adds what is missing."
         )
     flagged = Counter(flag for row in findings.accuracies for flag in row.flags)
@@ -93,6 +96,21 @@ def cautions(findings: Findings, options: Options) -> list[str]:
             "Weights are random (weights=dummy): times hold, accuracy and lengths of answers do not exist."
         )
     return [*said, *alone_notes(findings.alone, findings.variants, findings.names)]
+
+
+def unmeasured(findings: Findings) -> list[str]:
+    """What stands above all else where the numbers are simulated or quoted: they count only where nothing was
+    measured."""
+    sources = {quoted_from(run.row) for one in findings.variants for run in one.runs if run.row["simulated"]}
+    which = "All of this" if len(sources) == 1 else "A part of this"
+    said = [
+        f"{which} is QUOTED from {source}: none of it was measured here. What is not said there is absent, "
+        "and a time or a rate that is given once has no interval."
+        for source in sorted(one for one in sources if one is not None)
+    ]
+    if None in sources:
+        said.append(f"{which} is SIMULATED: no number is a measurement of a server.")
+    return said
 
 
 def limits_said(runs: Sequence[Run], options: Options) -> list[str]:
@@ -118,6 +136,8 @@ def sweeps(runs: Sequence[Run], options: Options) -> tuple[list[str], list[str]]
     most: dict[tuple[str, ...], int] = {}
     left_out = set()
     for run in runs:
+        if quoted_from(run.row) is not None:
+            continue  # no command measures it again
         config = configuration_of(run.row)
         typed = [str(one) for one in run.row.get("overrides") or ()]
         left_out |= {one.split("=", 1)[0].lstrip("+") for one in typed if MASK in one}

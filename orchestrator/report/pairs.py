@@ -148,7 +148,8 @@ def _along(
     for variant in variants:
         by_key.setdefault(_rest(variant, axis.free), []).append(variant)
         loosely.setdefault(_rest(variant, (*axis.free, *axis.loose)), []).append(variant)
-    compared = len({variant.facts[axis.column] for variant in variants}) > 1
+    # An optimization is measured to be held against something; a model or an engine may be alone.
+    compared = axis is OPTIMIZATION or len({variant.facts[axis.column] for variant in variants}) > 1
     for variant in variants:
         value = wanted(variant)
         if value is None or variant.facts[axis.column] == value or not compared:

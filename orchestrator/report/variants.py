@@ -17,6 +17,7 @@ from orchestrator.metrics.validity import NOTES
 from orchestrator.report.options import as_text
 from orchestrator.report.requests import Requests
 from orchestrator.report.settings import configuration_of, settings
+from orchestrator.store.schema import quoted_from
 
 Row = Mapping[str, Any]
 Key = tuple[tuple[str, str], ...]
@@ -148,6 +149,8 @@ def _apart(row: Row, any_real: bool) -> tuple[str, str] | None:
     if row["status"] != "done":
         why = row.get("reason") or ", ".join(row.get("flags") or ()) or "no reason is stored"
         return str(row["status"]), " ".join(str(why).split())
+    if row["simulated"] and any_real and (source := quoted_from(row)) is not None:
+        return "quoted", f"its numbers are quoted from {source} and were not measured here"
     if row["simulated"] and any_real:
         return "simulated", "a simulated engine's numbers are no measurement"
     if STARVED in (row.get("flags") or ()):

@@ -22,7 +22,7 @@ from orchestrator.report.answer import Answer, headline
 from orchestrator.report.comparisons import MEASURES
 from orchestrator.report.findings import Findings
 from orchestrator.report.options import Options, counted
-from orchestrator.report.page import ANSWERS_SHOWN, cautions, limits_said
+from orchestrator.report.page import ANSWERS_SHOWN, cautions, limits_said, unmeasured
 from orchestrator.report.settings import configuration_of
 from orchestrator.report.tables import Table
 from orchestrator.report.variants import CONFIGURATION, SETTING, Run, Variant
@@ -116,7 +116,7 @@ def _words(findings: Findings, options: Options) -> Iterator[Any]:
         yield wr.P(all_in_one)
     for answer in findings.answers[:ANSWERS_SHOWN]:
         yield from _answer(answer)
-    if said := cautions(findings, options):
+    if said := [*unmeasured(findings), *cautions(findings, options)]:
         yield wr.H3("Read this first")
         yield wr.UnorderedList(list(said))
     if folded := findings.answers[ANSWERS_SHOWN:]:

@@ -267,10 +267,12 @@ def telemetry_rows(
 def cell_table(row: Mapping[str, Any]) -> pa.Table:
     """One row. Columns not given are null; mappings in the JSON columns are encoded, keys sorted. Raises
     ValueError for a column the schema does not know, and for a row that says of itself that it is simulated
-    where its engine says that it is not, or the reverse."""
+    where its engine says that it is not, or the reverse; one whose numbers are quoted (``quoted_from`` in its
+    provenance) counts as simulated, whatever its engine."""
     if unknown := row.keys() - set(CELLS.names):
         raise ValueError(f"no such column in cells: {', '.join(sorted(unknown))}")
-    if "engine" in row and (row["engine"] == "simulated") != bool(row.get("simulated")):
+    unmeasured = row.get("engine") == "simulated" or quoted_from(row) is not None
+    if "engine" in row and unmeasured != bool(row.get("simulated")):
         raise ValueError(f"engine={row['engine']} and simulated={row.get('simulated')} in one row")
     encoded = {
         name: orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
@@ -280,6 +282,17 @@ def cell_table(row: Mapping[str, Any]) -> pa.Table:
     }
     encoded["reason"] = _encodable(encoded.get("reason"))
     return _table([encoded], CELLS, encoded.get("attempt_id"))
+
+
+def quoted_from(row: Mapping[str, Any]) -> str | None:
+    """Where the cell's numbers are quoted from, of one that was not measured here; None of all others."""
+    stored = row.get("provenance")
+    try:
+        found = orjson.loads(stored) if isinstance(stored, str) else stored
+    except orjson.JSONDecodeError:
+        return None
+    source = found.get("quoted_from") if isinstance(found, Mapping) else None
+    return None if source is None else str(source)
 
 
 def _table(

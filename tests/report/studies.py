@@ -51,7 +51,7 @@ class Planted:
 
 
 # What a run of Weights & Biases has beside the columns of `_row`, and where it was tracked to.
-_COLUMNS = {"kv_usage_max": 0.4, "running_mean": 4.0, "output_length_mean": 100.0}
+_COLUMNS = {"kv_usage_max": 0.4, "running_mean": 4.0, "waiting_mean": 0.0, "output_length_mean": 100.0}
 TRACKED = Planted(
     runs=3, items=4, changes=tuple(_COLUMNS.items()), tracker=(("name", "wandb"), ("project", "bench"))
 )

@@ -22,10 +22,10 @@ BASE = Planted(items=40, runs=3, noise=0.002)
 FACTORS = st.lists(st.tuples(*[st.one_of(st.just(0.0), st.floats(1e-6, 1e6))] * 2), min_size=1, max_size=4)
 
 
-def pair(variant: Planted, baseline: Planted = BASE) -> Pair:
-    variants, _ = sort_out(runs_of([baseline.but(opt=("none",)), variant.but(opt=("fp8",))]))
+def pair(variant: Planted, baseline: Planted = BASE, opt: str = "fp8") -> Pair:
+    variants, _ = sort_out(runs_of([baseline.but(opt=("none",)), variant.but(opt=(opt,))]))
     sides = {one.facts["opt"]: one for one in variants}
-    return Pair(OPTIMIZATION, sides["none"], sides["fp8"])
+    return Pair(OPTIMIZATION, sides["none"], sides[opt])
 
 
 def bars(waterfall: Waterfall | None) -> dict[str, Bar]:
@@ -167,6 +167,16 @@ def test_without_the_engines_gauge_waiting_is_part_of_the_time() -> None:
     assert list(bars(found)) == ["requests in flight", "time per token and request"]
     assert found.difference == pytest.approx(500.0)
     assert throughput(pair(BASE, BASE)) is None
+
+
+def test_tokens_a_step_that_speculation_did_not_count_are_not_one() -> None:
+    values = {"output_token_per_s": 1000.0, "in_flight_mean": 10.0, "running_mean": 10.0}
+    before, after = of_engine(**values), of_engine(**values | {"output_token_per_s": 1500.0})
+    found = throughput(pair(after, before, "spec-ngram"))
+    assert found is not None
+    assert "tokens a step" in bars(throughput(pair(after, before)))
+    assert list(bars(found)) == ["requests in flight", "of them running", "time per token and request"]
+    assert "did not tell how many tokens a step gave" in found.note
 
 
 def test_littles_law_is_said_where_it_does_not_hold() -> None:

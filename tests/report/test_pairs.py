@@ -48,6 +48,16 @@ def test_a_missing_baseline_is_named() -> None:
     ]
 
 
+def test_a_baseline_is_missed_where_there_is_none_at_all() -> None:
+    found = find(runs_of([BASE.but(opt=("spec-ngram",))]), Options())
+    assert [(one.axis.name, one.variant.facts["opt"]) for one in found.alone] == [
+        ("optimizations", "spec-ngram")
+    ]
+    assert "without its baseline opt=none: there is nothing to hold it against" in found.answers[0].take
+    assert not find(runs_of([BASE]), Options()).alone
+    assert "there is nothing to choose" in find(runs_of([BASE]), Options()).answers[0].take
+
+
 def test_engines_sizes_and_combinations_have_their_own_tables() -> None:
     other = BASE.but(engine="sglang")
     both = other.but(opt=("fp8",))

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from orchestrator.report.__main__ import main
+from orchestrator.report.accuracy import accuracy_rows
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
 from orchestrator.report.pareto import cost_per_million, joules_per_million
-from orchestrator.report.theme import Figure, specification, svg
+from orchestrator.report.theme import MOST_ROWS, Figure, specification, svg
 from orchestrator.report.variants import sort_out
 from orchestrator.report.views.frontiers import frontiers
 from tests.report.studies import Planted, runs_of
@@ -27,7 +28,10 @@ def joules(value: float | None) -> tuple[tuple[str, Any], ...]:
 
 def drawn(*planted: Planted, options: Options = PRICE) -> dict[str, Figure]:
     variants, _ = sort_out(runs_of(planted))
-    found = {figure.name: figure for figure in frontiers(variants, Names(variants), options)}
+    found = {
+        figure.name: figure
+        for figure in frontiers(variants, accuracy_rows(variants), Names(variants), options)
+    }
     assert all(svg(specification(figure)) for figure in found.values())
     return found
 
@@ -111,3 +115,66 @@ def test_a_price_is_a_number_above_zero(
     assert main([f"results_dir={tmp_path}", "study=planted", f"price.gpu_hour={price}"]) == 2
     error = capsys.readouterr().err.strip()
     assert error == f"error: price.gpu_hour={price}: must be the price of a GPU hour, above 0"
+
+
+SLOW = BASE.but(items=200, accuracy=0.95)
+FAST = SLOW.but(opt=("fp8",), tpot_s=0.01, accuracy=0.5, changes=joules(0.5))
+
+
+def encodings(figure: Figure, channel: str) -> list[dict[str, Any]]:
+    layers = specification(figure)["vconcat"][0]["layer"]
+    return [found for layer in layers if (found := layer.get("encoding", {}).get(channel)) is not None]
+
+
+def listed_points(figure: Figure) -> list[str]:
+    whole = specification(figure)
+    return [value["line"] for value in whole["datasets"][whole["vconcat"][1]["data"]["name"]]]
+
+
+def test_accuracy_is_the_size_of_a_point_stands_in_the_list_and_keeps_what_is_slower() -> None:
+    figures = drawn(SLOW.but(changes=joules(1.0)), FAST)
+    for name in ("pareto", "frontier-energy", "frontier-cost"):
+        figure = figures[name]
+        assert [one["field"] for one in encodings(figure, "size")] == ["accuracy"]
+        rows = {row["mark"]: row for row in figure.rows}
+        assert {mark: row["by_accuracy"] for mark, row in rows.items()} == {"1": None, "A1": "more accurate"}
+        assert rows["A1"]["accuracy"] > 85 > 65 > rows["1"]["accuracy"]
+        assert rows["A1"]["accuracy_low"] < rows["A1"]["accuracy"] < rows["A1"]["accuracy_high"]
+        first, second = listed_points(figure)
+        assert first.startswith("1  vllm · fp8, ")
+        assert second.startswith("A1  vllm · no optimization, ")
+        assert second.endswith("): more accurate")
+        assert "Where accuracy counts, also: A1, vllm · no optimization (9" in figure.advice
+
+
+def test_that_it_is_more_accurate_may_be_undecided_and_is_said_to_be() -> None:
+    close = [one.but(changes=(("accuracy", value),)) for one, value in ((SLOW, 0.95), (FAST, 0.94))]
+    figure = drawn(close[0], close[1].but(accuracy=0.94))["pareto"]
+    assert {row["mark"]: row["by_accuracy"] for row in figure.rows} == {"1": None, "A1": "not decided"}
+    assert listed_points(figure)[1].endswith("): not decided")
+    assert "Not decided is whether" in figure.advice
+    (size,) = encodings(figure, "size")
+    assert size["scale"]["domain"] == pytest.approx([84.5, 104.5])  # a point looks like one
+
+
+def test_what_was_not_graded_is_drawn_dashed_and_has_no_accuracy() -> None:
+    figure = drawn(SLOW, FAST.but(changes=(("accuracy", None),)))["pareto"]
+    assert [row["accuracy"] for row in figure.rows if row["mark"] == "1"] == [None]
+    assert listed_points(figure)[0] == "1  vllm · fp8"
+    dashed = [one for one in specification(figure)["vconcat"][0]["layer"] if "strokeDash" in one["mark"]]
+    assert [one["transform"] for one in dashed] == [[{"filter": "!isValid(datum.accuracy)"}]]
+    plain = drawn(*(one.but(changes=(("accuracy", None),)) for one in (SLOW, FAST)))["pareto"]
+    assert encodings(plain, "size") == []
+
+
+def test_a_budget_that_is_not_known_is_no_part_of_a_name() -> None:
+    figure = drawn(*(one.but(changes=(("max_tokens", None),)) for one in (SLOW, FAST)))["pareto"]
+    assert {row["group"] for row in figure.rows} == {"r1-7b, h100, math500"}
+
+
+def test_of_a_long_frontier_the_list_says_what_it_leaves_out() -> None:
+    many = [BASE.but(concurrency=at, tpot_s=0.01 * at**0.5) for at in range(1, MOST_ROWS + 3)]
+    figure = drawn(*many)["pareto"]
+    assert len(listed_points(figure)) == MOST_ROWS
+    assert f"The list has the first {MOST_ROWS} of {MOST_ROWS + 2}." in figure.caption
+    assert "The list has" not in drawn(*many[:MOST_ROWS])["pareto"].caption

@@ -13,7 +13,7 @@ from orchestrator.records import Sample
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
 from orchestrator.report.read import read_runs
-from orchestrator.report.theme import Figure, specification, svg
+from orchestrator.report.theme import MOST_SETTINGS, Figure, specification, svg
 from orchestrator.report.variants import sort_out
 from orchestrator.report.views.panels import MOST_POINTS, over_time
 from orchestrator.store.write import commit
@@ -109,6 +109,15 @@ def test_without_samples_there_is_no_such_figure_and_a_failed_cell_has_no_panel(
     failed = Planted(runs=1, opt=("awq",), changes=(("status", "failed"),))
     for figure in drawn(stored(tmp_path / "b", Planted(runs=1), failed)).values():
         assert {row["label"] for row in figure.rows} == {"vllm · no optimization"}
+
+
+def test_settings_without_samples_take_no_place(tmp_path: Path) -> None:
+    for place in range(MOST_SETTINGS + 1):
+        row, records, grades = measured(Planted(concurrency=place + 1), 1, np.random.default_rng(0))
+        last = place == MOST_SETTINGS
+        commit(tmp_path / "planted", row["cell_id"], row, records, grades, [Sample(0.0, 0.3)] if last else [])
+    figure = drawn(Options(results_dir=tmp_path, studies=("planted",)))["kv"]
+    assert [row["setting"] for row in figure.rows] == [f"math500 · {MOST_SETTINGS + 1} in flight"]
 
 
 def test_a_sample_that_is_no_number_is_absent(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def throughput(pair: Pair) -> Waterfall | None:
     bars = [
         *(_bar(name, [[logs[name] for logs in side] for side in sides], scale) for name in factors),
         _bar(
-            _STEP if _RUNNING in factors else _ANY_STEP,
+            _STEP if _PER_STEP in factors else _ANY_STEP,
             [[logs["rate"] - sum(logs[name] for name in factors) for logs in side] for side in sides],
             scale,
         ),
@@ -70,7 +70,9 @@ def _logs(row: Row) -> dict[str, float]:
     found = {"rate": math.log(rate / gpus), _IN_FLIGHT: math.log(flying / gpus)}
     if running:
         found[_RUNNING] = math.log(running / flying)
-        found[_PER_STEP] = math.log(row.get("spec_tokens_per_step") or 1.0)
+        per_step = row.get("spec_tokens_per_step")
+        if per_step or not any(opt.startswith("spec-") for opt in row.get("opt") or ()):
+            found[_PER_STEP] = math.log(per_step or 1.0)
     return found
 
 
@@ -91,11 +93,12 @@ def _bar(name: str, logs: Sequence[Sequence[float]], scale: float) -> Bar:
 
 def _note(pair: Pair, factors: Sequence[str]) -> str:
     runs = f"{len(pair.baseline.runs)} and {len(pair.variant.runs)} runs"
-    told = (
-        "The time of a step follows from what ran (the engine's own gauge) and the rate."
-        if _RUNNING in factors
-        else "The engine did not tell how many requests ran, so that waiting is part of the last bar."
-    )
+    if _RUNNING not in factors:
+        told = "The engine did not tell how many requests ran, so that waiting is part of the last bar."
+    elif _PER_STEP not in factors:
+        told = "The engine did not tell how many tokens a step gave, so that they are part of the last bar."
+    else:
+        told = "The time of a step follows from what ran (the engine's own gauge) and the rate."
     return f"Geometric means over {runs}. {told}"
 
 

@@ -23,7 +23,7 @@ def figures(findings: Findings, options: Options) -> list[Figure]:
     variants, names = findings.variants, findings.names
     found = [
         waterfalls(findings.lines, names),
-        *frontiers(variants, names, options),
+        *frontiers(variants, findings.accuracies, names, options),
         difficulty(variants, names),
         completion(variants, names),
         budget(variants, findings.accuracies, names),

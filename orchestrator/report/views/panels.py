@@ -15,9 +15,9 @@ import pyarrow as pa
 from orchestrator.metrics.stats import mean
 from orchestrator.report.names import Names
 from orchestrator.report.read import telemetry
-from orchestrator.report.theme import COLORS, INK, Figure
+from orchestrator.report.theme import COLORS, INK, MOST_SETTINGS, Figure
 from orchestrator.report.variants import Variant
-from orchestrator.report.views.common import PERCENT, Rows, below, by_setting, heading, label, number
+from orchestrator.report.views.common import PERCENT, Rows, below, first, heading, label, number
 
 MOST_PANELS, MOST_POINTS, COLUMNS = 24, 100, 3
 WIDTH, HEIGHT, LETTERS = 190, 90, 32  # of a panel, in pixels and in letters of its title
@@ -79,13 +79,24 @@ def over_time(variants: Sequence[Variant], names: Names, results_dir: Path) -> l
 
 
 def _panels(variants: Sequence[Variant], names: Names, results_dir: Path) -> list[Panel]:
+    """Of the first settings that have samples: those without take no place."""
+    settings: dict[str, list[Variant]] = {}
+    for variant in variants:
+        settings.setdefault(names.setting(variant), []).append(variant)
     found: list[Panel] = []
-    for variant in (one for of in by_setting(variants, names, MOST_PANELS).values() for one in of):
-        run = variant.runs[0]
-        cell_id = str(run.row["cell_id"])
-        table = telemetry(results_dir / run.study, [cell_id]).get(cell_id)
-        if table is not None and len(found) < MOST_PANELS:
-            found.append(Panel(variant, label(variant, names), table))
+    drawn = 0
+    for of in settings.values():
+        own = []
+        for variant in first(of, lambda one: one.facts["opt"], MOST_PANELS - len(found)):
+            run = variant.runs[0]
+            cell_id = str(run.row["cell_id"])
+            table = telemetry(results_dir / run.study, [cell_id]).get(cell_id)
+            if table is not None and table.num_rows:
+                own.append(Panel(variant, label(variant, names), table))
+        found += own
+        drawn += bool(own)
+        if drawn == MOST_SETTINGS or len(found) == MOST_PANELS:
+            break
     return found
 
 
@@ -110,8 +121,8 @@ def _thinned(series: Sequence[tuple[float, float]]) -> list[tuple[float, float]]
     parts = MOST_POINTS // 2 - 1
     ends = [round(i * len(series) / parts) for i in range(parts + 1)]
     kept = {series[0], series[-1]}
-    for first, end in pairwise(ends):
-        part = series[first:end]
+    for begin, end in pairwise(ends):
+        part = series[begin:end]
         kept |= {min(part, key=lambda one: one[1]), max(part, key=lambda one: one[1])}
     return sorted(kept)
 
