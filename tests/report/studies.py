@@ -184,7 +184,7 @@ def store(results_dir: Path, planted: Sequence[Planted], seed: int = 0, study: s
     for one in planted:
         for run in range(one.runs):
             row, records, grades = measured(one, run + 1, generator)
-            samples = [Sample(float(t), kv_usage=t / 20, running=8.0 - t) for t in range(8)]
+            samples = [Sample(float(t), kv_usage=t / 20, running=8.0 - t, waiting=0.0) for t in range(8)]
             row |= {"study": study}
             commit(results_dir / study, row["cell_id"], row, records, grades, samples, items=items_of(one))
     return results_dir

@@ -106,7 +106,7 @@ def test_synchronised_runs_are_those_of_the_report_and_hold_what_it_asks_for(
     bars = [name for panel in panels if "vertical" in panel for name in panel["metrics"]]
     assert len(bars) > 4
     assert all(summary[name] == row[name] for name in bars)
-    assert lines == ["kv_usage", "running"]
+    assert lines == ["kv_usage", "running", "waiting"]
     assert all(f'\\"{name}\\":'.encode() in history for name in (*lines, "t_s"))
 
 

@@ -171,7 +171,7 @@ def test_panels_ask_for_what_an_offline_run_holds(folder: Path, monkeypatch: pyt
     measured = {"output_token_per_s", "ttft_s_p50", "tpot_s_mean", "accuracy", "output_length_mean"}
     assert names["Bar Chart"] >= measured
     assert names["Bar Chart"] | names["Scatter Plot"] <= summary
-    assert names["Run History Line Plot"] == {"t_s", "kv_usage", "running"}
+    assert names["Run History Line Plot"] == {"t_s", "kv_usage", "running", "waiting"}
     assert names["Run History Line Plot"] <= history
     (runset,) = grid_of(spec)["runSets"]
     assert {key["name"].removesuffix(".value") for key in runset["grouping"]} <= config
