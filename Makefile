@@ -29,9 +29,10 @@ test: test-fast test-slow
 test-fast: setup
 	$(BIN)/python -m pytest -n auto -m "not engine and not slow and not ray"
 
-# One after another: many of them time something, or need the whole machine.
+# What has an engine or a Ray runs one after another: many of them time something, or need the whole machine.
 test-slow: engines
-	$(BIN)/python -m pytest -m "engine or slow or ray"
+	$(BIN)/python -m pytest -n auto -m "slow and not engine and not ray"
+	$(BIN)/python -m pytest -m "engine or ray"
 
 check: setup
 	$(BIN)/ruff check .

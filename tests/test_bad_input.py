@@ -119,6 +119,7 @@ def test_bad_input_is_said_in_one_line(arguments: list[str], says: list[str], he
     check(here("tracker=none", *arguments), says)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -63,12 +63,12 @@ class Part:
 
 
 EFFICIENCY = ("--concurrency", "32,64,128", "--limit", "128", "--alone", "2")
-# A reasoning model with weights of its own. What drafts for it is a folder: ``model.draft=``, typed.
+# A reasoning model with weights of its own. With a folder to draft by: opt=spec-draft model.draft=FOLDER.
 OWN = (
     *("model=smollm2-135m-think", "model.dtype=bfloat16", ONE, "dataset=steps"),
     "max_tokens=128,256,512,1024",
     *("load=closed-64", "load.concurrency=128", "limit=1000"),
-    "opt=none,fp8,kv-fp8,kv-fp8-e5m2,spec-ngram,spec-draft",
+    "opt=none,fp8,kv-fp8,kv-fp8-e5m2,spec-ngram",
 )
 ONE_7B = (
     *("model=r1-7b", "model.context=8192", "weights=dummy", "dataset=random", "dataset.prompt_tokens=256"),

@@ -14,6 +14,8 @@ import pytest
 from orchestrator.engines import packages
 from orchestrator.errors import OrchestratorError
 
+pytestmark = pytest.mark.slow
+
 
 def wheel(folder: Path, name: str, version: str, *needs: str, build: str = "", size: int = 0) -> None:
     """A wheel whose one module says which build it is."""

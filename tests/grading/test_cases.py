@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks.grading.cases import CASES, count, graded, read
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_no_wrong_answer_is_accepted_and_no_right_one_refused(name: str) -> None:

@@ -21,6 +21,8 @@ from tests.load.client.line import Line
 from tests.load.raw_server import OK, STREAM, answering
 from tests.load.scripted import job
 
+pytestmark = pytest.mark.slow
+
 CHUNKED = (
     STREAM
     + b"Transfer-Encoding: chunked\r\n\r\n"

@@ -42,6 +42,7 @@ def settings_of(*overrides: str) -> Settings:
     return parse(words[words.index("-c") + 2 :])[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_the_whole_catalogue_can_be_simulated_on_every_gpu(model: str) -> None:
     planned = {}

@@ -18,6 +18,8 @@ from orchestrator.report.read import read_runs
 from orchestrator.store import load
 from tests.report.studies import Planted, runs_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -18,6 +18,8 @@ from orchestrator.report.variants import sort_out
 from orchestrator.report.views.frontiers import frontiers
 from tests.report.studies import Planted, runs_of
 
+pytestmark = pytest.mark.slow
+
 BASE = Planted(runs=1, items=4, noise=0.0)
 PRICE = Options(price_gpu_hour=3.6)
 

@@ -16,6 +16,8 @@ from orchestrator.report.views.by_size import by_size
 from orchestrator.report.views.loads import arrivals, in_flight
 from tests.report.studies import Planted, runs_of
 
+pytestmark = pytest.mark.slow
+
 BASE = Planted(runs=8, items=12)
 LARGE = BASE.but(model="r1-32b", parameters_b=32.8)
 SINGLE = Planted(runs=1, items=12)

@@ -23,6 +23,8 @@ from orchestrator.track.wandb_run import run_id
 from tests.report.studies import TRACKED, store
 from tests.support.wandb_service import ENTITY, REPORT_ID, Service, served
 
+pytestmark = pytest.mark.slow
+
 KEY = "0" * 40
 
 
@@ -91,7 +93,7 @@ def test_synchronised_runs_are_those_of_the_report_and_hold_what_it_asks_for(
         command = capsys.readouterr().out.splitlines()[-1].partition("to upload: ")[2]
         assert command == said.getvalue().partition("to upload them: ")[2].strip()
         logged_in.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-        subprocess.run(command, shell=True, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, shell=True, check=True, capture_output=True, timeout=60, cwd=small)
         assert pushed(small) == 0
     assert "on this machine alone" not in capsys.readouterr().out
     run = service.sent("UpsertBucket")[0]
