@@ -14,9 +14,9 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.cli import ROOT, environment, sweep
+from tests.support.cli import ROOT, environment, sweep, undisturbed
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 GSM8K = ROOT.parent / "shared" / "data" / "gsm8k_test.jsonl"
 SMALL = ("hardware=cpu", "tracker=none", "limit=8", "load.concurrency=4")
 
@@ -31,10 +31,8 @@ def rows(results: Path, folder: str = "cells", study: str = "default") -> list[d
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One real sweep of eight cells on four engines, with W&B on; what the tests below look at."""
-    folder = tmp_path_factory.mktemp("results")
-    done = sweep(*SWEEP, f"results_dir={folder}", timeout_s=550)  # four engines, on a busy machine too
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "results: " in done.stdout
+    folder, said = undisturbed(*SWEEP, folder=tmp_path_factory.mktemp("results"), timeout_s=550)
+    assert "results: " in said
     return folder
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from orchestrator.store.read import read_cells, read_requests
-from tests.support.cli import sweep
+from tests.support.cli import undisturbed
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 
 SMALL, LARGE = 96, 512
 THINKING, STANDARD = "smollm2-135m-think", "smollm2-135m"
@@ -18,10 +18,9 @@ THINKING, STANDARD = "smollm2-135m-think", "smollm2-135m"
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("results")
-    done = sweep("-m", "+study=demo", f"results_dir={folder}", "tracker=none", timeout_s=850)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "cut thinking" in done.stdout
+    asked = ("-m", "+study=demo", "tracker=none")
+    folder, said = undisturbed(*asked, folder=tmp_path_factory.mktemp("results"), timeout_s=850)
+    assert "cut thinking" in said
     return folder / "demo"
 
 

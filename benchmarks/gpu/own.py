@@ -18,7 +18,7 @@ from orchestrator.metrics.compare import compare_accuracy
 from orchestrator.store.read import read_cells, read_requests
 
 Row = Mapping[str, Any]
-NONE = (["none"], [])
+NONE: tuple[list[str], ...] = (["none"], [])
 HEAD = (
     "opt",
     "max_tokens",
@@ -84,7 +84,7 @@ def _against(study: Path, row: Row, plain: Row | None) -> tuple[str, str]:
     if plain is None or plain is row:
         return "", ""
     found = compare_accuracy(*_answers(study, plain), *_answers(study, row))
-    if found is None:
+    if found is None or found.low is None or found.high is None:
         return "", ""
     low, high = 100 * found.low, 100 * found.high
     return f"{100 * found.difference:+.1f} [{low:+.1f}, {high:+.1f}]", _number(found.p, 4)
