@@ -175,6 +175,19 @@ def test_gpus_are_counted_as_telemetry_counts_them() -> None:
     assert "CUDA_DEVICE_ORDER" not in vllm.environment(on_cpu)
 
 
+@pytest.mark.parametrize(
+    ("cpus", "size", "alone"), [(1, 1, True), (2, 1, True), (3, 1, False), (2, 2, False)]
+)
+def test_on_few_cpus_the_engine_core_works_itself(
+    cpus: int, size: int, alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more, or more ranks, vLLM's own way: it binds a thread to each core of a worker."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cpus)))
+    on_cpu = build_launch(config(), hardware="cpu", tensor_parallel_size=size)
+    assert (vllm.environment(on_cpu).get("VLLM_ENABLE_V1_MULTIPROCESSING") == "0") == alone
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in vllm.environment(on_gpu(config()))
+
+
 def test_nodes_beyond_the_first_serve_no_requests() -> None:
     launch = replace(on_gpu(config(), tensor_parallel_size=16, nodes=2), master="10.0.0.1:2345")
     first, second = flags(launch), flags(replace(launch, node_rank=1))
