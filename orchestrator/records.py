@@ -150,7 +150,8 @@ class Sample:
     """The engine's and the GPUs' counters at one moment; None where the source does not have the counter.
 
     Gauges in [0, 1]: ``kv_usage``, and ``spec_accept_rate``, that of an engine's last report. Counters are
-    cumulative since the engine's start. ``engine_cpus`` are the CPUs that the engine's processes used since
+    cumulative since the engine's start; ``queue_s_total`` and ``prefill_s_total`` are seconds, of
+    ``queue_requests_total`` requests. ``engine_cpus`` are the CPUs that the engine's processes used since
     the sample before, ``engine_cpu_busiest`` those of the one that used most; ``engine_cpu_wait`` the number
     of their threads that waited for a CPU, on average. Of the
     CPUs that the engine may use, ``others_cpus`` are those that neighbours used and ``steal_cpus`` those that
@@ -172,6 +173,9 @@ class Sample:
     spec_accept_rate: float | None = None
     prompt_tokens_total: float | None = None
     generation_tokens_total: float | None = None
+    queue_s_total: float | None = None
+    queue_requests_total: float | None = None
+    prefill_s_total: float | None = None
     engine_cpus: float | None = None
     engine_cpu_busiest: float | None = None
     engine_cpu_wait: float | None = None
