@@ -65,7 +65,7 @@ def test_the_logarithmic_mean_lies_between_the_two() -> None:
 
 PLANTED = {
     "time per token": BASE.but(tpot_s=0.014),
-    "queue and prefill, not told apart": BASE.but(ttft_s=1.2),
+    "queue and prefill together": BASE.but(ttft_s=1.2),
     "tokens": BASE.but(tokens=150.0),
 }
 
@@ -84,17 +84,26 @@ def test_what_was_planted_is_named_with_its_size(what: str) -> None:
 FIRST = {"queue": 0.05, "prefill": 0.1, "front end": 0.05}  # s
 
 
-def first_token(told: int = 2, runs: int = 3, **longer: float) -> Planted:
-    """Its three parts, the first of which so many are ``told`` by the engine, in columns that differ from run
-    to run by nothing."""
-    parts = {name: seconds + longer.get(name.replace(" ", "_"), 0.0) for name, seconds in FIRST.items()}
+def first_token(
+    told: int = 2, runs: int = 3, *, queue: float = 0.0, prefill: float = 0.0, front_end: float = 0.0
+) -> Planted:
+    """Its parts, longer by so much; the engine has ``told`` of them, the same in every run."""
+    longer = zip(FIRST, (queue, prefill, front_end), strict=True)
+    parts = {name: FIRST[name] + seconds for name, seconds in longer}
     columns = dict(zip(("queue_s_mean", "prefill_s_mean")[:told], parts.values(), strict=False))
     return BASE.but(ttft_s=sum(parts.values()), changes=tuple(columns.items()), runs=runs)
 
 
-@pytest.mark.parametrize("what", FIRST)
-def test_a_longer_queue_prefill_and_a_slow_front_end_are_told_apart(what: str) -> None:
-    found = answer_time(pair(first_token(**{what.replace(" ", "_"): 1.0}), first_token()))
+@pytest.mark.parametrize(
+    ("what", "longer"),
+    [
+        ("queue", first_token(queue=1.0)),
+        ("prefill", first_token(prefill=1.0)),
+        ("front end", first_token(front_end=1.0)),
+    ],
+)
+def test_a_longer_queue_prefill_and_a_slow_front_end_are_told_apart(what: str, longer: Planted) -> None:
+    found = answer_time(pair(longer, first_token()))
     of = bars(found)
     assert list(of)[:3] == list(FIRST)
     assert of[what].value == pytest.approx(1.0, rel=0.1)
@@ -126,7 +135,7 @@ def test_queue_and_prefill_that_cannot_be_told_apart_are_one_bar_that_says_why(
     baseline: Planted, variant: Planted, why: str
 ) -> None:
     found = answer_time(pair(variant, baseline))
-    assert next(iter(bars(found))) == "queue and prefill, not told apart"
+    assert next(iter(bars(found))) == "queue and prefill together"
     assert found is not None
     assert why in found.note
 
@@ -141,7 +150,7 @@ def test_of_one_run_what_the_engine_tells_has_no_interval() -> None:
     assert all(of[name].low is None for name in FIRST)
     assert of["time per token"].low is not None
     merged = bars(answer_time(pair(first_token(0, 1, queue=0.5), first_token(0, 1))))
-    assert merged["queue and prefill, not told apart"].low is not None
+    assert merged["queue and prefill together"].low is not None
 
 
 def test_with_a_prefix_cache_the_share_is_that_of_prefill() -> None:

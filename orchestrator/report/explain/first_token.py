@@ -9,7 +9,7 @@ from orchestrator.report.variants import Run
 
 _TOLD = ("queue_s_mean", "prefill_s_mean")  # of cells; the second only beside the first
 _NAMES = (
-    ("queue and prefill, not told apart",),
+    ("queue and prefill together",),
     ("queue", "prefill and front end"),
     ("queue", "prefill", "front end"),
 )
