@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import orjson
 
-from orchestrator.load.stream.delta import said, sealed
+from orchestrator.load.stream.delta import said, sealed, whole
 from orchestrator.load.stream.event_template import EventTemplate
 from orchestrator.load.stream.payload import error_message, excerpt, mended
 from orchestrator.load.stream.think import TAGS, Tagged, find
@@ -146,6 +146,8 @@ class Timeline:
                 if reason:
                     self.finish_reason = str(reason)
                 delta = choice.get("delta")
+                if delta is None:
+                    delta = whole(choice, not self.chunk_s)
                 if delta:
                     content = delta.get("content")
                     if len(delta) == 1 and type(content) is str:
@@ -161,7 +163,7 @@ class Timeline:
                         text = True
                         if self._thinking or self.first_visible_s is None:
                             self._show(t, content, acted)
-                elif not reason and "delta" not in choice:
+                elif not reason and delta is None and "delta" not in choice:
                     raise KeyError("delta")
             elif not usage and (event.get("object") == "error" or "message" in event or "detail" in event):
                 raise KeyError("choices")

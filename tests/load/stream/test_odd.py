@@ -104,6 +104,32 @@ def test_a_number_that_json_does_not_have_is_null(number: bytes) -> None:
     assert list(timeline.stream().chunk_tokens) == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("events", "text"),
+    [
+        ((b'{"text":"42","finish_reason":"stop"}',), "42"),
+        ((b'{"text":"4"}', b'{"text":"2"}', b'{"text":"","finish_reason":"stop"}'), "42"),
+        ((b'{"message":{"role":"assistant","content":"42"},"finish_reason":"stop"}',), "42"),
+        ((b'{"delta":{"content":"42"}}', b'{"message":{"content":"42"},"finish_reason":"stop"}'), "42"),
+        ((b'{"delta":{"content":"42"},"message":{"content":"42"},"finish_reason":"stop"}',), "42"),
+    ],
+)
+def test_an_answer_without_deltas_is_not_lost(events: Sequence[bytes], text: str) -> None:
+    chunks = [b'data: {"choices":[%b]}\n\n' % event for event in events]
+    timeline = read_events([*chunks, EVENTS[4], EVENTS[5]], None)
+    found = timeline.stream()
+    assert (timeline.error, timeline.finish_reason, found.response_text) == (None, "stop", text)
+    assert (found.output_tokens, found.first_visible_s is not None) == (2, True)
+
+
+@pytest.mark.parametrize("unseen", ["\ufeff", "\u200b", " \u2060\n"])
+def test_what_is_not_seen_before_a_tag_does_not_hide_it(unseen: str) -> None:
+    said = f"{unseen}<think>hm</think>42".encode()
+    chunk = b'data: {"choices":[{"delta":{"content":"%b"},"finish_reason":"stop"}]}\n\n'
+    found = read_events([chunk % said.replace(b"\n", b"\\n"), EVENTS[5]], None).stream()
+    assert (found.reasoning_from, found.reasoning_text, found.response_text) == ("tags", "hm", "42")
+
+
 def test_counts_inside_the_choice_are_counts() -> None:
     form = b'data: {"choices":[{"delta":{%b},"usage":{"completion_tokens":%d,"prompt_tokens":5}}]}\n\n'
     inside = [form % (b'"content":"4"', 1), form % (b'"content":"2"', 2)]
