@@ -151,7 +151,7 @@ def test_the_adapter_in_the_package_is_the_one_that_the_training_describes() -> 
     said = packaged()["__metadata__"]
     settings = Settings(**json.loads(said["settings"]))
     assert settings in SETTINGS.values()
-    steps = json.loads(said["heldout"])["steps"]  # its limit of time may end it sooner, the rate having fallen
+    steps = json.loads(said["heldout"])["steps"]  # the limit of time may end it sooner
     assert 0.95 * settings.steps <= steps <= settings.steps
     assert said["lessons"] == lessons_digest(settings.seed)
     assert json.loads(said["tags"]) == TAGS
