@@ -103,7 +103,7 @@ class _Backlog:
 def _backlog(records: Sequence[Record]) -> _Backlog | None:
     """The lag is the time from the j-th sending to the j-th end: how long answers take, were they to end in
     their order. Times the rate of arrivals it is the requests in flight, whose answers' own time cancels out
-    of its growth. What a rise of the rate brings about is taken off the growth: a server whose answers take
+    of its growth (which is taken at the rate of the second half, where that is higher). What a rise of the rate brings about is taken off the growth: a server whose answers take
     longer the more are in flight lets its lag rise with it, by a tenth of what arrived for each doubling from
     the first half to the second, at most a tenth.
 
