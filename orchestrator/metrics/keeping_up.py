@@ -103,9 +103,10 @@ class _Backlog:
 def _backlog(records: Sequence[Record]) -> _Backlog | None:
     """The lag is the time from the j-th sending to the j-th end: how long answers take, were they to end in
     their order. Times the rate of arrivals it is the requests in flight, whose answers' own time cancels out
-    of its growth (which is taken at the rate of the second half, where that is higher). What a rise of the rate brings about is taken off the growth: a server whose answers take
-    longer the more are in flight lets its lag rise with it, by a tenth of what arrived for each doubling from
-    the first half to the second, at most a tenth.
+    of its growth (which is taken at the rate of the second half, where that is higher). What a rise of the
+    rate brings about is taken off the growth: a server whose answers take longer the more are in flight lets
+    its lag rise with it, by a tenth of what arrived for each doubling from the first half to the second, at
+    most a tenth.
 
     The ramp lasts as long as 95 % of the first eighth of the requests; at least a quarter of the arrival
     span, at most half of it. None where all were sent at once.
