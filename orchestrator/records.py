@@ -7,6 +7,7 @@ NaN in its place.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -19,12 +20,24 @@ AnswerKind = Literal["math", "choice", "none"]
 TRUNCATED = frozenset(
     {
         *("length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_length", "model_length"),
-        *("model_context_window_exceeded", "context_length_exceeded"),
+        *("max_new_tokens", "max_tokens_reached", "token_limit", "length_limit", "context_length"),
+        *("model_context_window_exceeded", "context_window_exceeded", "context_length_exceeded"),
     }
 )
-"""The finish_reasons, in lower case, of an answer that a budget of tokens or the model's context cut off."""
+"""The finish_reasons, as `plain` writes them, of an answer that a budget of tokens or the model's context cut
+off."""
 Message = Mapping[str, str]
 """One chat message: ``{"role": ..., "content": ...}``."""
+
+
+def plain(finish_reason: str) -> str:
+    """In lower case, with ``_`` between its words: ``MaxTokens`` and ``max-tokens`` are ``max_tokens``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[\s-]+", "_", finish_reason.strip()).lower()
+
+
+def cut_off(finish_reason: str | None) -> bool:
+    """Whether it is one of `TRUNCATED`."""
+    return finish_reason is not None and plain(finish_reason) in TRUNCATED
 
 
 @dataclass(frozen=True, slots=True)
