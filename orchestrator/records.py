@@ -30,6 +30,26 @@ Message = Mapping[str, str]
 """One chat message: ``{"role": ..., "content": ...}``."""
 
 
+_WHOLE = frozenset(
+    {
+        *(
+            "stop",
+            "stopped",
+            "eos",
+            "eos_token",
+            "end",
+            "end_turn",
+            "end_of_turn",
+            "stop_sequence",
+            "stop_token",
+        ),
+        *("complete", "completed", "done", "finish", "finished", "success", "normal"),
+        *("tool_calls", "tool_call", "tool_use", "function_call"),
+    }
+)
+"""The finish_reasons, as `plain` writes them, of an answer that its model ended."""
+
+
 def plain(finish_reason: str) -> str:
     """In lower case, with ``_`` between its words: ``MaxTokens`` and ``max-tokens`` are ``max_tokens``."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])|[\s-]+", "_", finish_reason.strip()).lower()
@@ -38,6 +58,11 @@ def plain(finish_reason: str) -> str:
 def cut_off(finish_reason: str | None) -> bool:
     """Whether it is one of `TRUNCATED`."""
     return finish_reason is not None and plain(finish_reason) in TRUNCATED
+
+
+def known_finish(finish_reason: str | None) -> bool:
+    """Whether it says that an answer is whole, or that it was cut off."""
+    return finish_reason is not None and (plain(finish_reason) in _WHOLE or cut_off(finish_reason))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from orchestrator.store.limits import under
 from orchestrator.store.read import read_cells, read_status
 from orchestrator.store.schema import METRIC_COLUMNS
 from orchestrator.store.versions import refuse_newer
-from orchestrator.store.write import check_writable
+from orchestrator.store.write import check_possible, check_writable
 
 DONE, INCOMPLETE, NOTHING_CAN_RUN = 0, 1, 2
 
@@ -125,6 +125,7 @@ def _known(configs: Sequence[SweepConfig]) -> Known:
     settings = configs[0]
     study_dir = Path(settings.results_dir) / settings.study_name
     if settings.dry_run:
+        check_possible(study_dir)
         return as_stored(configs, study_dir)
     set_ray_environment(settings.ray.address)
     from orchestrator.cluster.ask import ask

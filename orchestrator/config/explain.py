@@ -22,6 +22,8 @@ def explain(error: BaseException) -> str | None:
     """One line for an error of composing; None for any other error, which is then a bug to be shown whole."""
     if isinstance(error, ValueError) and re.match(r"Only one of --run|The --resolve flag", str(error)):
         return str(error)  # flags that do not go together
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
+        return "a group of configs is null or of another type: must be a name of one, or a list of them"
     chain = list(_chain(error))
     if not any(isinstance(one, HydraException | OmegaConfBaseException) for one in chain):
         return None

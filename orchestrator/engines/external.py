@@ -181,11 +181,17 @@ def _find_model(endpoint: Endpoint, engine: EngineConfig) -> tuple[Endpoint, Map
     """The endpoint with its model's name, and the model's entry of ``/v1/models``."""
     status, body = _models(endpoint, engine)
     if status in (401, 403):
+        if endpoint.api_key is None:
+            raise ConfigError(
+                f"engine.base_url={engine.base_url}: wants a key; engine.api_key_env names the environment "
+                "variable that holds it"
+            )
         raise ConfigError(f"engine.api_key_env={engine.api_key_env}: {engine.base_url} refuses the key")
     try:
         told = json.loads(body) if status == 200 else []
         listed = told if isinstance(told, list) else list(told["data"])
-        served = [str(entry["id"]) for entry in listed]
+        listed = [entry for entry in listed if isinstance(entry["id"], str) and entry["id"]]
+        served = [entry["id"] for entry in listed]
     except (ValueError, KeyError, TypeError, RecursionError):
         listed, served = [], []
     if any(entry.get("owned_by") == "simulated" for entry in listed):
@@ -197,5 +203,5 @@ def _find_model(endpoint: Endpoint, engine: EngineConfig) -> tuple[Endpoint, Map
     if engine.served_model and engine.served_model not in served:
         raise ConfigError(f"engine.served_model={engine.served_model}: is not served; {', '.join(served)}")
     model = engine.served_model or served[0]
-    entry = next(entry for entry in listed if str(entry["id"]) == model)
+    entry = next(entry for entry in listed if entry["id"] == model)
     return replace(endpoint, model=model), entry

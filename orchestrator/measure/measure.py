@@ -115,6 +115,7 @@ def _load(cell: Cell, context: MeasurementContext) -> tuple[_Run, Measurement]:
         gpu_shared=shared,
         gpu_watched=context.gpu_use is not None,
         asked_tokens=work.asked_tokens,
+        max_tokens=config.max_tokens,
         receive_lag_s_p99=result.receive_lag_s_p99,
         receive_lag_s_max=result.receive_lag_s_max,
         unasked_connections=result.unasked_connections,

@@ -21,7 +21,8 @@ class RunConditions:
     to reset the cache or to learn the outcome, True when there is no cache. ``shared_tokens`` are those of a
     prompt that all prompts begin with, None where the server did not tell. ``gpu_shared`` is None when
     nobody can tell, as on a CPU; ``gpu_watched`` is whether NVML was asked. ``asked_tokens`` is how long each
-    request's answer was made to be, None where answers end by themselves. ``receive_lag_s_p99`` and
+    request's answer was made to be, None where answers end by themselves; ``max_tokens`` is what was allowed
+    each, None where nobody knows. ``receive_lag_s_p99`` and
     ``receive_lag_s_max`` are of the client process that was latest to read, None where nobody measured.
     ``unasked_connections`` and ``mixed_connections`` are those of the load (`load.driver.LoadResult`), None
     where nobody counted.
@@ -39,6 +40,7 @@ class RunConditions:
     gpu_shared: bool | None = None
     gpu_watched: bool = False
     asked_tokens: Mapping[str, int] | None = None
+    max_tokens: int | None = None
     receive_lag_s_p99: float | None = None
     receive_lag_s_max: float | None = None
     unasked_connections: int | None = None

@@ -25,7 +25,7 @@ from orchestrator.metrics.stats import ratio
 from orchestrator.metrics.steady_state import short
 from orchestrator.metrics.throughput import error_rate, retries
 from orchestrator.metrics.window import Window
-from orchestrator.records import Open, Record, Sample, Schedule
+from orchestrator.records import Open, Record, Sample, Schedule, known_finish
 
 Status = Literal["done", "invalid", "failed"]
 
@@ -35,6 +35,7 @@ MAX_SEND_LAG_S = 0.005
 MAX_SEND_LAG_OF_GAP = 0.1
 MAX_RECEIVE_LAG_S, MAX_STANDSTILL_S = 0.005, 0.1
 MAX_TOKEN_MISMATCH = 0.001
+MAX_OVER_BUDGET = 1  # token: of the end, which some servers count and others do not
 # What a simulated cell's times are worth does not depend on these: on a laptop at a multiple of the clock's
 # speed the client and the sampler are late, and nobody takes the times for a server's.
 _TIMING = frozenset({"client_lag", "client_stalled", "under_rate", "telemetry_missing", "host_busy"})
@@ -62,6 +63,7 @@ INVALIDATING_FLAGS = {
     "gpu_shared": "another process used the GPU",
     "host_busy": "others took over 5 % of the CPU time that the engine needed",
     "length_missed": "answers are not as long as they were made to be",
+    "over_budget": "answers are longer than max_tokens: the server does not hold to it",
     "token_mismatch": "the client and the server counted different numbers of tokens",
     "telemetry_missing": "the engine's counters were not sampled throughout",
 }
@@ -82,6 +84,8 @@ NOTES = {
     "tags: all its text counts as the answer (model.think_tags names other tags)",
     "gpu_starved": "the GPU idled while a process of the engine had a whole CPU: that process is the limit",
     "gpu_share_unknown": "NVML could not tell whether another process used the GPU",
+    "finish_unknown": "answers ended with a finish_reason that says neither that they are whole nor that "
+    "they were cut off: they count as whole",
     "retried": "over 1 % of the requests were sent again: the server closed their connection as they came",
     "unasked": "the server sent bytes that nobody asked for behind an answer: those connections were closed",
     "cache_unknown": "the external server's cache could not be reset",
@@ -107,11 +111,13 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
         "gpu_shared": conditions.gpu_shared is True,
         "host_busy": (host_taken_share(samples, window) or 0.0) > MAX_HOST_TAKEN_SHARE,
         "length_missed": _length_missed(records, conditions.asked_tokens or {}),
+        "over_budget": _over_budget(measurement),
         "token_mismatch": tokens_mismatch(records, samples, window),
         "telemetry_missing": not complete and not external,
         "behind": behind(measurement) is True,
         "gpu_share_unknown": conditions.gpu_watched and conditions.gpu_shared is None,
         "cache_unknown": unknown,
+        "finish_unknown": any(not known_finish(record.finish_reason) for record in measurement.ok),
         "retried": (ratio(retries(records), len(records)) or 0.0) > MAX_RETRIED_SHARE,
         "telemetry_absent": not complete and external,
         "counts_unsound": any(record.usage_mode in UNSOUND_COUNTS for record in records),
@@ -175,6 +181,20 @@ def _length_missed(records: Sequence[Record], asked: Mapping[str, int]) -> bool:
         record.output_tokens != asked.get(record.request_id, record.output_tokens)
         for record in records
         if record.outcome == "ok" and record.output_tokens is not None
+    )
+
+
+def _over_budget(measurement: Measurement) -> bool:
+    """Whether an answer has more tokens than were allowed, by a count that its text does not contradict. What
+    was made to have a length is `_length_missed`'s matter."""
+    most, made = measurement.conditions.max_tokens, measurement.conditions.asked_tokens
+    return (
+        most is not None
+        and made is None
+        and any(
+            (record.output_tokens or 0) > most + MAX_OVER_BUDGET and record.usage_mode not in UNSOUND_COUNTS
+            for record in measurement.records
+        )
     )
 
 

@@ -35,6 +35,14 @@ def _one_of(*values: object) -> Rule:
     return Rule(lambda v: v in values, "one of " + ", ".join(str(v).lower() for v in values))
 
 
+def _whole(least: int, most: int) -> Rule:
+    """Above ``most`` it is a slip of the finger: more than a machine holds, or than anybody waits for."""
+    return Rule(
+        lambda v: isinstance(v, int) and not isinstance(v, bool) and least <= v <= most,
+        f"a whole number from {least} to {most}",
+    )
+
+
 POSITIVE = Rule(_number(lambda v: v > 0), "a number above 0")
 COUNT = Rule(lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= 1, "a whole number from 1 up")
 NATURAL = Rule(
@@ -55,6 +63,8 @@ TAGS = Rule(
     'two different tags, the opening and the closing one, such as ["<think>","</think>"]',
 )
 
+IN_FLIGHT = _whole(1, 65_535)  # no more connections than ports can come from one address to one server
+RATE = Rule(_number(lambda v: 1e-4 <= v <= 1e6), "a number from 0.0001 to 1000000, in requests a second")
 TEXT = Rule(lambda v: isinstance(v, str) and v != "" and not re.search("[\ud800-\udfff]", v), "a text")
 STOP = Rule(
     lambda v: TEXT.ok(v) or (isinstance(v, list) and v != [] and all(map(TEXT.ok, v))),
@@ -77,11 +87,11 @@ RULES: Mapping[str, Rule] = {
         lambda v: bool(v) and not re.match(r"[a-zA-Z][\w+.-]*://", v),
         "a folder's path; a store such as S3 must be mounted as one",
     ),
-    "seed": NATURAL,
-    "repeats": COUNT,
-    "runs": COUNT,
-    "max_tokens": COUNT,
-    "limit": _optional(COUNT),
+    "seed": _whole(0, 2**63 - 1),
+    "repeats": _whole(1, 10_000),
+    "runs": _whole(1, 1000),
+    "max_tokens": _whole(1, 2**31 - 1),
+    "limit": _optional(_whole(1, 2**31 - 1)),
     "weights": _one_of("auto", "dummy"),
     "output_length": _optional(Rule(lengths.valid, lengths.ALLOWED)),
     "tensor_parallel_size": Rule(lambda v: v == "auto" or COUNT.ok(v), "auto, or a whole number from 1 up"),
@@ -103,6 +113,8 @@ RULES: Mapping[str, Rule] = {
     "timeout.cell_s": POSITIVE,
     "timeout.engine_stop_s": POSITIVE,
     "timeout.resources_s": _optional(Rule(_number(lambda v: v >= 0), "a number from 0 up")),
+    "model.name": TEXT,
+    "model.revision": _optional(TEXT),
     "model.kind": _one_of("reasoning", "standard"),
     "model.context": COUNT,
     "model.think_tags": _optional(TAGS),
@@ -121,30 +133,39 @@ RULES: Mapping[str, Rule] = {
     "model.expert_parameters_b": _optional(POSITIVE),
     "model.weight_bytes": _optional(POSITIVE),
     "model.weight_bytes_of": _one_of("linear", "experts"),
+    "dataset.split": TEXT,
+    "dataset.revision": _optional(TEXT),
+    "dataset.size": _optional(COUNT),
     "dataset.sample": _one_of("hash", "head"),
     "dataset.shots": NATURAL,
     "dataset.prompt_tokens": _optional(COUNT),
     "load.kind": _one_of("batch", "closed", "constant", "poisson", "gamma", "trace", "ramp"),
-    "load.batch_size": _optional(COUNT),
-    "load.concurrency": _optional(COUNT),
-    "load.rate": _optional(POSITIVE),
-    "load.rate_start": _optional(POSITIVE),
+    "load.batch_size": _optional(IN_FLIGHT),
+    "load.concurrency": _optional(IN_FLIGHT),
+    "load.rate": _optional(RATE),
+    "load.rate_start": _optional(RATE),
     "load.burstiness": _optional(POSITIVE),
     "load.speedup": POSITIVE,
     "load.duration_s": _optional(POSITIVE),
-    "load.processes": _optional(COUNT),
+    "load.processes": _optional(_whole(1, 1024)),
     "load.request_timeout_s": POSITIVE,
     "load.idle_timeout_s": POSITIVE,
     "load.usage": _one_of("continuous", "final"),
     "load.cache": _one_of("cold", "warm"),
-    "load.warmup": _optional(NATURAL),
+    "load.warmup": _optional(_whole(0, 1_000_000)),
     "load.telemetry_hz": Rule(_number(lambda v: 4 <= v <= 100), "a number from 4 to 100"),
     "hardware.kind": _one_of("auto", "cpu", "gpu"),
     "hardware.cpus": POSITIVE,
     "hardware.gpus_per_node": COUNT,
     "hardware.gpu_memory_utilization": UNIT,
+    "hardware.memory_gib": _optional(POSITIVE),
+    "hardware.bandwidth_gb_s": _optional(POSITIVE),
+    "hardware.bf16_tflops": _optional(POSITIVE),
+    "engine.python": _optional(TEXT),
+    "engine.version": _optional(TEXT),
     "tracker.name": _one_of("wandb", "none"),
     "tracker.mode": _one_of("auto", "online", "offline"),
+    "tracker.project": _optional(TEXT),
 }
 
 # Which load keys belong to which kind: one that is set for another kind would be silently without effect.

@@ -129,6 +129,18 @@ def clean_partial(study_dir: Path) -> list[Path]:
     return stale
 
 
+def check_possible(path: Path) -> None:
+    """What can be known without making the folder. Raises ConfigError in one line where it cannot be made."""
+    there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+    if not there.is_dir():
+        why = f"{there} is no folder"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        why = f"{there} cannot be written to"
+    else:
+        return
+    raise ConfigError(f"results_dir={path} cannot be written ({why}): name a folder that can be")
+
+
 def check_writable(path: Path) -> None:
     """Makes the folder and tries a write in it. Raises ConfigError in one line."""
     probe = path / f".writable.{uuid4().hex}"

@@ -40,6 +40,37 @@ def test_retries_of_one_in_a_hundred(retried: int, expected: tuple[str, ...]) ->
 
 
 @pytest.mark.parametrize(
+    ("most", "mode", "expected"),
+    [
+        (TOKENS, "continuous", ()),
+        (TOKENS - 1, "continuous", ()),
+        (TOKENS - 2, "continuous", ("over_budget",)),
+        (TOKENS - 2, "contradictory", ("counts_unsound",)),
+        (None, "continuous", ()),
+    ],
+)
+def test_an_answer_of_more_than_the_end_above_its_budget(
+    most: int | None, mode: str, expected: tuple[str, ...]
+) -> None:
+    assert raised([one(usage_mode=mode)], max_tokens=most) == expected
+
+
+def test_answers_made_longer_than_their_budget_are_lengths_that_were_missed() -> None:
+    asked = {record.request_id: TOKENS - 2 for record in (one(),)}
+    assert raised([one()], max_tokens=1, asked_tokens=asked) == ("length_missed",)
+
+
+@pytest.mark.parametrize("reason", ["stop", "EOS", "end-turn", "toolCalls", "length", "max_tokens"])
+def test_an_answer_that_says_why_it_ended(reason: str) -> None:
+    assert raised([one(finish_reason=reason)]) == ()
+
+
+@pytest.mark.parametrize("reason", ["1", "['stop']", "other", "because"])
+def test_an_answer_that_ended_nobody_knows_why(reason: str) -> None:
+    assert raised([one(finish_reason=reason)]) == ("finish_unknown",)
+
+
+@pytest.mark.parametrize(
     ("cached", "expected"), [(52, ("cache_unknown",)), (53, ("cache_warm", "cache_unknown"))]
 )
 def test_a_fifth_of_the_own_tokens_cached(cached: int, expected: tuple[str, ...]) -> None:
