@@ -35,6 +35,14 @@ class Figure:
     advice: str = ""
 
 
+def data_of(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Of altair: a chart's data. A tuple, since altair copies lists value by value whenever charts are put
+    together."""
+    import altair as alt
+
+    return alt.InlineData(values=tuple(rows))
+
+
 def specification(figure: Figure) -> dict[str, Any]:
     """As Vega-Lite, with the look of all figures."""
     spec: dict[str, Any] = figure.chart.to_dict(validate=False)  # what is drawn from it tells what is wrong

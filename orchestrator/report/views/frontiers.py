@@ -10,7 +10,7 @@ from orchestrator.report.accuracy import AccuracyRow
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
 from orchestrator.report.pareto import Point, cost_per_million, joules_per_million, pareto_points
-from orchestrator.report.theme import FAINT, INK, MOST_ROWS, Figure
+from orchestrator.report.theme import FAINT, INK, MOST_ROWS, Figure, data_of
 from orchestrator.report.variants import Variant
 from orchestrator.report.views.common import PERCENT, Rows, listed, number
 
@@ -153,7 +153,7 @@ def _chart(rows: Rows, axis: Axis) -> Any:
     import altair as alt
 
     several = len({row["group"] for row in rows}) > 1
-    data = alt.InlineData(values=rows)
+    data = data_of(rows)
     x = alt.X("x:Q", title=_SPEED, scale=alt.Scale(zero=False, nice=True))
     values = [row["y"] for row in rows]
     wide_range = axis.less_is_better and min(values) > 0 and max(values) > DECADE * min(values)
@@ -228,7 +228,7 @@ def _list(kept: Rows) -> Any:
     ]
     shown = names[:MOST_ROWS]
     return (
-        alt.Chart(alt.InlineData(values=shown), width=560, height=alt.Step(17))
+        alt.Chart(data_of(shown), width=560, height=alt.Step(17))
         .mark_text(align="left", fontSize=12, color=INK)
         .encode(x=alt.value(0), y=alt.Y("place:O", axis=None), text="line:N")
     )
