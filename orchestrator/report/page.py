@@ -51,7 +51,7 @@ def page(
         answers=findings.answers,
         headline=headline(findings.answers),
         answers_shown=ANSWERS_SHOWN,
-        overall=overall(findings.lines),
+        overall=overall(findings.lines, options),
         unmeasured=unmeasured(findings),
         cautions=cautions(findings, options),
         limits=limits_said(runs, options),
