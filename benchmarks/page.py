@@ -4,7 +4,8 @@
 
 Needs Playwright (``pip install playwright``) and a Chromium on the PATH. Ends with 1 where the page asked for
 anything but itself, said something on the console, is wider than the screen, or has the same paper in light
-and in dark; where a figure's text is cut off, too small to read, or lies on other text; and where axe-core
+and in dark; where a figure's text is cut off, too small to read, or lies on other text (but for the short
+marks of points that lie together); and where axe-core
 (``npm install axe-core``), if it is given, finds what keeps somebody from reading it.
 """
 
@@ -22,7 +23,8 @@ SMALLEST = 9  # pixels of a letter in a figure, as it is on the screen
 FIGURES = """(smallest) => [...document.querySelectorAll('.figure svg')].flatMap((svg) => {
     const found = [], whole = svg.getBoundingClientRect(), name = svg.closest('section').id;
     const scale = whole.width / svg.viewBox.baseVal.width;
-    const texts = [...svg.querySelectorAll('text')].filter((one) => one.textContent.trim());
+    const texts = [...svg.querySelectorAll('text')].filter(
+        (one) => one.textContent.trim() && getComputedStyle(one).opacity !== "0");
     const boxes = texts.map((one) => one.getBoundingClientRect());
     texts.forEach((text, i) => {
         const own = boxes[i], said = `${name}: "${text.textContent}"`;
@@ -34,7 +36,8 @@ FIGURES = """(smallest) => [...document.querySelectorAll('.figure svg')].flatMap
         boxes.slice(0, i).forEach((other, j) => {
             const wide = Math.min(own.right, other.right) - Math.max(own.left, other.left);
             const high = Math.min(own.bottom, other.bottom) - Math.max(own.top, other.top);
-            if (wide > 2 && high > 4) found.push(`${said} lies on "${texts[j].textContent}"`);
+            if (wide > 2 && high > 4 && text.textContent.length > 3)
+                found.push(`${said} lies on "${texts[j].textContent}"`);
         });
     });
     return found;

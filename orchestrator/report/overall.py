@@ -14,17 +14,23 @@ from orchestrator.report.words import fewest_runs, signed
 from orchestrator.store.schema import quoted_from
 
 _SPEED = ("throughput", "e2e")
-_MEASURES = {"throughput": "tokens/s", "e2e": "E2E", "ttft": "TTFT", "accuracy": "accuracy"}
-_MORE = {"throughput": "more", "e2e": "longer", "ttft": "longer", "accuracy": "higher"}
-_LESS = {"throughput": "fewer", "e2e": "shorter", "ttft": "shorter", "accuracy": "lower"}
+_MEASURES = {
+    "throughput": "tokens/s",
+    "goodput": "requests within the limits",
+    "e2e": "E2E",
+    "ttft": "TTFT",
+    "accuracy": "accuracy",
+}
+_MORE = {"throughput": "more", "goodput": "more", "e2e": "longer", "ttft": "longer", "accuracy": "higher"}
+_LESS = {"throughput": "fewer", "goodput": "fewer", "e2e": "shorter", "ttft": "shorter", "accuracy": "lower"}
 _GOALS = {"throughput": "tokens/s", "goodput": "requests within the limits"}
 
 
 @dataclass(frozen=True)
 class Overall:
     """Of one optimization: ``verdict`` says whether to switch it on, and why; ``counts``: in how many of its
-    comparisons its tokens/s, E2E, TTFT and accuracy were higher or lower, from what to what, and how many of
-    these differences are significant."""
+    comparisons its tokens/s, goodput, E2E, TTFT and accuracy were higher or lower, from what to what, and how
+    many of these differences are significant; empty for one comparison, whose own lines say all."""
 
     opt: str
     verdict: str
@@ -90,7 +96,8 @@ def _verdict(pairs: Sequence[Sequence[Line]], options: Options) -> str:
         )
     if len(goals) == count and all(goal.verdict == "equivalent" for goal in goals):
         return f"No need: {more} are unchanged within {100 * options.time_margin:g} % {in_all}."
-    return f"Not decided: neither more {more} nor fewer is shown. {_how_to_know(goals)}".rstrip()
+    ordered = sorted(goals, key=lambda goal: goal.difference or 0.0)
+    return f"Not decided: {more} {_span(ordered)}, which no test shows. {_how_to_know(goals)}".rstrip()
 
 
 def _of(some: int, count: int) -> str:
@@ -109,7 +116,7 @@ def _how_to_know(goals: Sequence[Line]) -> str:
     if not single or quoted_from(single[0].pair.variant.row) is not None:
         return ""
     runs = max(fewest_runs(goal.tests) for goal in single)
-    return f"One run on a side tells nothing of the next: measure again with runs={runs}."
+    return f"With one run on a side none could: measure again with runs={runs}."
 
 
 def _counts(opt: str, baseline: str, pairs: Sequence[Sequence[Line]]) -> str:
@@ -134,10 +141,14 @@ def _part(key: str, lines: Sequence[Line]) -> str:
     below = sum((line.difference or 0.0) < 0 for line in ordered)
     counts = [(above, _MORE[key]), (below, _LESS[key])]
     where = [f"{word} in {count} of {len(ordered)}" for count, word in counts if count]
+    return f"{', '.join(where) or 'the same'} ({_span(ordered)}), {_significant(key, ordered)}"
+
+
+def _span(ordered: Sequence[Line]) -> str:
+    """``+1.7 to +4.7 %``, of the least and the most."""
     least, most = (signed(line, line.difference) for line in (ordered[0], ordered[-1]))
-    unit = " points" if key == "accuracy" else " %"
-    span = most if least == most else f"{least.removesuffix(unit)} to {most}"
-    return f"{', '.join(where) or 'the same'} ({span}), {_significant(key, ordered)}"
+    unit = " points" if ordered[0].measure.key == "accuracy" else " %"
+    return most if least == most else f"{least.removesuffix(unit)} to {most}"
 
 
 def _significant(key: str, lines: Sequence[Line]) -> str:

@@ -100,13 +100,26 @@ NO_FASTER = BASE.but(opt=("fp8",))
         (
             (BASE.but(runs=1), FAST.but(runs=1)),
             0.5,
-            "Not decided: neither more tokens/s nor fewer is shown. One run on a side tells nothing of the "
-            "next: measure again with runs=5.",
+            "Not decided: tokens/s +33 %, which no test shows. With one run on a side none could: measure "
+            "again with runs=5.",
         ),
     ],
 )
 def test_whether_to_switch_it_on_is_said(planted: tuple[Planted, ...], margin: float, verdict: str) -> None:
     assert [(one.opt, one.verdict) for one in found(*planted, margin=margin)] == [("fp8", verdict)]
+
+
+def test_settings_stand_in_the_order_of_their_numbers() -> None:
+    planted = [BASE.but(runs=1, max_tokens=budget) for budget in (1024, 16384, 512)]
+    variants, _ = sort_out(runs_of(planted))
+    assert [one.facts["max_tokens"] for one in variants] == ["512", "1024", "16384"]
+
+
+def test_what_costs_accuracy_is_said_where_it_gave_more() -> None:
+    planted = (BASE.but(runs=1), FAST.but(runs=1, accuracy=0.1))
+    (answer,) = find(runs_of(planted), Options()).answers
+    assert "for now: vllm · fp8 gave more, but its accuracy is worse by" in answer.take
+    assert "; accuracy: worse by" in answer.gains[0]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from orchestrator.report.views.common import PERCENT, Rows, listed, number
 MARGIN = 1.25  # of a logarithmic axis beyond its values
 DECADE = 10.0  # from this ratio on of the largest to the smallest value an axis is logarithmic
 SPAN = 20.0  # points of accuracy over which sizes differ at least, so that a slight difference looks slight
+WIDTH, LETTER = 560, 6.6  # pixels: of the chart, and at most of a letter of the list below it
 SIZES = (30, 320)  # of a point, square pixels
 _SPEED = "tokens/s that one user sees (1 / TPOT)"
 
@@ -162,7 +163,7 @@ def _chart(rows: Rows, axis: Axis) -> Any:
     y = alt.Y("y:Q", title=axis.y_title, scale=scale, axis=alt.Axis(format=axis.format))
     legend = alt.Legend(orient="bottom", columns=1) if several else None
     color = alt.Color("group:N", legend=None)  # the shapes' legend has the colours
-    base = alt.Chart(data, width=560, height=340)
+    base = alt.Chart(data, width=WIDTH, height=340)
     steps = (
         base.transform_filter("datum.frontier")
         .mark_line(interpolate="step-before", strokeWidth=2)
@@ -227,8 +228,9 @@ def _list(kept: Rows) -> Any:
         for place, row in enumerate(sorted(kept, key=_in_list))
     ]
     shown = names[:MOST_ROWS]
+    wide = max([WIDTH, *(LETTER * len(str(one["line"])) for one in shown)])
     return (
-        alt.Chart(data_of(shown), width=560, height=alt.Step(17))
+        alt.Chart(data_of(shown), width=wide, height=alt.Step(17))
         .mark_text(align="left", fontSize=12, color=INK)
         .encode(x=alt.value(0), y=alt.Y("place:O", axis=None), text="line:N")
     )

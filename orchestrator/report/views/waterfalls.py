@@ -54,6 +54,7 @@ def waterfalls(lines: Sequence[Line], names: Names) -> Figure | None:
         _chart(found[:MOST], names),
         rows,
         " ".join(sentence(one, names) for one in found[:MOST]),
+        "In words:",
     )
 
 
