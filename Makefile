@@ -3,6 +3,9 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 SETUP := .venv/.ready-$(shell cat requirements/orchestrator.txt requirements/dev.txt pyproject.toml | cksum | cut -d' ' -f1)
 
+# Compiled modules are kept: a sweep is many processes, the tests are hundreds, and each would compile anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo setup engine engines test test-fast test-slow check mutants clean
 
 demo: setup engine
@@ -29,10 +32,11 @@ test: test-fast test-slow
 test-fast: setup
 	$(BIN)/python -m pytest -n auto -m "not engine and not slow and not ray"
 
-# What has an engine or a Ray runs one after another: many of them time something, or need the whole machine.
+# What has a real engine, or is marked so, has the machine for itself: it times something, or fills all CPUs.
 test-slow: engines
 	$(BIN)/python -m pytest -n auto -m "slow and not engine and not ray"
-	$(BIN)/python -m pytest -m "engine or ray"
+	$(BIN)/python -m pytest -n auto --dist loadfile --durations=15 -m "ray and not engine and not alone"
+	$(BIN)/python -m pytest --durations=25 -m "engine or alone"
 
 check: setup
 	$(BIN)/ruff check .

@@ -5,6 +5,8 @@ Handlers run in the main thread, which alone may set them."""
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
 import os
 import signal
 import sys
@@ -12,7 +14,10 @@ import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SAME_S = 1.0  # `timeout` signals its child and then the group that the child is in: one request, not two
@@ -27,6 +32,7 @@ def install() -> None:
     forgotten. A SIGHUP that is ignored (``nohup``) stays so."""
     global _first_s, _installed
     _first_s, _installed = None, True
+    sys.stdout, sys.stderr = (_outlasting(stream) for stream in (sys.stdout, sys.stderr))
     retake()
 
 
@@ -120,6 +126,34 @@ def _leave_terminal() -> None:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, descriptor)
             os.close(null)
+
+
+class _Outlasting(io.FileIO):
+    """A terminal that may be closed any time: its signal comes a moment later than the first failing write,
+    which must not end in its stead what is going on."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data) or 0
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            _leave_terminal()
+            return memoryview(data).nbytes
+
+
+def _outlasting(stream: TextIO) -> TextIO:
+    if not isinstance(stream, io.TextIOWrapper) or not stream.isatty():
+        return stream
+    stream.flush()
+    buffer = io.BufferedWriter(_Outlasting(stream.fileno(), "w", closefd=False))
+    return io.TextIOWrapper(
+        buffer,
+        stream.encoding,
+        stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
 
 
 def _is_terminal(descriptor: int) -> bool:

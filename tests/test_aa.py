@@ -13,6 +13,8 @@ from orchestrator.plan.plan import Job, make_plan
 from orchestrator.store.write import commit
 from tests.support.compose import config_of
 
+pytestmark = pytest.mark.slow
+
 RUNS = 3
 
 

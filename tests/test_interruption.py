@@ -84,6 +84,7 @@ def ends_with_130(process: subprocess.Popen[bytes], within_s: float) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("number", "again_s"), [(signal.SIGTERM, 0.05), (signal.SIGINT, 1.2)])
 def test_a_signal_to_the_whole_group_ends_a_sweep_in_order(
@@ -108,6 +109,7 @@ def test_a_signal_to_the_whole_group_ends_a_sweep_in_order(
 
 
 @pytest.mark.ray
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 def test_a_closed_terminal_ends_a_sweep_in_order(tmp_path: Path) -> None:
     master, slave = os.openpty()
@@ -123,6 +125,7 @@ def test_a_closed_terminal_ends_a_sweep_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.alone
 @pytest.mark.timeout(240)
 def test_a_killed_driver_leaves_nothing_of_its_ray_and_its_engines(tmp_path: Path) -> None:
     """Also not the raylet's agents, which would go on for a minute."""
@@ -136,7 +139,7 @@ def test_a_killed_driver_leaves_nothing_of_its_ray_and_its_engines(tmp_path: Pat
 
 def run(body: str) -> subprocess.CompletedProcess[str]:
     heard = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # whoever started the tests may have ignored it
-    code = f"import os, signal\nfrom orchestrator import interruption\n{heard}\n{body}"
+    code = f"import os, signal, sys\nfrom orchestrator import interruption\n{heard}\n{body}"
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=30
     )
@@ -191,6 +194,24 @@ os.kill(os.getpid(), signal.SIGHUP)
 print("goes on")
 """)
     assert done.stdout == "goes on\n"
+
+
+def test_what_is_written_after_the_terminal_was_closed_and_before_its_signal_is_no_error() -> None:
+    done = run("""
+master, slave = os.openpty()
+said = os.dup(1)
+os.dup2(slave, 1)
+os.dup2(slave, 2)
+sys.stdout, sys.stderr = open(1, 'w', closefd=False), open(2, 'w', closefd=False)
+interruption.install()
+print("seen", flush=True)
+os.write(said, os.read(master, 99).replace(b'\\r', b''))
+os.close(master)
+print("lost", flush=True)
+print("lost", file=sys.stderr)
+os.write(said, b'goes on')
+""")
+    assert (done.stdout, done.returncode) == ("seen\ngoes on", 0)
 
 
 def test_a_signal_that_ray_takes_while_it_starts_is_an_interruption_too(

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from orchestrator.metrics.compare import compare_accuracy
 from orchestrator.store.read import read_cells, read_requests
-from tests.support.cli import undisturbed
+from tests.support.cli import TAKEN, sweep, undisturbed
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 
@@ -64,3 +65,46 @@ def test_each_request_has_its_level_and_what_was_thought(study: Path) -> None:
     assert thought
     assert all("</think>" not in (request["response_text"] or "") for request in thought)
     assert all(request["reasoning_tokens"] <= request["output_tokens"] for request in thought)
+
+
+@pytest.fixture(scope="module")
+def optimized(study: Path) -> dict[str, dict[str, Any]]:
+    """The thinking model at the large budget in the same study: without optimizations, and with some."""
+    asked = (f"model={THINKING}", f"max_tokens={LARGE}", "opt=none,spec-ngram,[kv-fp8,prefix-cache]")
+    done = sweep(*("-m", "+study=demo", "tracker=none", *asked, f"results_dir={study.parent}"), timeout_s=500)
+    assert done.returncode == 0 or TAKEN in done.stdout, done.stdout + done.stderr
+    rows = [
+        row for row in read_cells(study).to_pylist() if (row["model"], row["max_tokens"]) == (THINKING, LARGE)
+    ]
+    return {"+".join(row["opt"]) or "none": row for row in rows}
+
+
+def test_a_chain_of_thought_repeats_its_numbers_and_drafts_from_it_are_accepted(
+    optimized: dict[str, dict[str, Any]], study: Path
+) -> None:
+    row = optimized["spec-ngram"]
+    assert row["spec_acceptance_rate"] > 0.15
+    assert row["usage_mode"] == "continuous"
+    requests = read_requests(study, [row["cell_id"]]).to_pylist()
+    assert max(max(request["chunk_tokens"]) for request in requests) > 1, "several tokens of one step"
+    for request in requests:
+        assert sum(request["chunk_tokens"]) == request["output_tokens"]
+        assert sum(request["chunk_reasoning_tokens"]) == request["reasoning_tokens"]
+
+
+@pytest.mark.parametrize("opt", ["spec-ngram", "kv-fp8+prefix-cache"])
+def test_accuracy_under_an_optimization_is_compared_question_by_question(
+    optimized: dict[str, dict[str, Any]], study: Path, opt: str
+) -> None:
+    plain, other = (answers(study, optimized[one]) for one in ("none", opt))
+    found = compare_accuracy(*plain, *other)
+    assert found is not None
+    assert (found.items, found.unit, found.method) == (len(plain[0]), "item", "mcnemar")
+    assert found.difference == pytest.approx(optimized[opt]["accuracy"] - optimized["none"]["accuracy"])
+    assert found.p is not None
+    assert found.p > 0.01, "the weights are the same and 14 questions are few"
+
+
+def answers(study: Path, row: dict[str, Any]) -> tuple[list[str], list[bool]]:
+    asked = read_requests(study, [row["cell_id"]]).to_pylist()
+    return [one["item_id"] for one in asked], [one["correct"] for one in asked]

@@ -83,6 +83,7 @@ def _shares(chosen: list[Answer]) -> dict[str, float | int | None]:
         "thinking": round(statistics.mean(thinking), 1) if thinking else None,
         "most": max(thinking, default=None),
         "corrected": round(sum(", not " in each.text for each in chosen) / len(chosen), 4),
+        "checked": round(sum("let me check" in each.text for each in chosen) / len(chosen), 4),
     }
 
 

@@ -37,7 +37,7 @@ def table(study: Path) -> list[str]:
     rows = [row for row in read_cells(study).to_pylist() if row["status"] == "done"]
     plain = {row["max_tokens"]: row for row in rows if row["opt"] in NONE}
     lines = [_line((*HEAD, *RATES)), _line(["---"] * len((*HEAD, *RATES)))]
-    for row in sorted(rows, key=lambda row: (row["opt"] not in NONE, str(row["opt"]), row["max_tokens"])):
+    for row in sorted(rows, key=lambda row: (row["opt"] not in NONE, _opt(row), row["max_tokens"])):
         against = _against(study, row, plain.get(row["max_tokens"]))
         own = (
             *(
@@ -48,12 +48,11 @@ def table(study: Path) -> list[str]:
             100 * row["spec_acceptance_rate"] if row["spec_acceptance_rate"] is not None else None,
         )
         accuracy, cut, length, accepted = (_number(value, 1) for value in own)
-        opt = "none" if row["opt"] in NONE else "+".join(row["opt"])
         rates = (
             *(_number(row["output_token_per_s"], 0), _number(row["ttfvt_s_p50"], 2)),
             _number(row["e2e_s_p50"], 2),
         )
-        lines.append(_line((opt, row["max_tokens"], accuracy, *against, cut, length, accepted, *rates)))
+        lines.append(_line((_opt(row), row["max_tokens"], accuracy, *against, cut, length, accepted, *rates)))
     return lines
 
 
@@ -74,6 +73,13 @@ def levels(study: Path) -> list[str]:
         _line(("right %", *right)),
         _line(("tokens of thought, mean", *thinking)),
     ]
+
+
+def _opt(row: Row) -> str:
+    """With the folder of a draft model that was not the catalogue's."""
+    drafts = [one.partition("=")[2] for one in row["overrides"] or () if one.startswith("model.draft=")]
+    named = "none" if row["opt"] in NONE else "+".join(row["opt"])
+    return f"{named} ({Path(drafts[-1]).name})" if drafts and "spec-draft" in row["opt"] else named
 
 
 def _levels(asked: Sequence[Row]) -> list[int]:

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from orchestrator.worked.draw import Draw
 
-SLIP = 0.02  # of the single results: a wrong one is written, noticed and put right
-CHECK = 0.02  # of the single results: a right one is checked, in the same words
+# Of the single results: a wrong one is written, noticed and put right; a right one is checked, in the same
+# words. Hard ones are checked so often that top_p does not cut it away.
+EASY = (0.02, 0.02)
+HARD = (0.05, 0.12)
 FORGET = 0.02  # of the carries: forgotten, noticed and put right
 
 
@@ -25,6 +27,11 @@ def value(a: int, op: str, b: int) -> int:
     if op == "+":
         return a + b
     return a - b if op == "-" else a * b
+
+
+def _hard(a: int, op: str, b: int) -> bool:
+    """Whether it is more than a table or a sum of small numbers."""
+    return value(a, op, b) >= 100 and (a >= 10 if op == "*" else min(a, b) >= 20)
 
 
 class Pen:
@@ -59,11 +66,11 @@ class Pen:
         """``a op b = r`` at once, in the line that has begun; a slip or a check brings it to its end."""
         right = value(a, op, b)
         self.add(f"{a} {op} {b} =")
-        kind = self._draw.random()
-        if kind >= SLIP + CHECK or b < 2 or right < 3:
+        kind, (slip, check) = self._draw.random(), HARD if _hard(a, op, b) else EASY
+        if kind >= slip + check or b < 2 or right < 3:
             self.add(f" {right}{end}")
             return right
-        claimed = right if kind >= SLIP else self._wrong(right)
+        claimed = right if kind >= slip else self._wrong(right)
         self.add(f" {claimed}.", slip=claimed != right)
         if op == "*":
             less = a * (b - 1)

@@ -25,7 +25,7 @@ from tests.cluster.plans import SilentBoard, deployment, plan_of
 from tests.support import waiting
 from tests.support.autoscaling import autoscaling_cluster
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.alone, pytest.mark.slow, pytest.mark.timeout(600)]
 
 LIMITS = Limits(place_s=10.0, start_s=120.0, cell_s=240.0, resources_s=240.0)
 GPU_NODES = {"resources": {"CPU": 8, "GPU": 4, "accelerator_type:H200": 1}, "max_workers": 2}

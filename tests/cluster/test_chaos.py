@@ -46,7 +46,12 @@ GONE_S = 20.0  # Ray's own daemons, once they are told to end
 DRIVERS = 2
 RUNS = 3 * DRIVERS * KILLS
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800 if FULL else 240)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.alone,
+    pytest.mark.slow,
+    pytest.mark.timeout(1800 if FULL else 240),
+]
 
 SWEEP = (
     "-m",

@@ -120,6 +120,7 @@ def test_domains_that_differ_in_length_are_told_and_those_that_do_not_are_not() 
     assert "tokens in algebra to" in figure.advice
 
 
+@pytest.mark.slow
 def test_over_equal_domains_nothing_is_claimed() -> None:
     claimed = 0
     for seed in range(40):

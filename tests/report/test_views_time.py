@@ -72,6 +72,7 @@ def test_what_few_questions_do_not_tell_is_not_said() -> None:
     assert "set limits" not in figure.advice
 
 
+@pytest.mark.slow
 def test_over_levels_that_take_as_long_nothing_is_claimed() -> None:
     said = []
     for seed in range(30):

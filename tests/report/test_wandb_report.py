@@ -29,6 +29,8 @@ from orchestrator.track.wandb_run import DEFAULT_PROJECT, run_id
 from tests.report.studies import TRACKED, Planted, runs_of, store
 from tests.support.wandb_file import records
 
+pytestmark = pytest.mark.slow
+
 STUDY = (
     TRACKED,
     TRACKED.but(opt=("fp8",), tpot_s=0.015),

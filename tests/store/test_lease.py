@@ -153,6 +153,7 @@ def test_two_drivers_fill_a_study_and_no_cell_twice(tmp_path: Path) -> None:
     assert not (tmp_path / "claims").exists()
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_of_a_takeover_the_next_one_gets_the_cell_and_cleans_up(tmp_path: Path) -> None:
     step = 0
     while True:
