@@ -21,6 +21,7 @@ WIDTHS = {"desk": 1280, "phone": 390}
 SCHEMES = ("light", "dark")
 SMALLEST = 9  # pixels of a letter in a figure, as it is on the screen
 FIGURES = """(smallest) => [...document.querySelectorAll('.figure svg')].flatMap((svg) => {
+    // 12: the frame around it
     const found = [], whole = svg.getBoundingClientRect(), name = svg.closest('section').id;
     const scale = whole.width / svg.viewBox.baseVal.width;
     const texts = [...svg.querySelectorAll('text')].filter(
@@ -32,7 +33,7 @@ FIGURES = """(smallest) => [...document.querySelectorAll('.figure svg')].flatMap
         if (size < smallest) found.push(`${said} is ${size.toFixed(1)} pixels small`);
         const out = Math.max(whole.left - own.left, own.right - whole.right,
             whole.top - own.top, own.bottom - whole.bottom);
-        if (out > 1) found.push(`${said} is cut off`);
+        if (out > 12) found.push(`${said} is cut off`);
         boxes.slice(0, i).forEach((other, j) => {
             const wide = Math.min(own.right, other.right) - Math.max(own.left, other.left);
             const high = Math.min(own.bottom, other.bottom) - Math.max(own.top, other.top);

@@ -151,7 +151,8 @@ def _quantiles(
 
 def _reached(ends: NDArray[Any], most: NDArray[np.float64]) -> NDArray[np.int32]:
     """How many of each column are at most its ``most``, a whole number; shape (columns,)."""
-    return (ends <= most.astype(ends.dtype)).sum(axis=0, dtype=np.int32)
+    found: NDArray[np.int32] = (ends <= most.astype(ends.dtype)).sum(axis=0, dtype=np.int32)
+    return found
 
 
 def _sums(weights: NDArray[Any], of_unit: NDArray[Any]) -> NDArray[Any]:

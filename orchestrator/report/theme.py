@@ -69,7 +69,7 @@ def specification(figure: Figure) -> dict[str, Any]:
         "range": {"category": list(COLORS), "symbol": list(SHAPES)},
         "font": FONT,
         "background": None,
-        "padding": {"left": 28, "right": 12, "top": 6, "bottom": 6},
+        "padding": {"left": 44, "right": 12, "top": 6, "bottom": 6},
     }
     return spec
 

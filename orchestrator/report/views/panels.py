@@ -184,7 +184,8 @@ def _chart(rows: Rows, y_title: str, lines: Mapping[str, str], y_domain: Sequenc
                 )
             title = alt.Title(_wrapped(name), anchor="start", fontSize=11, color=INK, fontWeight="normal")
             panels.append(chart.properties(title=title))
-        settings.append(alt.concat(*panels, columns=COLUMNS, spacing=12).properties(title=heading(setting)))
+        head = _wrapped(setting, LETTERS * min(COLUMNS, len(panels)))
+        settings.append(alt.concat(*panels, columns=COLUMNS, spacing=12).properties(title=heading(head)))
     return below(settings)
 
 
@@ -195,10 +196,10 @@ def _dash(lines: Mapping[str, str]) -> Any:
     return alt.StrokeDash("what:N", scale=scale, legend=None)
 
 
-def _wrapped(name: str) -> list[str]:
+def _wrapped(name: str, letters: int = LETTERS) -> list[str]:
     """In lines that break between the parts of the name."""
     parts = (part.replace(" ", "\u00a0") for part in name.split(" · "))
-    return textwrap.wrap("\u00a0· ".join(parts), LETTERS, break_on_hyphens=False)
+    return textwrap.wrap("\u00a0· ".join(parts), letters, break_on_hyphens=False)
 
 
 def _short(row: Mapping[str, Any]) -> dict[str, Any]:
