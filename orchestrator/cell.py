@@ -211,7 +211,7 @@ def secret_values(config: DeploymentConfig) -> tuple[str, ...]:
     """What may be stored and shown nowhere: the secrets of the configuration's environments, the key of an
     external server, and those of this process's environment. Longest first."""
     entries = (entry for opt in config.opt.values() for entry in (opt.vllm, opt.sglang, opt.simulated))
-    key = {"API_KEY": os.environ.get(config.engine.api_key_env or "", "")}
+    key = {"API_KEY": os.environ.get(config.engine.api_key_env or "", "").strip()}
     return known(config.engine.env, *(entry.env for entry in entries if entry), key)
 
 

@@ -7,6 +7,7 @@ NaN in its place.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -19,12 +20,24 @@ AnswerKind = Literal["math", "choice", "none"]
 TRUNCATED = frozenset(
     {
         *("length", "max_tokens", "max_output_tokens", "max_completion_tokens", "max_length", "model_length"),
-        *("model_context_window_exceeded", "context_length_exceeded"),
+        *("max_new_tokens", "max_tokens_reached", "token_limit", "length_limit", "context_length"),
+        *("model_context_window_exceeded", "context_window_exceeded", "context_length_exceeded"),
     }
 )
-"""The finish_reasons, in lower case, of an answer that a budget of tokens or the model's context cut off."""
+"""The finish_reasons, as `plain` writes them, of an answer that a budget of tokens or the model's context cut
+off."""
 Message = Mapping[str, str]
 """One chat message: ``{"role": ..., "content": ...}``."""
+
+
+def plain(finish_reason: str) -> str:
+    """In lower case, with ``_`` between its words: ``MaxTokens`` and ``max-tokens`` are ``max_tokens``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[\s-]+", "_", finish_reason.strip()).lower()
+
+
+def cut_off(finish_reason: str | None) -> bool:
+    """Whether it is one of `TRUNCATED`."""
+    return finish_reason is not None and plain(finish_reason) in TRUNCATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +163,8 @@ class Sample:
     """The engine's and the GPUs' counters at one moment; None where the source does not have the counter.
 
     Gauges in [0, 1]: ``kv_usage``, and ``spec_accept_rate``, that of an engine's last report. Counters are
-    cumulative since the engine's start. ``engine_cpus`` are the CPUs that the engine's processes used since
+    cumulative since the engine's start; ``queue_s_total`` and ``prefill_s_total`` are seconds, of
+    ``queue_requests_total`` requests. ``engine_cpus`` are the CPUs that the engine's processes used since
     the sample before, ``engine_cpu_busiest`` those of the one that used most; ``engine_cpu_wait`` the number
     of their threads that waited for a CPU, on average. Of the
     CPUs that the engine may use, ``others_cpus`` are those that neighbours used and ``steal_cpus`` those that
@@ -172,6 +186,9 @@ class Sample:
     spec_accept_rate: float | None = None
     prompt_tokens_total: float | None = None
     generation_tokens_total: float | None = None
+    queue_s_total: float | None = None
+    queue_requests_total: float | None = None
+    prefill_s_total: float | None = None
     engine_cpus: float | None = None
     engine_cpu_busiest: float | None = None
     engine_cpu_wait: float | None = None

@@ -27,7 +27,7 @@ from orchestrator.progress.cell_notes import print_notes
 from orchestrator.progress.formats import latex, markdown
 from orchestrator.progress.line import Line, runs_of
 from orchestrator.progress.results_table import grids, print_grid, wide_console
-from orchestrator.records import TRUNCATED
+from orchestrator.records import cut_off
 from orchestrator.store.claims import Claims
 from orchestrator.store.files import or_storage_error
 from orchestrator.store.frames import check_studies
@@ -219,7 +219,7 @@ def _print_wrong(asked: Asked, rows: Sequence[Row], console: Console) -> None:
 
 
 def _print_answer(line: Line, one: Row, console: Console) -> None:
-    cut = ", cut off" if (one["finish_reason"] or "").lower() in TRUNCATED else ""
+    cut = ", cut off" if cut_off(one["finish_reason"]) else ""
     texts = {
         "question": one["question"] or "not stored: the cell is of a version that kept its hash alone",
         "answer": one["response_text"] or "",

@@ -14,7 +14,7 @@ from orchestrator.cluster.admission import LABEL
 from orchestrator.cluster.packing import Need, is_kind
 from orchestrator.config.schema import EngineConfig, HardwareConfig, RayConfig, SweepConfig
 from orchestrator.engines import ADAPTERS, revisions
-from orchestrator.engines.external import served
+from orchestrator.engines.external import UntrustedError, served
 from orchestrator.engines.revisions import unpinned
 from orchestrator.engines.version import installed_version
 from orchestrator.errors import ConfigError
@@ -33,8 +33,8 @@ class NodeVersion:
 
 def ask(configs: Sequence[SweepConfig], study_dir: Path) -> Known:
     """Everything that ``configs`` need to be told apart. What cannot be asked is as the study's rows have it,
-    if they do, and named in ``notes``. Raises ConfigError where the cluster does not answer, and where its
-    nodes have different versions of an engine."""
+    if they do, and named in ``notes``. Raises ConfigError where the cluster does not answer, where its nodes
+    have different versions of an engine, and where a server's certificate does not hold."""
     stored, notes = as_stored(configs, study_dir), list[str]()
     return Known(
         versions=_versions(configs),
@@ -52,6 +52,8 @@ def _served(
     for key, engine in engines.items():
         try:
             found[key] = served(engine)
+        except UntrustedError:
+            raise
         except ConfigError as error:
             notes.append(f"what the server serves was not told to this machine: {error}")
             if key in stored:

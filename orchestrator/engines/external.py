@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,7 +22,13 @@ from orchestrator.records import Endpoint
 from orchestrator.telemetry.prometheus import metric_names
 
 SHOWN_CHARS = 80  # of an answer that is no list of models
+_CA_FILE = ssl.get_default_verify_paths().openssl_cafile_env  # SSL_CERT_FILE
 _TOLD = ("id", "root", "parent", "max_model_len", "owned_by")
+_OTHER_NAME, _OTHER_TIME = frozenset({62, 64}), frozenset({9, 10})  # X509_V_ERR_… of OpenSSL
+
+
+class UntrustedError(ConfigError):
+    """Something answers, but not with TLS that holds here: no request would get through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ def _identity(endpoint: Endpoint, entry: Mapping[str, Any]) -> dict[str, Any]:
         status, body = ask(endpoint, "GET", path)
         try:
             version = json.loads(body)["version"] if status == 200 else None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             version = None
         if isinstance(version, str):
             return told | {"version": version}
@@ -98,15 +106,20 @@ def parse_base_url(engine: EngineConfig) -> Endpoint:
             f"engine.base_url=…@{host}: must hold no user or password; engine.api_key_env names "
             "the environment variable that holds the server's key"
         )
-    plain = url == url.strip() and not re.search(r"[\s?#]", url)
+    plain = url.isascii() and not re.search(r"[\s\x00-\x1f\x7f?#]", url)
     if parts.scheme not in ("http", "https") or not host or port == 0 or not plain:
-        raise ConfigError(f"engine.base_url={shown_url(url) or 'null'}: must be http[s]://HOST[:PORT][/PATH]")
+        shown = shown_url(url) or "null"
+        raise ConfigError(f"engine.base_url={shown}: must be http[s]://HOST[:PORT][/PATH] in ASCII")
     tls = parts.scheme == "https"
     key = None
     if engine.api_key_env:
-        key = os.environ.get(engine.api_key_env)
+        key = os.environ.get(engine.api_key_env, "").strip()
         if not key:
             raise ConfigError(f"engine.api_key_env={engine.api_key_env}: is not set in the environment")
+        if not (key.isascii() and key.isprintable()):
+            raise ConfigError(
+                f"engine.api_key_env={engine.api_key_env}: its key is no header's; must be printable ASCII"
+            )
     return Endpoint(
         host, port or (443 if tls else 80), engine.served_model or "", key, trimmed(parts.path), tls
     )
@@ -116,7 +129,8 @@ def shown_url(url: str) -> str:
     """``url`` without what may be a secret in it: a user and password, a query, a fragment."""
     bare = re.split(r"[?#]", url, maxsplit=1)[0]
     scheme, found, rest = bare.rpartition("://")
-    return scheme + found + rest.rpartition("@")[2] + ("…" if bare != url else "")
+    shown = scheme + found + rest.rpartition("@")[2] + ("…" if bare != url else "")
+    return "".join(one if one.isprintable() else "?" for one in shown)
 
 
 def trimmed(url: str) -> str:
@@ -133,9 +147,27 @@ def _models(endpoint: Endpoint, engine: EngineConfig) -> tuple[int, bytes]:
         raise ConfigError(f"{where}: /v1/models did not answer within {ANSWERS_S:g} s") from error
     except HTTPException as error:
         raise ConfigError(f"{where}: what answers there is no HTTP ({type(error).__name__})") from error
+    except ssl.SSLEOFError as error:
+        raise ConfigError(f"{where}: closed the connection in the TLS handshake") from error
+    except ssl.SSLError as error:
+        raise UntrustedError(f"{where}: {_distrusted(error)}") from error
     except OSError as error:
-        trusted = ", or its certificate is not trusted (SSL_CERT_FILE names others)" if endpoint.tls else ""
-        raise ConfigError(f"{where}: nothing answers there{trusted} ({error.strerror or error})") from error
+        raise ConfigError(f"{where}: nothing answers there ({error.strerror or error})") from error
+
+
+def _distrusted(error: ssl.SSLError) -> str:
+    """What is wrong with the server's TLS, and what to set."""
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return f"there is no TLS to agree on ({error.reason or error}); a server without it is at http://…"
+    said = f"its certificate does not hold ({error.verify_message.rstrip('.')}); "
+    if error.verify_code in _OTHER_NAME:
+        return f"{said}the host must be one that the certificate names"
+    if error.verify_code in _OTHER_TIME:
+        return f"{said}the server needs one that is valid now, unless this machine's clock is wrong"
+    named = os.environ.get(_CA_FILE)
+    missing = "is no file" if named and not Path(named).is_file() else "does not have it"
+    now = f" (now {named}, which {missing})" if named else ""
+    return f"{said}set {_CA_FILE}{now} to a PEM file with its authority's certificate, or with its own"
 
 
 def _shown(body: bytes) -> str:
@@ -151,9 +183,10 @@ def _find_model(endpoint: Endpoint, engine: EngineConfig) -> tuple[Endpoint, Map
     if status in (401, 403):
         raise ConfigError(f"engine.api_key_env={engine.api_key_env}: {engine.base_url} refuses the key")
     try:
-        listed = list(json.loads(body)["data"]) if status == 200 else []
+        told = json.loads(body) if status == 200 else []
+        listed = told if isinstance(told, list) else list(told["data"])
         served = [str(entry["id"]) for entry in listed]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         listed, served = [], []
     if any(entry.get("owned_by") == "simulated" for entry in listed):
         raise ConfigError(f"engine.base_url={engine.base_url}: is a simulated engine, which measures nothing")

@@ -23,7 +23,7 @@ def answer(
     endpoint: Endpoint, method: str, path: str, *, timeout_s: float = ANSWERS_S, key: str | None = None
 ) -> tuple[int, bytes]:
     """As `ask`, but raises what came instead of an answer: OSError, TimeoutError after ``timeout_s`` without
-    a byte, HTTPException where it was no HTTP."""
+    a byte, HTTPException where it was no HTTP. A redirection is not followed; its body is where it leads."""
     connect = http.client.HTTPSConnection if endpoint.tls else http.client.HTTPConnection
     connection = connect(endpoint.host, endpoint.port, timeout=timeout_s)
     used = key or endpoint.api_key
@@ -31,6 +31,8 @@ def answer(
         headers = {"Authorization": f"Bearer {used}"} if used else {}
         connection.request(method, endpoint.base_path + path, headers=headers)
         response = connection.getresponse()
-        return response.status, response.read()
+        body, to = response.read(), response.getheader("Location")
+        moved = response.status // 100 == 3 and to
+        return response.status, f"redirects to {to}".encode() if moved else body
     finally:
         connection.close()

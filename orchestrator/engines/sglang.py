@@ -118,6 +118,8 @@ ADAPTER = Adapter(
         "spec_accept_rate": "sglang:spec_accept_rate",  # of the last 40 steps or so; there is no counter
         "prompt_tokens_total": "sglang:prompt_tokens_total",
         "generation_tokens_total": "sglang:generation_tokens_total",
+        "queue_s_total": "sglang:queue_time_seconds_sum",
+        "queue_requests_total": "sglang:queue_time_seconds_count",
     },
     ready_path="/health_generate",
     health_path="/health",
@@ -155,7 +157,10 @@ ADAPTER = Adapter(
     },
     reasoning_fields=("reasoning_content",),
     lazy=frozenset(
-        {"preemptions_total", "prefix_hits_tokens_total", "spec_drafts_total", "spec_accept_rate"}
+        {
+            *("preemptions_total", "prefix_hits_tokens_total", "spec_drafts_total", "spec_accept_rate"),
+            *("queue_s_total", "queue_requests_total"),
+        }
     ),
     preload=(
         "sglang.srt.entrypoints.http_server",

@@ -23,7 +23,7 @@ from orchestrator.metrics.cache import START_WITH, warm_in_words
 from orchestrator.metrics.measurement import Measurement, RunConditions
 from orchestrator.metrics.requests import reasoning_from, tokens_seen, truncated, usage_mode
 from orchestrator.metrics.summary import summarize
-from orchestrator.metrics.validity import flags, status
+from orchestrator.metrics.validity import flags, status, too_short
 from orchestrator.metrics.window import measured_window
 from orchestrator.records import Grade, Item, Record, Request
 from orchestrator.store.claims import stands
@@ -233,7 +233,7 @@ def _commit(
     grades: Sequence[Grade] | None,
 ) -> CellOutcome:
     records, window, dead = measurement.records, measurement.window, run.dead
-    raised = flags(measurement)
+    raised = (*flags(measurement), *too_short(measurement))
     verdict, reason = status(raised, records, cell.simulated) if dead is None else ("failed", str(dead))
     warmed = measured_window(run.warmup)
     metrics = summarize(measurement, grades, cell.config.slo)

@@ -7,7 +7,7 @@ from collections.abc import Sequence, Set
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.records import TRUNCATED, Record
+from orchestrator.records import Record, cut_off
 
 
 def ttft_s(record: Record) -> float | None:
@@ -84,7 +84,7 @@ def send_lag_s(record: Record) -> float | None:
 
 def truncated(record: Record) -> bool:
     """Whether a budget of tokens, or the model's context, cut the answer off (`records.TRUNCATED`)."""
-    return record.finish_reason is not None and record.finish_reason.lower() in TRUNCATED
+    return cut_off(record.finish_reason)
 
 
 def usage_mode(records: Sequence[Record]) -> str | None:

@@ -12,15 +12,34 @@ from numpy.typing import NDArray
 from orchestrator.metrics.measurement import Measurement
 from orchestrator.metrics.stats import total
 from orchestrator.metrics.window import Steps, Window
-from orchestrator.records import Record
+from orchestrator.records import Closed, Record
 
 BATCHES = 100
 FEWEST = 20
 ENDED = 95  # per cent
 MAX_RAMP = 1 / 3  # of the time until the last request is sent
+MIN_PER_SLOT = 4  # requests of a closed load
 COLUMNS = ("steady_start_s", "steady_window_s", "steady_output_token_per_s", "steady_request_per_s")
 
 Floats = NDArray[np.float64]
+
+
+def short(measurement: Measurement) -> bool:
+    """Whether the load was too short for a steady rate, so that its rates are largely those of a server that
+    fills up and runs empty. False where nothing was answered.
+
+    Below 20 requests; where 95 % of the answers take as long as over a third of the time in which requests
+    are sent (of the window, as `_asked_until` has it); and on a closed load with fewer than 4 requests for
+    each that is in flight at a time: the first ones all begin together, and the last ones end one by one.
+    """
+    window, schedule = measurement.window, measurement.conditions.schedule
+    requests = [*measurement.ok, *measurement.cut]
+    if window is None or not requests:
+        return False
+    if isinstance(schedule, Closed) and len(requests) < MIN_PER_SLOT * schedule.concurrency:
+        return True
+    until_s, _ = _asked_until(measurement, window)
+    return len(requests) < FEWEST or _ramp_s(requests) > MAX_RAMP * (until_s - window.start_s)
 
 
 def steady_window(measurement: Measurement) -> Window | None:
@@ -38,9 +57,7 @@ def steady_window(measurement: Measurement) -> Window | None:
     window, requests = measurement.window, [*measurement.ok, *measurement.cut]
     if window is None or len(requests) < FEWEST:
         return None
-    last_sent = max(one.sent_s for one in measurement.records if one.sent_s is not None)
-    all_at_once = last_sent - window.start_s < window.duration_s / 2
-    end_s = window.end_s if measurement.cut or all_at_once else last_sent
+    end_s, all_at_once = _asked_until(measurement, window)
     edges = np.linspace(window.start_s, end_s, BATCHES + 1)
     flow = _tokens(requests, edges)
     if flow is None:
@@ -48,7 +65,7 @@ def steady_window(measurement: Measurement) -> Window | None:
     if all_at_once and not measurement.cut:
         first, last = truncation(flow), BATCHES - truncation(flow[::-1])
         return Window(float(edges[first]), float(edges[last])) if last - first >= BATCHES / 2 else None
-    ramp = float(np.percentile([_answering_s(one) for one in requests], ENDED)) / (end_s - window.start_s)
+    ramp = _ramp_s(requests) / (end_s - window.start_s)
     if ramp > MAX_RAMP:
         return None
     first = max(truncation(flow), math.ceil(BATCHES * ramp))
@@ -82,6 +99,18 @@ def steady_state(measurement: Measurement) -> dict[str, float | None]:
         "steady_output_token_per_s": None if tokens is None else tokens / window.duration_s,
         "steady_request_per_s": ended / window.duration_s,
     }
+
+
+def _asked_until(measurement: Measurement, window: Window) -> tuple[float, bool]:
+    """When the tail begins: with the last request sent, or not before the end of the window where all were
+    sent in its first half (which is then told) or it cut some off."""
+    last_sent = max(one.sent_s for one in measurement.records if one.sent_s is not None)
+    all_at_once = last_sent - window.start_s < window.duration_s / 2
+    return window.end_s if measurement.cut or all_at_once else last_sent, all_at_once
+
+
+def _ramp_s(requests: Sequence[Record]) -> float:
+    return float(np.percentile([_answering_s(one) for one in requests], ENDED))
 
 
 def _answering_s(record: Record) -> float:

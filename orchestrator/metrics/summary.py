@@ -11,6 +11,7 @@ from orchestrator.metrics.accuracy import accuracy, maj_at_k, pass_at_k
 from orchestrator.metrics.cache import warm_share
 from orchestrator.metrics.energy import energy
 from orchestrator.metrics.engine import engine_metrics
+from orchestrator.metrics.first_token import first_token
 from orchestrator.metrics.goodput import goodput
 from orchestrator.metrics.interval import intervals
 from orchestrator.metrics.keeping_up import kept_up
@@ -46,6 +47,7 @@ def summarize(
         **steady_state(measurement),
         **stragglers(measurement),
         **engine_metrics(measurement.samples, measurement.window),
+        **first_token(measurement),
         "cache_warm_share": warm_share(measurement),
         **energy(measurement),
     }

@@ -22,6 +22,7 @@ from orchestrator.metrics.latency import send_lag_s_p99
 from orchestrator.metrics.measurement import Measurement, RunConditions
 from orchestrator.metrics.requests import cut, reasoning_from
 from orchestrator.metrics.stats import ratio
+from orchestrator.metrics.steady_state import short
 from orchestrator.metrics.throughput import error_rate, retries
 from orchestrator.metrics.window import Window
 from orchestrator.records import Open, Record, Sample, Schedule
@@ -68,6 +69,10 @@ INVALIDATING_FLAGS = {
 NOTES = {
     "behind": "more requests arrived than the server answered, and ever more were waiting: the latencies are "
     "those of a queue that grew, and would be longer after a longer run",
+    "behind_unknown": "too short to tell whether the server keeps up: the requests in flight wandered as "
+    "far as those of a server with nothing to spare do, or there were fewer than 20",
+    "short": "too short for a steady rate: below 20 requests, below 4 for each in flight at a time, or "
+    "answers take over a third of the load: rates are largely those of its beginning and its end",
     "counts_unsound": "the server's token counts contradict its text: times are the text's, without ITL; "
     "rates of tokens are blank where an answer's total is below what its text holds at least",
     "counts_absent": "the server sent no count of an answer's tokens: tokens/s, TPOT and ITL are blank",
@@ -104,7 +109,7 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
         "length_missed": _length_missed(records, conditions.asked_tokens or {}),
         "token_mismatch": tokens_mismatch(records, samples, window),
         "telemetry_missing": not complete and not external,
-        "behind": behind(measurement),
+        "behind": behind(measurement) is True,
         "gpu_share_unknown": conditions.gpu_watched and conditions.gpu_shared is None,
         "cache_unknown": unknown,
         "retried": (ratio(retries(records), len(records)) or 0.0) > MAX_RETRIED_SHARE,
@@ -121,6 +126,12 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
         and reasoning_from(measurement.ok) == "none",
         "gpu_starved": (gpu_starved_share(samples, window) or 0.0) > MAX_STARVED_SHARE,
     }
+    return tuple(name for name, holds in raised.items() if holds)
+
+
+def too_short(measurement: Measurement) -> tuple[str, ...]:
+    """Names, of `NOTES`, of what a longer load would have told."""
+    raised = {"behind_unknown": behind(measurement) is None, "short": short(measurement)}
     return tuple(name for name, holds in raised.items() if holds)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from orchestrator.config.schema import EngineConfig, SweepConfig
 from orchestrator.engines import external
-from orchestrator.engines.external import connect, parse_base_url
+from orchestrator.engines.external import UntrustedError, connect, parse_base_url, served
 from orchestrator.engines.http import answer
 from orchestrator.errors import ConfigError
 from tests.engines.fake import SCRIPT
@@ -119,6 +119,11 @@ def answering(said: bytes | None) -> Iterator[str]:
             "lists no model: HTTP 200, <html> [31m log in</html>",
         ),
         (b"HTTP/1.1 200 OK\r\n\r\n[1]", "lists no model: HTTP 200, [1]"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000, "lists no model: HTTP 200, " + "[" * 80 + "…"),
+        (
+            b"HTTP/1.1 308 Moved\r\nLocation: https://h/v1/models\r\nContent-Length: 0\r\n\r\n",
+            "lists no model: HTTP 308, redirects to https://h/v1/models",
+        ),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "lists no model: HTTP 404, empty"),
         (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 500, "lists no model: HTTP 200, " + "x" * 80 + "…"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "what answers there is no HTTP (BadStatusLine)"),
@@ -131,6 +136,17 @@ def test_what_came_instead_of_models_is_said(said: bytes, told: str, monkeypatch
         connect(config(url))
     assert str(caught.value).startswith(f"engine.base_url={url}: ")
     assert str(caught.value).endswith(told)
+
+
+def test_a_server_without_tls_is_refused_at_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_ENV, "k")
+    with (
+        answering(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n") as url,
+        pytest.raises(
+            UntrustedError, match=r"there is no TLS to agree on \(.*\); a server without it is at http"
+        ),
+    ):
+        served(config(url.replace("http:", "https:")).engine)
 
 
 def test_a_server_that_stays_silent_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +164,8 @@ def test_a_server_that_stays_silent_is_said_so(monkeypatch: pytest.MonkeyPatch) 
         ("http://h:8000", "h", 8000, ""),
         ("http://h:8000/v1/", "h", 8000, ""),
         ("http://h/llm/v1", "h", 80, "/llm"),
+        ("http://h/a%20b/v1", "h", 80, "/a%20b"),
+        ("HTTP://Host:8000//v1//", "host", 8000, ""),
         ("http://[::1]:8000/", "::1", 8000, ""),
     ],
 )
@@ -172,11 +190,12 @@ def test_a_url_is_taken_apart(url: str, host: str, port: int, base_path: str) ->
             "http://h:0",
             "http://[::1",
         ),
-        *("http://h/v1?key=1", "http://h/#v1", "http://h h:80", " http://h"),
+        *("http://h/v1?key=1", "http://h/#v1", "http://h h:80", " http://h", "http://h/lläm", "http://hü"),
+        *("http://h/a\x00b", "http://h/v1\n", "http://h/?"),
     ],
 )
 def test_a_url_that_is_none_is_refused(url: str | None) -> None:
-    with pytest.raises(ConfigError, match=r"engine\.base_url="):
+    with pytest.raises(ConfigError, match=r"^engine\.base_url=.*\Z"):
         parse_base_url(EngineConfig(name="external", base_url=url))
 
 
@@ -184,6 +203,25 @@ def test_a_key_that_is_not_set_is_refused() -> None:
     engine = EngineConfig(name="external", base_url="http://h", api_key_env="ABSENT_KEY")
     with pytest.raises(ConfigError, match=r"engine\.api_key_env=ABSENT_KEY"):
         parse_base_url(engine)
+
+
+def test_a_key_is_taken_without_the_line_end_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = EngineConfig(name="external", base_url="http://h", api_key_env=KEY_ENV)
+    monkeypatch.setenv(KEY_ENV, " abcdef\n")
+    assert parse_base_url(engine).api_key == "abcdef"
+    for odd in ("abc\r\nX-Other: def", "abcdéf", "abc\x01def"):
+        monkeypatch.setenv(KEY_ENV, odd)
+        with pytest.raises(ConfigError, match=rf"engine\.api_key_env={KEY_ENV}: .*printable ASCII") as caught:
+            parse_base_url(engine)
+        assert "abc" not in str(caught.value)
+
+
+def test_a_list_of_models_without_an_envelope_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_ENV, "k")
+    body = b'[{"id": "m", "object": "model"}, {"id": "n"}]'
+    with answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)) as url:
+        assert served(config(url).engine) == {"id": "m"}
+        assert served(config(url, model="n").engine) == {"id": "n"}
 
 
 def test_a_url_with_a_password_is_refused_without_showing_it() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -154,3 +155,25 @@ def test_more_work_never_takes_less_time_and_more_gpus_never_more(new: int, cont
     assert step_s(SETTINGS, 1, new, context, count + 100) >= base
     assert step_s(SETTINGS, 2, new, context, count) <= base
     assert step_s(replace(SETTINGS, weights_gib=7.1), 1, new, context, count) <= base
+
+
+def test_queue_and_prefill_are_counted_by_the_batchs_own_clock() -> None:
+    """The second has to wait until the first has all its tokens, and its prompt takes two steps."""
+    batch = Batch(replace(SETTINGS, max_num_seqs=1, max_num_batched_tokens=512), 1)
+    first, second = Stream(16, 20), Stream(1024, 3)
+    batch.submit(first)
+    batch.submit(second)
+    durations = [duration_s for duration_s, _ in to_the_end(batch)]
+    assert batch.finished == 2
+    assert batch.busy_s == pytest.approx(sum(durations))
+    assert batch.queue_s == pytest.approx(sum(durations[:20]))
+    assert batch.prefill_s == pytest.approx(durations[0] + sum(durations[20:22]))
+
+
+def test_who_goes_away_is_not_counted() -> None:
+    batch = Batch(SETTINGS, 1)
+    stream = Stream(16, 20)
+    batch.submit(stream)
+    batch.step()
+    batch.cancel(stream)
+    assert (batch.finished, batch.queue_s, batch.prefill_s) == (0, 0.0, 0.0)

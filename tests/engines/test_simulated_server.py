@@ -186,6 +186,8 @@ def test_its_metrics_are_those_it_declares_and_they_count(server: Server) -> Non
     usage = events[-1]["usage"]
     assert after.generation_tokens_total - before.generation_tokens_total == usage["completion_tokens"]
     assert (after.running, after.waiting, after.kv_usage) == (0, 0, 0)
+    assert after.queue_requests_total == (before.queue_requests_total or 0) + 1
+    assert (after.prefill_s_total or 0) > (before.prefill_s_total or 0)
 
 
 def test_the_cache_is_hit_by_a_repeated_prompt_and_emptied_on_request(server: Server) -> None:

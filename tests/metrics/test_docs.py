@@ -30,11 +30,22 @@ STATED = {
     "`telemetry_missing`": [percent(validity.MAX_HOLE_SHARE), f"{validity.HOLE_S:g} s"],
     "`gpu_starved`": [percent(validity.MAX_STARVED_SHARE)],
     "`gpu_starved_share`": [percent(engine.IDLE_UTIL), percent(engine.BUSY_CPUS)],
-    "`behind`": [
-        percent(keeping_up.MIN_OF_ASKED_RATE),
-        percent(keeping_up.MIN_OF_RISING_RATE),
+    "The backlog grew": [
+        percent(keeping_up.SPARE),
         percent(keeping_up.MAX_CHANCE),
-        str(keeping_up.DRAWS),
+        percent(keeping_up.MIN_GROWTH),
+        percent(keeping_up.MAX_RISE_GROWTH),
+    ],
+    "Requests lasted the longer": [percent(keeping_up.MAX_SLOPE_CHANCE)],
+    "`behind_unknown` says": [
+        f"{keeping_up.MAX_RANGE} standard deviations",
+        percent(keeping_up.MIN_RANGE),
+        f"fewer than {keeping_up.FEWEST} requests",
+    ],
+    "`short` says": [
+        f"below {steady_state.FEWEST} requests",
+        f"{steady_state.ENDED} %",
+        f"fewer than {steady_state.MIN_PER_SLOT}",
     ],
     "`straggler_time_s`": [f"{stragglers.ENDED} %"],
     "Stragglers": [f"below {stragglers.FEWEST} attempted"],

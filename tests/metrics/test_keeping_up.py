@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from orchestrator.load.arrivals import gamma_gaps, ramp_times
+from orchestrator.metrics import keeping_up
 from orchestrator.metrics.keeping_up import behind, kept_up
 from orchestrator.metrics.measurement import Measurement, RunConditions
 from orchestrator.metrics.validity import NOTES, flags
@@ -22,9 +23,15 @@ def opened(records: list[Record], ends_s: float | None = None) -> Measurement:
     return Measurement(records, (), RunConditions(schedule=Open(np.empty(0)), ends_s=ends_s))
 
 
+def shares(drawn: Callable[[np.random.Generator], Measurement], times: int) -> tuple[float, float]:
+    """Of so many measurements, each drawn with another seed: behind, and nobody can tell."""
+    found = [behind(drawn(np.random.default_rng([seed, 1]))) for seed in range(times)]
+    return found.count(True) / times, found.count(None) / times
+
+
 def share_behind(drawn: Callable[[np.random.Generator], Measurement], times: int = SEEDS) -> float:
     """Of so many measurements, each drawn with another seed."""
-    return float(np.mean([behind(drawn(np.random.default_rng([seed, 1]))) for seed in range(times)]))
+    return shares(drawn, times)[0]
 
 
 @pytest.mark.slow
@@ -144,14 +151,55 @@ def test_a_queue_is_seen_from_twenty_requests_on() -> None:
     assert not behind(Measurement(lasting(*(i + 2.0 for i in range(20))).records)), "a closed load waits"
 
 
-def test_in_flight_may_grow_by_one_in_twenty() -> None:
-    """Of the last twenty of forty all but the last end before it is sent: 19, which is 95 %. They last the
-    longer the later they came, and when two more do not end in time there is a queue."""
-    ever_longer = [0.01 * (i + 1) for i in range(40)]
-    assert not behind(lasting(*ever_longer))
-    assert behind(lasting(*ever_longer[:38], 1.5, 1.6))
-    assert not behind(lasting(*([0.5] * 38), 1.5, 1.6)), "two long answers are no slope"
-    assert not behind(lasting(*(2.0 - d for d in ever_longer[:38]), 1.5, 1.6)), "nor is one that falls"
+def test_two_long_answers_are_no_queue() -> None:
+    assert not behind(lasting(*([0.5] * 38), 25.0, 25.0))
+    assert not behind(lasting(*(float(20 - i) for i in range(20)))), "nor are ones that fall"
+
+
+def queue(ratio: float, n: int, cv: float, slots: int = 20) -> Callable[[np.random.Generator], Measurement]:
+    """A server of so many slots that is offered ``ratio`` of the 20 requests a second that it can do."""
+    mean = slots / 20 / GAP_S
+
+    def drawn(random: np.random.Generator) -> Measurement:
+        return opened(servers(slots, poisson(random, 20 * ratio, n), lengths(random, n, mean, cv)))
+
+    return drawn
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "times"), [(60, 100), (300, 60), (2000, 10)])
+@pytest.mark.parametrize("cv", [0.0, 1.0])
+def test_up_to_nine_tenths_of_its_capacity_a_server_keeps_up(cv: float, n: int, times: int) -> None:
+    assert share_behind(queue(0.9, n, cv), times) <= 0.02
+    assert share_behind(queue(0.8, n, cv), times // 2) == 0
+
+
+@pytest.mark.parametrize(("ratio", "n", "at_least"), [(1.1, 1000, 0.6), (1.2, 300, 0.6)])
+def test_a_little_above_its_capacity_it_is_seen_to_fall_behind(ratio: float, n: int, at_least: float) -> None:
+    """As docs/metrics.md has it."""
+    assert share_behind(queue(ratio, n, 0.5), 6000 // n) >= at_least
+
+
+@pytest.mark.parametrize("ratio", [1.02, 1.1])
+@pytest.mark.parametrize("n", [60, 300])
+def test_what_is_not_seen_is_told_to_be_unknown(ratio: float, n: int) -> None:
+    told, unknown = shares(queue(ratio, n, 0.5), 25)
+    assert told + unknown >= 0.75
+
+
+def test_a_server_with_much_to_spare_is_known_to_keep_up() -> None:
+    assert shares(queue(0.5, 300, 0.5), 20) == (0, 0)
+
+
+@pytest.mark.parametrize(("variance", "n", "grew"), [(1.25, 200, 15.0), (0.5, 60, 4.0), (2.0, 2000, 30.0)])
+def test_the_chance_of_a_backlog_is_that_of_simulated_queues(variance: float, n: int, grew: float) -> None:
+    """A reflected walk ends as far up as a free one ever came (Lindley)."""
+    random = np.random.default_rng(7)
+    steps = random.normal(-keeping_up.SPARE, np.sqrt(variance), (4000, n))
+    simulated = float((np.cumsum(steps, axis=1).max(axis=1) > grew).mean())
+    chance = keeping_up._chance(keeping_up._Backlog(n, grew, grew, variance, variance, 9.0))
+    assert 0.9 * simulated < chance < 1.6 * simulated
+    assert 0.02 < simulated < 0.5
 
 
 def test_being_behind_is_told() -> None:

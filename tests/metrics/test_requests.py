@@ -91,7 +91,7 @@ def test_tokens_seen_are_known_where_every_request_ended_well_and_was_counted() 
 @pytest.mark.parametrize(
     ("reason", "cut"),
     [
-        *((reason, True) for reason in ("length", "MAX_TOKENS", "max_tokens", "model_length", "Length")),
+        *((reason, True) for reason in ("length", "MAX_TOKENS", "max-tokens", "MaxTokens", "model_length")),
         *((reason, False) for reason in ("stop", "tool_calls", "", None, "content_filter")),
     ],
 )

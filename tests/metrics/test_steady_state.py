@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from orchestrator.metrics.measurement import Measurement, RunConditions
-from orchestrator.metrics.steady_state import steady_state, truncation
-from orchestrator.records import Record
+from orchestrator.metrics.steady_state import short, steady_state, truncation
+from orchestrator.metrics.validity import NOTES, status, too_short
+from orchestrator.records import Closed, Open, Record
 from tests.support.queues import GAP_S, batches, closed, cut, infinite, lengths, poisson, servers
 from tests.support.timelines import record
 
@@ -181,6 +182,43 @@ def test_too_few_requests_have_no_steady_state() -> None:
     few = closed(4, np.full(19, 80))
     assert set(steady_state(Measurement(few)).values()) == {None}
     assert set(steady_state(Measurement([record(None, outcome="error")])).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("slots", "n", "said"),
+    [(1, 19, True), (1, 20, False), (8, 31, True), (8, 40, False), (30, 30, True), (30, 90, True)],
+)
+def test_a_closed_load_of_few_requests_or_few_for_each_slot_is_short(slots: int, n: int, said: bool) -> None:
+    lasting = np.full(n, 80)
+    given = RunConditions(schedule=Closed(slots))
+    assert short(Measurement(closed(slots, lasting), (), given)) == said
+
+
+@pytest.mark.parametrize(("rate", "said"), [(6.0, False), (7.0, True), (100.0, True)])
+def test_a_load_is_short_where_an_answer_takes_over_a_third_of_it(rate: float, said: bool) -> None:
+    """80 arrivals, answers of 4 s: at 6 a second they are 13.2 s, at 7 only 11.3; and all at once."""
+    records = infinite([i / rate for i in range(80)], np.full(80, 81))
+    assert short(Measurement(records, (), RunConditions(schedule=Open(np.empty(0))))) == said
+
+
+def test_a_window_that_cuts_is_short_by_its_own_length() -> None:
+    for ends_s, said in ((11.0, True), (13.0, False)):
+        records = cut(closed(8, np.full(80, 81)), ends_s)
+        assert short(Measurement(records, (), RunConditions(schedule=Closed(2), ends_s=ends_s))) == said
+
+
+def test_what_had_no_answer_is_not_called_short() -> None:
+    assert not short(Measurement([]))
+    assert not short(Measurement([record(0.0, [(1.0, 1, 0)], outcome="error")]))
+
+
+def test_what_a_longer_load_would_tell_is_told_beside_the_flags() -> None:
+    few = Measurement([record(0.0, [(1.0, 1, 0)])] * 5, (), RunConditions(schedule=Open(np.empty(0))))
+    assert too_short(few) == ("behind_unknown", "short")
+    assert {*too_short(few)} <= {*NOTES}
+    enough = infinite([i / 2 for i in range(400)], np.full(400, 40))
+    assert too_short(Measurement(enough, (), few.conditions)) == ()
+    assert status(too_short(few), few.records) == ("done", None)
 
 
 def test_without_counts_per_chunk_the_requests_in_flight_tell() -> None:

@@ -59,6 +59,9 @@ BEFORE = Sample(
     spec_drafts_total=10.0,
     spec_drafted_total=30.0,
     spec_accepted_total=5.0,
+    queue_s_total=4.0,
+    queue_requests_total=8.0,
+    prefill_s_total=1.0,
     gpu_energy_j=(1000.0, 500.0),
 )
 DURING = Sample(
@@ -86,6 +89,9 @@ AFTER = Sample(
     spec_drafts_total=14.0,
     spec_drafted_total=42.0,
     spec_accepted_total=11.0,
+    queue_s_total=5.5,
+    queue_requests_total=11.0,
+    prefill_s_total=1.75,
     gpu_energy_j=(2200.0, 1100.0),
 )
 SAMPLES = [BEFORE, DURING, AFTER]
@@ -151,6 +157,7 @@ EXPECTED: dict[str, float | int | None] = {
     "running_mean": 7 / 6, "waiting_mean": 0.0,
     "engine_cpus_mean": 1.5, "engine_cpu_busiest_mean": 0.9, "gpu_util_mean": 0.6,
     "engine_cpu_wait_mean": 0.25, "others_cpus_mean": 0.6, "steal_cpus_mean": 0.1, "cpu_pressure_mean": 0.4,
+    "queue_s_mean": 0.5, "prefill_s_mean": 0.25,  # of the three that are ok
     "host_taken_share": 0.25 / 1.75, "cache_warm_share": None,
     "gpu_starved_share": 0.0,  # one sample tells, and its GPUs were at work
     "preemptions": 2, "prefix_hit_rate": 0.25, "spec_acceptance_rate": 0.5, "spec_tokens_per_step": 2.5,

@@ -15,7 +15,7 @@ from orchestrator.report.explain.lmdi import log_mean, of_product
 from orchestrator.report.explain.throughput import littles_law, throughput
 from orchestrator.report.explain.waterfall import Bar, Waterfall
 from orchestrator.report.pairs import OPTIMIZATION, Pair
-from orchestrator.report.variants import Variant, sort_out
+from orchestrator.report.variants import Run, Variant, sort_out
 from tests.report.studies import Planted, runs_of
 
 BASE = Planted(items=40, runs=3, noise=0.002)
@@ -65,7 +65,7 @@ def test_the_logarithmic_mean_lies_between_the_two() -> None:
 
 PLANTED = {
     "time per token": BASE.but(tpot_s=0.014),
-    "first token (queue and prefill)": BASE.but(ttft_s=1.2),
+    "queue and prefill together": BASE.but(ttft_s=1.2),
     "tokens": BASE.but(tokens=150.0),
 }
 
@@ -79,6 +79,88 @@ def test_what_was_planted_is_named_with_its_size(what: str) -> None:
     assert sum(of[name].value for name in named) == pytest.approx(found.difference, rel=0.1)
     assert all(of[name].sure for name in named)
     assert {bar.name for bar in found.largest()[: len(named)]} == named
+
+
+FIRST = {"queue": 0.05, "prefill": 0.1, "front end": 0.05}  # s
+
+
+def first_token(
+    told: int = 2, runs: int = 3, *, queue: float = 0.0, prefill: float = 0.0, front_end: float = 0.0
+) -> Planted:
+    """Its parts, longer by so much; the engine has ``told`` of them, the same in every run."""
+    longer = zip(FIRST, (queue, prefill, front_end), strict=True)
+    parts = {name: FIRST[name] + seconds for name, seconds in longer}
+    columns = dict(zip(("queue_s_mean", "prefill_s_mean")[:told], parts.values(), strict=False))
+    return BASE.but(ttft_s=sum(parts.values()), changes=tuple(columns.items()), runs=runs)
+
+
+@pytest.mark.parametrize(
+    ("what", "longer"),
+    [
+        ("queue", first_token(queue=1.0)),
+        ("prefill", first_token(prefill=1.0)),
+        ("front end", first_token(front_end=1.0)),
+    ],
+)
+def test_a_longer_queue_prefill_and_a_slow_front_end_are_told_apart(what: str, longer: Planted) -> None:
+    found = answer_time(pair(longer, first_token()))
+    of = bars(found)
+    assert list(of)[:3] == list(FIRST)
+    assert of[what].value == pytest.approx(1.0, rel=0.1)
+    assert of[what].sure
+    assert sum(abs(of[name].value) for name in FIRST if name != what) < 0.1
+    assert found is not None
+    assert "not told apart" not in found.note
+
+
+def test_an_engine_that_tells_the_queue_alone_leaves_prefill_and_front_end_together() -> None:
+    """Also where the other side's tells more."""
+    for baseline in (first_token(told=1), first_token(told=2)):
+        of = bars(answer_time(pair(first_token(told=1, queue=0.5, prefill=0.3), baseline)))
+        assert list(of)[:2] == ["queue", "prefill and front end"]
+        assert of["queue"].value == pytest.approx(0.5, rel=0.1)
+        assert of["prefill and front end"].value == pytest.approx(0.3, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "variant", "why"),
+    [
+        (first_token(told=0), first_token(queue=0.5), "stored for the baseline."),
+        (first_token(), first_token(told=0, queue=0.5), "stored for the other side."),
+        (first_token(told=0), first_token(told=0, queue=0.5), "stored for either side."),
+        (first_token(), BASE.but(changes=(("queue_s_mean", 9.0),)), "above the TTFT."),
+    ],
+)
+def test_queue_and_prefill_that_cannot_be_told_apart_are_one_bar_that_says_why(
+    baseline: Planted, variant: Planted, why: str
+) -> None:
+    found = answer_time(pair(variant, baseline))
+    assert next(iter(bars(found))) == "queue and prefill together"
+    assert found is not None
+    assert why in found.note
+
+
+def test_a_prefill_that_leaves_less_than_nothing_is_not_told_apart_from_the_front_end() -> None:
+    wrong = BASE.but(ttft_s=0.2, changes=(("queue_s_mean", 0.05), ("prefill_s_mean", 0.5)))
+    assert list(bars(answer_time(pair(wrong, first_token()))))[:2] == ["queue", "prefill and front end"]
+
+
+def test_of_one_run_what_the_engine_tells_has_no_interval() -> None:
+    of = bars(answer_time(pair(first_token(runs=1, queue=0.5), first_token(runs=1))))
+    assert all(of[name].low is None for name in FIRST)
+    assert of["time per token"].low is not None
+    merged = bars(answer_time(pair(first_token(0, 1, queue=0.5), first_token(0, 1))))
+    assert merged["queue and prefill together"].low is not None
+
+
+def test_with_a_prefix_cache_the_share_is_that_of_prefill() -> None:
+    cached = (("cached_token_share", 0.25), ("prompt_length_mean", 200.0))
+    slow = first_token(prefill=-0.05)
+    found = answer_time(pair(slow.but(changes=slow.changes + cached), first_token(), "prefix-cache"))
+    assert found is not None
+    assert "50 of 200 prompt tokens came from the cache, and prefill was" in found.saw
+    share = float(found.saw.split(" was ")[1].split(" %")[0])
+    assert share == pytest.approx(100 * 0.1 / found.before, rel=0.1)
 
 
 def test_of_two_planted_at_once_both_are_named() -> None:
@@ -130,11 +212,16 @@ def test_where_thoughts_are_not_counted_their_tokens_are_not_split() -> None:
 
 @pytest.mark.parametrize("runs", [2, 3])
 def test_of_equal_sides_hardly_a_bar_is_sure_however_few_runs(runs: int) -> None:
-    """Runs differ by 3 %; each bar is sure in 5 % of the cases at most, that is 2 of 30, or by chance 5."""
+    """Runs differ by 3 %, by 20 % in what the engine says of the queue; a bar is sure in 5 % of the cases at
+    most, that is 2 of 30, or by chance 5."""
     sure: Counter[str] = Counter()
     for seed in range(30):
         planted = [BASE.but(opt=(opt,), runs=runs, noise=0.03) for opt in ("none", "fp8")]
-        variants, _ = sort_out(runs_of(planted, seed))
+        waits = np.random.default_rng(seed).lognormal(0, 0.2, 2 * runs)
+        variants, _ = sort_out(
+            Run(run.study, {**run.row, "queue_s_mean": 0.05 * wait}, run.requests)
+            for run, wait in zip(runs_of(planted, seed), waits, strict=True)
+        )
         found = answer_time(Pair(OPTIMIZATION, variants[1], variants[0]), seed)
         sure.update(bar.name for bar in bars(found).values() if bar.sure)
     assert max(sure.values(), default=0) <= 5

@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+
+import pytest
+
+EC_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+
+
+def certificate(folder: Path, name: str = "localhost", days: int = 2) -> tuple[Path, Path]:
+    """A certificate for ``name`` that signed itself, and its key, valid for so many days from now on; expired
+    with a negative number. Skips the test where there is no openssl."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    made, key, asked, names = (folder / one for one in ("certificate.pem", "key.pem", "asked.pem", "names"))
+    names.write_text(f"subjectAltName=DNS:{name}\nbasicConstraints=critical,CA:TRUE\n")
+    for command in (
+        ["req", "-new", *EC_KEY, "-subj", f"/CN={name}", "-keyout", key, "-out", asked],
+        ["x509", "-req", "-in", asked, "-signkey", key, "-days", str(days), "-extfile", names, "-out", made],
+    ):
+        subprocess.run(["openssl", *map(str, command)], check=True, capture_output=True)
+    return made, key
 
 
 @contextlib.contextmanager

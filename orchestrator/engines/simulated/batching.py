@@ -27,6 +27,9 @@ class Stream:
     blocks: Sequence[int] = ()
     generated: int = 0
     cached: int | None = None  # prompt tokens found in the cache when it was first admitted
+    submitted_s: float = 0.0  # by the batch's clock, as the next two
+    admitted_s: float = 0.0
+    first_s: float = 0.0
     computed: int = 0
     shared: list[int] = field(default_factory=list)  # blocks held by hash
     own: int = 0  # blocks held beside them
@@ -54,6 +57,10 @@ class Batch:
         self.hit_tokens = 0
         self.prompt_tokens = 0
         self.generated_tokens = 0
+        self.busy_s = 0.0  # all steps: the clock that queueing and prefill are measured on
+        self.finished = 0
+        self.queue_s = 0.0  # of the finished ones, from submission to the first step with them
+        self.prefill_s = 0.0  # from there to their first token
         self._taken_in = 0.0  # requests that the front end could take in during the last step
         self._own = 0
         self._held: dict[int, int] = {}  # hash -> how many hold it
@@ -73,6 +80,8 @@ class Batch:
         return -(-tokens // BLOCK_TOKENS) <= self.capacity
 
     def submit(self, stream: Stream) -> None:
+        """What comes during a step waits from the step's end on."""
+        stream.submitted_s = self.busy_s
         self.waiting.append(stream)
 
     def cancel(self, stream: Stream) -> None:
@@ -119,6 +128,7 @@ class Batch:
                 break
             if stream.cached is None:
                 new -= 1
+                stream.admitted_s = self.busy_s
                 stream.cached = found
                 if self.settings.enable_prefix_caching:
                     self.queried_tokens += stream.prompt
@@ -136,9 +146,13 @@ class Batch:
             stream.computed += tokens
             new += tokens
             context += stream.computed
+        duration_s = step_s(self.settings, self.gpus, new, context, len(scheduled))
+        self.busy_s += duration_s
+        for stream, _ in scheduled:
             if stream.computed == stream.prompt + stream.generated:
                 if not stream.generated:
                     self.prompt_tokens += stream.prompt
+                    stream.first_s = self.busy_s
                 stream.generated += 1
                 produced.append(stream)
         self.generated_tokens += len(produced)
@@ -146,9 +160,15 @@ class Batch:
         if finished:
             for stream in produced:
                 if id(stream) in finished:
+                    self._count(stream)
                     self._release(stream)
             self.running = [stream for stream in self.running if id(stream) not in finished]
-        return Step(step_s(self.settings, self.gpus, new, context, len(scheduled)), tuple(produced))
+        return Step(duration_s, tuple(produced))
+
+    def _count(self, stream: Stream) -> None:
+        self.finished += 1
+        self.queue_s += stream.admitted_s - stream.submitted_s
+        self.prefill_s += stream.first_s - stream.admitted_s
 
     def _find(self, stream: Stream) -> None:
         """Takes what the cache has of its prompt, except for the last token, which gives the next one."""

@@ -131,7 +131,7 @@ class Engine:
         call.over.set()
 
     def metrics(self) -> str:
-        batch, name = self.batch, self.place.served_model_name
+        batch, name, speed = self.batch, self.place.served_model_name, self.settings.speed
         values = {
             "kv_cache_usage_perc": batch.usage,
             "num_requests_running": len(batch.running),
@@ -141,6 +141,9 @@ class Engine:
             "prefix_cache_hits_total": batch.hit_tokens,
             "prompt_tokens_total": batch.prompt_tokens,
             "generation_tokens_total": batch.generated_tokens,
+            "request_queue_time_seconds_sum": batch.queue_s / speed,  # on the wall's clock
+            "request_queue_time_seconds_count": batch.finished,
+            "request_prefill_time_seconds_sum": batch.prefill_s / speed,
         }
         return "".join(f'simulated:{key}{{model_name="{name}"}} {value}\n' for key, value in values.items())
 

@@ -13,7 +13,7 @@ from orchestrator.load.stream.event_template import Split
 from orchestrator.load.stream.payload import error_message, excerpt
 from orchestrator.load.stream.response import ProtocolError, ResponseReader
 from orchestrator.load.stream.timeline import Stream, Timeline
-from orchestrator.records import Outcome
+from orchestrator.records import Outcome, plain
 
 WINDOW_ENDED = "the window of {:g} s ended"  # why a request was cancelled once `duration_s` was over
 RETRY_WITHIN_S = 0.25
@@ -24,12 +24,14 @@ _HEAD_AT_MOST = 4096  # bytes of a request in which its X-Request-Id is looked f
 # With a 408 a server may tell of itself that it closes an idle connection (RFC 9110, 15.5.9).
 _IDLE_TOO_LONG = (b"HTTP/1.1 408", b"HTTP/1.0 408")
 
-# Why an answer is none, in lower case: vLLM's and SGLang's "abort" and "error"; OpenAI's, DeepSeek's,
-# Zhipu's and Google's words for what they withheld or could not go on with.
+# Why an answer is none, as `records.plain` writes it: vLLM's and SGLang's "abort" and "error"; OpenAI's,
+# DeepSeek's, Zhipu's, Google's, Anthropic's and Bedrock's words for what they withheld or broke off.
 _FAILED_FINISH = frozenset(
     {
         *("abort", "aborted", "error", "network_error", "insufficient_system_resource", "cancelled"),
-        *("content_filter", "sensitive", "safety", "recitation", "blocklist", "prohibited_content", "spii"),
+        *("canceled", "failed", "timeout", "internal_error", "server_error", "malformed_function_call"),
+        *("content_filter", "content_filtered", "guardrail_intervened", "refusal"),
+        *("sensitive", "safety", "recitation", "blocklist", "prohibited_content", "spii"),
     }
 )
 
@@ -313,11 +315,13 @@ def _outcome(
         named = f"Content-Encoding: {excerpt(reader.encoding)}"
         return "error", f"HTTP {reader.status}: compressed ({named}), which was not asked for"
     if reader.status != 200:
-        return "error", f"HTTP {reader.status}: {error_message(reader.body)}"
+        moved = reader.status is not None and reader.status // 100 == 3 and reader.location
+        said = f"redirects to {excerpt(reader.location)}" if moved else error_message(reader.body)
+        return "error", f"HTTP {reader.status}: {said}"
     if not reader.is_stream:
         return "error", f"HTTP 200, but not an event stream: {error_message(reader.body)}"
     if timeline.finish_reason is None:
         return "error", "the stream ended without a finish_reason"
-    if timeline.finish_reason.lower() in _FAILED_FINISH or timeline.finish_reason.startswith("{"):
+    if plain(timeline.finish_reason) in _FAILED_FINISH or timeline.finish_reason.startswith("{"):
         return "error", f"the server gave the request up (finish_reason {timeline.finish_reason})"
     return "ok", None

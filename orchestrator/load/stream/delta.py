@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-REASONING_FIELDS = ("reasoning", "reasoning_content", "thinking", "reasoning_details")
+REASONING_FIELDS = (
+    *("reasoning", "reasoning_content", "thinking", "reasoning_details"),
+    *("reasoning_text", "thinking_blocks"),
+)
 """Where servers put reasoning. Some send the same text in several: the first one that has some counts."""
 
 _REASONING_PARTS = ("thinking", "reasoning", "reasoning_text")
@@ -35,9 +38,17 @@ def said(delta: Mapping[str, Any]) -> tuple[str, str, bool]:
     return thought, shown, acted
 
 
+def whole(choice: Mapping[str, Any], first: bool) -> Mapping[str, Any] | None:
+    """What a choice without a delta says all the same: the text of a completion, or as the ``first`` of an
+    answer its message, which later repeats all of it."""
+    if isinstance(text := choice.get("text"), str):
+        return {"content": text}
+    return choice.get("message") if first else None
+
+
 def sealed(delta: Mapping[str, Any]) -> bool:
     """Whether it holds reasoning that only the server can read."""
-    values = (delta.get("reasoning_details"), delta.get("content"))
+    values = map(delta.get, ("reasoning_details", "thinking_blocks", "content"))
     return any(map(_is_sealed, (part for value in values if isinstance(value, list) for part in value)))
 
 

@@ -8,9 +8,11 @@ import orjson
 
 
 def mended(data: bytes) -> bytes:
-    """JSON that holds half a character: a surrogate without its other half, or bytes that are no UTF-8. Each
-    becomes U+FFFD. Raises ValueError, TypeError or RecursionError for what is no JSON for all that."""
-    document = json.dumps(json.loads(data.decode(errors="replace")), ensure_ascii=False)
+    """JSON that holds half a character (a surrogate without its other half, or bytes that are no UTF-8),
+    which becomes U+FFFD, or a number that JSON does not have (NaN, Infinity), which becomes null. Raises
+    ValueError, TypeError or RecursionError for what is no JSON for all that."""
+    loaded = json.loads(data.decode(errors="replace"), parse_constant=lambda _: None)
+    document = json.dumps(loaded, ensure_ascii=False)
     return orjson.dumps(orjson.loads(document.encode("utf-16", "surrogatepass").decode("utf-16", "replace")))
 
 

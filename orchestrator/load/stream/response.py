@@ -67,6 +67,7 @@ class ResponseReader:
         "foreign",
         "is_stream",
         "keep_alive",
+        "location",
         "request_id",
         "started",
         "status",
@@ -100,6 +101,7 @@ class ResponseReader:
         self.request_id = b""  # which it says it is the response to
         self.foreign = False  # and that is another request
         self.encoding = b""  # of the body, where it has one
+        self.location = b""  # of a redirection: where to
         self.body = b""
 
     def feed(self, t: float, data: bytes) -> None:
@@ -209,7 +211,7 @@ class ResponseReader:
         if self.complete:
             self.excess = True
             return
-        self._content_type = self.encoding = b""
+        self._content_type = self.encoding = self.location = b""
         self.until_close = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -220,6 +222,8 @@ class ResponseReader:
             self._content_type = value.lower()
         elif name == b"content-encoding":
             self.encoding = value.lower().strip().replace(b"identity", b"")
+        elif name == b"location":
+            self.location = value.strip()
         elif name == b"x-request-id":
             self.request_id = value.strip()
         elif name in (b"content-length", b"transfer-encoding"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
+_BLANK = re.compile(r"\A[\s\ufeff\u200b\u2060]*")  # what is not seen before a tag
 TAGS = ("<think>", "</think>")
 """Of a model that names no others."""
 
@@ -25,7 +27,7 @@ def find(content: str, tags: tuple[str, str], *, opened: bool, unclosed: bool) -
     ``unclosed``: then all of it is reasoning when no closing tag comes.
     """
     open_tag, close_tag = tags
-    start = len(content) - len(content.lstrip()) if content[:1].isspace() else 0
+    start = len(content) - len(_BLANK.sub("", content, count=1))
     begins = content.startswith(open_tag, start)
     start = start + len(open_tag) if begins else 0
     end = content.find(close_tag, start)

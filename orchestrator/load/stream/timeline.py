@@ -10,12 +10,12 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import orjson
 
-from orchestrator.load.stream.delta import said, sealed
+from orchestrator.load.stream.delta import said, sealed, whole
 from orchestrator.load.stream.event_template import EventTemplate
 from orchestrator.load.stream.payload import error_message, excerpt, mended
 from orchestrator.load.stream.think import TAGS, Tagged, find
 from orchestrator.load.stream.usage import COUNT_MAX, Counts, UsageMode, count_of
-from orchestrator.records import TRUNCATED
+from orchestrator.records import cut_off
 
 N = TypeVar("N", int, float)
 
@@ -132,6 +132,8 @@ class Timeline:
         self.last = data
         try:
             event = orjson.loads(data)
+            if event is None:
+                return
             choices, usage = event.get("choices"), event.get("usage")
             if event.get("error"):
                 raise KeyError("error")
@@ -139,9 +141,13 @@ class Timeline:
             if choices:
                 choice = choices[0]
                 reason = choice.get("finish_reason")
+                if usage is None:
+                    usage = choice.get("usage")
                 if reason:
                     self.finish_reason = str(reason)
                 delta = choice.get("delta")
+                if delta is None:
+                    delta = whole(choice, not self.chunk_s)
                 if delta:
                     content = delta.get("content")
                     if len(delta) == 1 and type(content) is str:
@@ -157,7 +163,7 @@ class Timeline:
                         text = True
                         if self._thinking or self.first_visible_s is None:
                             self._show(t, content, acted)
-                elif not reason and "delta" not in choice:
+                elif not reason and delta is None and "delta" not in choice:
                     raise KeyError("delta")
             elif not usage and (event.get("object") == "error" or "message" in event or "detail" in event):
                 raise KeyError("choices")
@@ -290,7 +296,7 @@ class Timeline:
             finish_reason=self.finish_reason,
             prompt_tokens=_count(usage, "prompt_tokens"),
             output_tokens=output,
-            cached_tokens=_count(usage.get("prompt_tokens_details"), "cached_tokens"),
+            cached_tokens=_cached(usage),
             reasoning_tokens=_count(usage.get("completion_tokens_details") or usage, "reasoning_tokens")
             if of_all
             else None,
@@ -301,8 +307,8 @@ class Timeline:
         )
 
     def _tagged(self, content: str) -> Tagged | None:
-        cut_off = self.finish_reason is None or self.finish_reason.lower() in TRUNCATED
-        return find(content, self._tags, opened=self._opened, unclosed=self._inline or cut_off)
+        unfinished = self.finish_reason is None or cut_off(self.finish_reason)
+        return find(content, self._tags, opened=self._opened, unclosed=self._inline or unfinished)
 
     def _split(self, content: str, visible: int) -> tuple[array[int], float | None]:
         """The entries' kinds and the first visible one's time, where the content is visible from there on."""
@@ -314,6 +320,14 @@ class Timeline:
             first = next((at for at in begun if self._kinds[at] & _ACTED), first)
         kinds = array("b", (kind | _THINKING for kind in self._kinds[:first])) + self._kinds[first:]
         return kinds, self.chunk_s[first] if first < len(kinds) else None
+
+
+def _cached(usage: dict[str, Any]) -> int | None:
+    """OpenAI's and the engines' name for it, else Moonshot's or DeepSeek's."""
+    found = _count(usage.get("prompt_tokens_details"), "cached_tokens")
+    if found is None:
+        found = _count(usage, "cached_tokens")
+    return _count(usage, "prompt_cache_hit_tokens") if found is None else found
 
 
 def _kept(values: array[N], keep: Sequence[bool]) -> array[N]:

@@ -2,7 +2,8 @@
 
 Of all ok requests of a side, with F its mean TTFT, N the mean number of tokens after the first (those of the
 thought, and the others) and t the time between tokens, over all tokens: the mean of (E2E − TTFT) is N · t, so
-that mean E2E = F + N_thinking · t + N_visible · t holds exactly.
+that mean E2E = F + N_thinking · t + N_visible · t holds exactly. F is, by the engine's own clock, its mean
+time in the queue, that of the prefill where it tells it, and what these leave (`first_token`).
 """
 
 from __future__ import annotations
@@ -11,15 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from orchestrator.metrics.runs import t_quantile
-from orchestrator.metrics.stats import Z
+from orchestrator.report.explain.first_token import Split, split
 from orchestrator.report.explain.lmdi import Array, of_product
+from orchestrator.report.explain.resampled import drawn_times, interval
 from orchestrator.report.explain.waterfall import Bar, Waterfall
 from orchestrator.report.pairs import Pair
 from orchestrator.report.variants import Run, Variant
 
-DRAWS = 500
 _FIRST, _AFTER, _THINKING, _VISIBLE, _REQUESTS = range(5)
+_SUMS = 5  # what follows in a side's totals are the parts of the first token
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,26 +30,49 @@ class _Side:
     sums: Array
     counted: bool
 
+    @property
+    def requests(self) -> Array:
+        """Of each run."""
+        found: Array = self.sums[..., _REQUESTS].sum(axis=1)
+        return found
+
+    @property
+    def first_s(self) -> list[float]:
+        """The mean of each run; infinite without a request."""
+        firsts = self.sums[..., _FIRST].sum(axis=1)
+        return [float(sum_s / n) if n else np.inf for sum_s, n in zip(firsts, self.requests, strict=True)]
+
 
 def answer_time(pair: Pair, seed: int = 0) -> Waterfall | None:
     """None where a side has no request with all its numbers, or no answer of more than one token."""
-    items = sorted({item for side in (pair.baseline, pair.variant) for item in _items(side)})
-    sides = [_side(side, items) for side in (pair.baseline, pair.variant)]
-    if not items or any(side.sums[..., _REQUESTS].sum() == 0 for side in sides):
+    variants = (pair.baseline, pair.variant)
+    items = sorted({item for side in variants for item in _items(side)})
+    sides = [_side(side, items) for side in variants]
+    if not items or any(side.requests.sum() == 0 for side in sides):
         return None
     counted = all(side.counted for side in sides)
-    totals = [side.sums.sum(axis=(0, 1))[:, None] for side in sides]
+    parts = split(pair, (sides[0].first_s, sides[1].first_s))
+    told = [_told(side, parts) for side in variants]
+    totals = [
+        _with_parts(side, side.sums.sum(axis=(0, 1))[:, None], np.ones((1, len(side.sums))), of)
+        for side, of in zip(sides, told, strict=True)
+    ]
     values = _bars(totals[0], totals[1], counted)
-    drawn = _drawn(sides, seed)
+    drawn = _drawn(sides, told, seed)
     draws = _bars(drawn[0], drawn[1], counted)
-    ends = np.quantile(draws, [0.025, 0.975], axis=1)
-    low, high = values[:, 0] + _stretch([len(side.sums) for side in sides]) * (ends - values[:, 0])
+    runs = [len(side.sums) for side in sides]
+    low, high = interval(values[:, 0], draws, runs)
+    # An engine's counters are of a run and no request: without a second one nothing is known of their spread.
+    unknown = len(parts.names) if parts.columns and min(runs) < 2 else 0
     bars = tuple(
-        Bar(name, float(value), float(least), float(most))
-        for name, value, least, most in zip(_names(counted), values[:, 0], low, high, strict=True)
+        Bar(name, float(value)) if place < unknown else Bar(name, float(value), float(least), float(most))
+        for place, (name, value, least, most) in enumerate(
+            zip((*parts.names, *_names(counted)), values[:, 0], low, high, strict=True)
+        )
     )
     before, after = (float(total[_FIRST, 0] + total[_AFTER, 0]) / total[_REQUESTS, 0] for total in totals)
-    first = float(totals[0][_FIRST, 0] / totals[0][_REQUESTS, 0]) / float(before)
+    waited, *_ = _factors(totals[0], counted)
+    share = float(waited[1 if len(parts.columns) else 0, 0] / before)
     return Waterfall(
         pair,
         "e2e",
@@ -58,58 +82,66 @@ def answer_time(pair: Pair, seed: int = 0) -> Waterfall | None:
         float(after),
         bars,
         True,
-        _note(pair, counted),
-        _saw(pair.variant, first),
+        _note(pair, counted, parts),
+        _saw(pair.variant, parts.prefill, share),
     )
-
-
-def _stretch(runs: list[int]) -> float:
-    """By how much a bootstrap over so few runs is too narrow (Hesterberg 2015): it leaves out one in n of
-    their variance and takes no heed of Student's t. 1 with one run on a side, whose interval is within it."""
-    fewest = min(runs)
-    if fewest < 2:
-        return 1.0
-    return float(np.sqrt(fewest / (fewest - 1))) * t_quantile(sum(runs) - 2) / Z
 
 
 def _names(counted: bool) -> tuple[str, ...]:
     tokens = ("tokens of thought", "tokens of the answer") if counted else ("tokens, thought and answer",)
-    return ("first token (queue and prefill)", *tokens, "time per token")
+    return (*tokens, "time per token")
 
 
 def _bars(before: Array, after: Array, counted: bool) -> Array:
-    """Contributions, shape (bars, draws), of totals of shape (5, draws)."""
+    """Contributions, shape (bars, draws), of totals of shape (5 + parts, draws)."""
     (first_0, *tokens_0, t_0), (first_1, *tokens_1, t_1) = (_factors(one, counted) for one in (before, after))
-    parts = [
+    products = [
         of_product(np.array([n_0, t_0]), np.array([n_1, t_1]))
         for n_0, n_1 in zip(tokens_0, tokens_1, strict=True)
     ]
-    by_token: Array = np.sum([part[1] for part in parts], axis=0)
-    return np.array([first_1 - first_0, *(part[0] for part in parts), by_token])
+    by_token: Array = np.sum([of[1] for of in products], axis=0)
+    return np.array([*(first_1 - first_0), *(of[0] for of in products), by_token])
 
 
 def _factors(totals: Array, counted: bool) -> list[Array]:
-    """F, the N and t."""
+    """The parts of F and what they leave, shape (parts + 1, draws); the N and t, of (draws,)."""
     requests = totals[_REQUESTS]
     tokens = totals[_THINKING] + totals[_VISIBLE]
     t: Array = np.divide(totals[_AFTER], tokens, out=np.zeros_like(tokens), where=tokens > 0)
     numbers = [totals[_THINKING], totals[_VISIBLE]] if counted else [tokens]
-    return [totals[_FIRST] / requests, *(number / requests for number in numbers), t]
+    told = totals[_SUMS:]
+    first = np.concatenate([told, (totals[_FIRST] - told.sum(axis=0))[None]]) / requests
+    return [first, *(number / requests for number in numbers), t]
 
 
-def _drawn(sides: list[_Side], seed: int) -> list[Array]:
-    """Totals of resampled questions, the same on both sides, within resampled runs; shape (5, draws) each."""
+def _told(side: Variant, parts: Split) -> Array:
+    """What the engine says of the first token by run, seconds a request, shape (runs, parts)."""
+    runs = [run.row for run in side.runs if run.requests is not None]
+    return np.array([[row[name] for name in parts.columns] for row in runs], np.float64)
+
+
+def _with_parts(side: _Side, totals: Array, times: Array, told: Array) -> Array:
+    """``totals``, shape (5, draws), and below them the seconds of the parts of the first token, of runs drawn
+    so many ``times``, shape (draws, runs)."""
+    weights = times * side.requests
+    weights = np.where(weights.sum(axis=1, keepdims=True) > 0, weights, side.requests)
+    means = (weights @ told / weights.sum(axis=1, keepdims=True)).T
+    return np.concatenate([totals, means * totals[_REQUESTS]])
+
+
+def _drawn(sides: list[_Side], told: list[Array], seed: int) -> list[Array]:
+    """Totals of resampled questions, the same on both sides, within resampled runs; shape (5 + parts, draws)
+    each."""
     generator = np.random.default_rng(seed)
     items = sides[0].sums.shape[1]
-    chosen = generator.multinomial(items, np.full(items, 1 / items), DRAWS).astype(np.float64)
+    chosen = drawn_times(generator, items)
     found = []
-    for side in sides:
-        runs = len(side.sums)
-        times = generator.multinomial(runs, np.full(runs, 1 / runs), DRAWS).astype(np.float64)
+    for side, of in zip(sides, told, strict=True):
+        times = drawn_times(generator, len(side.sums))
         totals = np.einsum("dr,rdk->kd", times, np.stack([chosen @ run for run in side.sums]))
         empty = totals[_REQUESTS] == 0
         totals[:, empty] = side.sums.sum(axis=(0, 1))[:, None]
-        found.append(totals)
+        found.append(_with_parts(side, totals, times, of))
     return found
 
 
@@ -138,21 +170,22 @@ def _sums(run: Run, place: dict[str, int]) -> tuple[Array, bool]:
     return sums, counted
 
 
-def _note(pair: Pair, counted: bool) -> str:
+def _note(pair: Pair, counted: bool, parts: Split) -> str:
     runs = [
         len([run for run in side.runs if run.requests is not None]) for side in (pair.baseline, pair.variant)
     ]
     told = "" if counted else " The server did not count the tokens of the thought."
     apart = "" if min(runs) > 1 else " One run on a side: the intervals are within these runs."
-    return f"Means over all ok requests of {runs[0]} and {runs[1]} runs.{told}{apart}"
+    why = f" {parts.note}" if parts.note else ""
+    return f"Means over all ok requests of {runs[0]} and {runs[1]} runs.{told}{why}{apart}"
 
 
-def _saw(variant: Variant, first: float) -> str:
-    """Of a cache for prefixes: how much there was to win, ``first`` being the first token's share."""
+def _saw(variant: Variant, what: str, share: float) -> str:
+    """Of a cache for prefixes: how much there was to win, ``share`` being that of ``what`` in the time."""
     hit, prompt = variant.mean("cached_token_share"), variant.mean("prompt_length_mean")
     if not hit or prompt is None or "prefix-cache" not in variant.facts["opt"]:
         return ""
     return (
-        f"{hit * prompt:,.0f} of {prompt:,.0f} prompt tokens came from the cache, and the first token was "
-        f"{100 * first:.2g} % of the time before."
+        f"{hit * prompt:,.0f} of {prompt:,.0f} prompt tokens came from the cache, and {what} was "
+        f"{100 * share:.2g} % of the time before."
     )

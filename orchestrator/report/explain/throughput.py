@@ -76,6 +76,15 @@ def _logs(row: Row) -> dict[str, float]:
     return found
 
 
+def log_step_s(row: Row) -> float | None:
+    """The logarithm of a step's seconds as it follows from what ran; None where that, or the tokens of a
+    step, are not known."""
+    logs = _logs(row)
+    if _PER_STEP not in logs:
+        return None
+    return logs[_IN_FLIGHT] + logs[_RUNNING] + logs[_PER_STEP] - logs["rate"]
+
+
 def _mean(side: Sequence[dict[str, float]], name: str) -> float:
     return math.fsum(logs[name] for logs in side) / len(side)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestrator.report.comparisons import Line
 from orchestrator.report.explain.answer_time import answer_time
+from orchestrator.report.explain.step_time import step_time
 from orchestrator.report.explain.throughput import throughput
 from orchestrator.report.explain.waterfall import Bar, Waterfall
 from orchestrator.report.names import Names
@@ -14,7 +15,7 @@ from orchestrator.report.theme import COLORS, FAINT, INK, Figure, data_of
 from orchestrator.report.views.common import PERCENT, Rows, below, heading, listed, number
 
 MOST, MOST_STORED = 6, 60  # waterfalls in the figure and in its CSV, the largest differences first
-_EXPLAINED = {"e2e": answer_time, "throughput": throughput}
+_EXPLAINED = {"e2e": (answer_time,), "throughput": (throughput, step_time)}
 _WHOLE, _BETTER, _WORSE = "measured", "for the better", "for the worse"
 
 
@@ -25,7 +26,8 @@ def explained(lines: Sequence[Line]) -> list[Waterfall]:
     return [
         waterfall
         for line in largest[:MOST_STORED]
-        if (waterfall := _EXPLAINED[line.measure.key](line.pair)) is not None
+        for explain in _EXPLAINED[line.measure.key]
+        if (waterfall := explain(line.pair)) is not None
     ]
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orchestrator.config.schema import EngineConfig
-from orchestrator.engines.external import served
 from orchestrator.engines.http import ask
-from orchestrator.errors import ConfigError
 from orchestrator.load.arrivals import Closed
 from orchestrator.load.client.dial import ConnectError, Dial
 from orchestrator.load.driver import run
@@ -26,7 +21,7 @@ from orchestrator.records import Endpoint
 from orchestrator.telemetry.engine import Scraper
 from tests.load.scripted import job, truth
 from tests.support.scripted_server import serve
-from tests.support.tls import tls_before
+from tests.support.tls import certificate, tls_before
 
 
 @contextmanager
@@ -95,33 +90,16 @@ def test_an_unknown_name_is_looked_up_again_for_each_connection(monkeypatch: pyt
 @pytest.fixture(scope="module")
 def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int, Path]]:
     """The scripted server's port, the port where it speaks TLS, and the certificate for localhost."""
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = [
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-    ]
-    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    with serve() as port, tls_before(port, certificate, key) as tls_port:
-        yield port, tls_port, certificate
+    made, key = certificate(tmp_path_factory.mktemp("tls"))
+    with serve() as port, tls_before(port, made, key) as tls_port:
+        yield port, tls_port, made
 
 
 def test_over_tls_a_load_is_timed_as_without(
     secure: tuple[int, int, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port, tls_port, certificate = secure
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    port, tls_port, trusted = secure
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
     endpoint = Endpoint("localhost", tls_port, "scripted", tls=True)
     scripts = [{"tokens": 50, "gap_s": 0.004, "reasoning": 20}] * 6
     load = job(port, scripts, Closed(2), endpoint=endpoint, processes=2)
@@ -151,17 +129,6 @@ def test_a_certificate_that_is_not_trusted_is_each_requests_error(secure: tuple[
     assert all("its certificate is not trusted" in str(record.error) for record in records)
     assert all(record.sent_s is None for record in records)
     assert ask(endpoint, "GET", "/v1/models") == (None, b"")
-
-
-def test_an_external_server_is_found_over_https_where_its_certificate_is_trusted(
-    secure: tuple[int, int, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, tls_port, certificate = secure
-    engine = EngineConfig(name="external", base_url=f"https://localhost:{tls_port}/v1")
-    with pytest.raises(ConfigError, match=r"nothing answers there, or its certificate is not trusted"):
-        served(engine)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    assert served(engine)["id"] == "scripted"
 
 
 def test_a_server_that_does_not_speak_tls_is_each_requests_error(secure: tuple[int, int, Path]) -> None:

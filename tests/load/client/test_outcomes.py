@@ -41,7 +41,11 @@ def test_the_status_is_the_calls_own_though_another_takes_the_connection(status:
 
 
 @pytest.mark.parametrize(
-    "finish", ["abort", "error", "content_filter", "CONTENT_FILTER", "insufficient_system_resource", "SAFETY"]
+    "finish",
+    [
+        *("abort", "error", "content_filter", "CONTENT_FILTER", "insufficient_system_resource", "SAFETY"),
+        *("content-filter", "ContentFilter", "guardrail_intervened", "refusal", "server_error", "Timeout"),
+    ],
 )
 def test_an_answer_that_the_server_gave_up_or_withheld_is_not_ok(finish: str) -> None:
     assert ended(finish) == ("error", f"the server gave the request up (finish_reason {finish})", 200)

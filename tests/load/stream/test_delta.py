@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.load.stream.delta import said
+from orchestrator.load.stream.delta import said, sealed
 from orchestrator.load.stream.payload import error_message, excerpt
 
 
@@ -18,6 +18,9 @@ from orchestrator.load.stream.payload import error_message, excerpt
         ({"thinking": "hm"}, ("hm", "", False)),
         ({"reasoning_details": [{"text": "h"}, {"summary": "m"}]}, ("hm", "", False)),
         ({"reasoning": ["h", None, "m"]}, ("hm", "", False)),
+        ({"reasoning_text": "hm"}, ("hm", "", False)),
+        ({"thinking_blocks": [{"type": "thinking", "thinking": "hm"}]}, ("hm", "", False)),
+        ({"thinking_blocks": [{"thinking": "again"}], "reasoning_content": "hm"}, ("hm", "", False)),
         ({"reasoning": "one", "reasoning_content": "two", "content": "a"}, ("one", "a", False)),
         ({"reasoning": "", "thinking": "two", "content": None}, ("two", "", False)),
         ({"role": "assistant", "content": "a"}, ("", "a", False)),
@@ -73,3 +76,10 @@ def test_an_excerpt_is_the_first_three_hundred_characters() -> None:
 )
 def test_an_error_tells_its_message_or_all_it_has(body: bytes, message: str) -> None:
     assert error_message(body) == message
+
+
+@pytest.mark.parametrize("field", ["reasoning_details", "thinking_blocks", "content"])
+def test_reasoning_that_only_the_server_can_read_is_seen_in_every_field_of_parts(field: str) -> None:
+    assert sealed({field: [{"type": "redacted_thinking", "data": "x"}]})
+    assert not sealed({field: [{"type": "redacted_thinking", "data": ""}]})
+    assert not sealed({field: "x"})

@@ -40,6 +40,7 @@ def read_events(events: Sequence[bytes], size: int | None) -> Timeline:
     [
         b"data:\n\n",
         b"data: \n\n",
+        b"data: null\n\n",
         b"event: ping\ndata: {}\n\n",
         b'event: ping\ndata: {"choices":[{"delta":{"content":"X"}}]}\n\n',
         b"event: ping\n\n",
@@ -93,6 +94,63 @@ def test_the_end_of_an_answer_is_read_however_it_is_written(last: bytes) -> None
     found = timeline.stream()
     assert (timeline.error, timeline.finish_reason, found.response_text) == (None, "stop", "42")
     assert (found.usage_mode, found.output_tokens) == ("continuous", 2)
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity"])
+def test_a_number_that_json_does_not_have_is_null(number: bytes) -> None:
+    chunk = EVENTS[1].replace(b'{"delta"', b'{"logprobs":[%b],"delta"' % number)
+    timeline = read_events([EVENTS[0], chunk, *EVENTS[2:]], None)
+    assert (timeline.error, timeline.stream().response_text) == (None, "42")
+    assert list(timeline.stream().chunk_tokens) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("events", "text"),
+    [
+        ((b'{"text":"42","finish_reason":"stop"}',), "42"),
+        ((b'{"text":"4"}', b'{"text":"2"}', b'{"text":"","finish_reason":"stop"}'), "42"),
+        ((b'{"message":{"role":"assistant","content":"42"},"finish_reason":"stop"}',), "42"),
+        ((b'{"delta":{"content":"42"}}', b'{"message":{"content":"42"},"finish_reason":"stop"}'), "42"),
+        ((b'{"delta":{"content":"42"},"message":{"content":"42"},"finish_reason":"stop"}',), "42"),
+    ],
+)
+def test_an_answer_without_deltas_is_not_lost(events: Sequence[bytes], text: str) -> None:
+    chunks = [b'data: {"choices":[%b]}\n\n' % event for event in events]
+    timeline = read_events([*chunks, EVENTS[4], EVENTS[5]], None)
+    found = timeline.stream()
+    assert (timeline.error, timeline.finish_reason, found.response_text) == (None, "stop", text)
+    assert (found.output_tokens, found.first_visible_s is not None) == (2, True)
+
+
+@pytest.mark.parametrize("unseen", ["\ufeff", "\u200b", " \u2060\n"])
+def test_what_is_not_seen_before_a_tag_does_not_hide_it(unseen: str) -> None:
+    said = f"{unseen}<think>hm</think>42".encode()
+    chunk = b'data: {"choices":[{"delta":{"content":"%b"},"finish_reason":"stop"}]}\n\n'
+    found = read_events([chunk % said.replace(b"\n", b"\\n"), EVENTS[5]], None).stream()
+    assert (found.reasoning_from, found.reasoning_text, found.response_text) == ("tags", "hm", "42")
+
+
+def test_counts_inside_the_choice_are_counts() -> None:
+    form = b'data: {"choices":[{"delta":{%b},"usage":{"completion_tokens":%d,"prompt_tokens":5}}]}\n\n'
+    inside = [form % (b'"content":"4"', 1), form % (b'"content":"2"', 2)]
+    inside.append((form % (b"", 2)).replace(b'"usage"', b'"finish_reason":"stop","usage"'))
+    found = read_events([*inside, EVENTS[5]], None).stream()
+    assert (found.usage_mode, found.output_tokens, found.prompt_tokens) == ("continuous", 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("usage", "cached"),
+    [
+        (b'"prompt_tokens_details":{"cached_tokens":3}', 3),
+        (b'"prompt_tokens_details":{"cached_tokens":0},"cached_tokens":9', 0),
+        (b'"cached_tokens":3', 3),
+        (b'"prompt_cache_hit_tokens":3,"prompt_cache_miss_tokens":2', 3),
+        (b'"prompt_tokens_details":null', None),
+    ],
+)
+def test_cached_tokens_by_whichever_name(usage: bytes, cached: int | None) -> None:
+    last = b'data: {"choices":[],"usage":{"completion_tokens":2,%b}}\n\n' % usage
+    assert read_events([*EVENTS[:4], last, EVENTS[5]], None).stream().cached_tokens == cached
 
 
 @pytest.mark.parametrize(
