@@ -12,6 +12,7 @@ from typing import Any
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "µ": r"$\mu$"}
 _TEX |= {letter: f"\\{letter}" for letter in "&%$#_{}"}
 _TEX |= {"−": "$-$", "±": r"$\pm$", "·": r"$\cdot$", "–": "--", "<": "$<$", ">": "$>$"}
+_AS_TEX = str.maketrans(_TEX)
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> str:
@@ -41,7 +42,7 @@ def tabular(head: Sequence[str], rows: Iterable[Sequence[str]], left: int) -> li
 
 def tex(text: str) -> str:
     """The text in one line, as it is where LaTeX would read some of it as its own."""
-    return "".join(_TEX.get(letter, letter) for letter in " ".join(text.split()))
+    return " ".join(text.split()).translate(_AS_TEX)
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ share what the machine and the load did meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal
@@ -172,7 +172,7 @@ def compare_grouped(
 ) -> list[Comparison | None]:
     """`compare_values` of one run against one, of each of the pairs, which share the draws."""
     places = [shared(a, b) for a, b in pairs]
-    drawn = _draws(pairs, places, quantile, seed, resamples)
+    ends = _percentiles(_draws(pairs, places, quantile, seed, resamples))
     found: list[Comparison | None] = []
     for i, ((a, b), (in_a, in_b, items)) in enumerate(zip(pairs, places, strict=True)):
         if not items:
@@ -180,8 +180,8 @@ def compare_grouped(
             continue
         difference = _statistic(b, in_b, quantile) - _statistic(a, in_a, quantile)
         low = high = None
-        if i in drawn:
-            low, high = map(float, np.percentile(drawn[i], (2.5, 97.5)))
+        if i in ends:
+            low, high = ends[i]
         method: Method = "too few" if low is None else "bootstrap"
         found.append(Comparison(difference, low, high, None, items, method, "item", items, within_run=True))
     return found
@@ -240,3 +240,11 @@ def _draws(
             drawn = bootstrap_means([paired(*pairs[i]) for i in some], seed, resamples)
             found |= dict(zip(some, drawn, strict=True))
     return found
+
+
+def _percentiles(drawn: Mapping[int, NDArray[np.float64]]) -> dict[int, tuple[float, float]]:
+    """The ends of the 95 % interval of each, all at once."""
+    if not drawn:
+        return {}
+    low, high = np.percentile(np.stack(list(drawn.values())), (2.5, 97.5), axis=1).tolist()
+    return dict(zip(drawn, zip(low, high, strict=True), strict=True))

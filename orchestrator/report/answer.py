@@ -57,7 +57,8 @@ def headline(answers: Sequence[Answer]) -> str | None:
     if len(answers) < 2 or not chosen:
         return None
     parts = [
-        f"{name} in {len(of)} of {len(answers)} settings ({sum(one.decided for one in of)} decided by a test)"
+        f"{name} in {len(of)} of {len(answers)} settings "
+        f"({sum(one.decided for one in of) or 'none'} decided by a test)"
         for name, of in sorted(chosen.items(), key=lambda pair: -len(pair[1]))
     ]
     return f"{'; '.join(parts)}."
@@ -134,7 +135,7 @@ def _chosen(
     if reference is None:
         take = "No baseline was measured here, so there is nothing to hold the others against."
         return Answer(where, None, take, False, (), (), tuple(limits(max(fit, key=_worth))))
-    proven = [one for one in fit if _is_gain(against[one], say.options)]
+    proven = [one for one in fit if is_gain(against[one], say.options)]
     if proven:
         return _take(where, max(proven, key=_worth), reference, fit, against, say)
     if reference not in fit:
@@ -142,7 +143,7 @@ def _chosen(
     return _stay(where, reference, fit, against, say)
 
 
-def _line(lines: Sequence[Line], *keys: str) -> Line | None:
+def line_of(lines: Sequence[Line], *keys: str) -> Line | None:
     """The first of these measures that could be compared."""
     for key in keys:
         for line in lines:
@@ -151,16 +152,16 @@ def _line(lines: Sequence[Line], *keys: str) -> Line | None:
     return None
 
 
-def _goal(lines: Sequence[Line]) -> Line | None:
+def goal_of(lines: Sequence[Line]) -> Line | None:
     """What decides: goodput where there are limits, else throughput."""
-    return _line(lines, "goodput", "throughput")
+    return line_of(lines, "goodput", "throughput")
 
 
-def _is_gain(lines: Sequence[Line], options: Options) -> bool:
-    goal = _goal(lines)
+def is_gain(lines: Sequence[Line], options: Options) -> bool:
+    goal = goal_of(lines)
     if goal is None or goal.verdict != "different" or not goal.better:
         return False
-    return _keeps_accuracy(_line(lines, "accuracy"), options)
+    return _keeps_accuracy(line_of(lines, "accuracy"), options)
 
 
 def _keeps_accuracy(line: Line | None, options: Options) -> bool:
@@ -168,6 +169,12 @@ def _keeps_accuracy(line: Line | None, options: Options) -> bool:
     if line is None:
         return True
     return line.low is not None and line.low > -options.accuracy_margin
+
+
+def loses_accuracy(lines: Sequence[Line]) -> bool:
+    """Whether a test shows it to be lower."""
+    accuracy = line_of(lines, "accuracy")
+    return accuracy is not None and accuracy.verdict == "different" and accuracy.better is False
 
 
 def _worth(variant: Variant) -> float:
@@ -180,7 +187,7 @@ def _worth(variant: Variant) -> float:
 def _take(
     where: str, best: Variant, reference: Variant, fit: Sequence[Variant], against: Against, say: _Say
 ) -> Answer:
-    goal, accuracy = _goal(against[best]), _line(against[best], "accuracy")
+    goal, accuracy = goal_of(against[best]), line_of(against[best], "accuracy")
     assert goal is not None
     gain = amounts(goal, *sorted((abs(goal.low or 0.0), abs(goal.high or 0.0))))
     kept = f"; {say.words(accuracy)}" if accuracy is not None else ""
@@ -204,7 +211,7 @@ def _only_fit(where: str, reference: Variant, fit: Sequence[Variant], against: A
         f"Take {say.name(best)}, provisionally: {say.name(reference)} keeps the limits for {share:.0f} % of "
         f"the requests, this one for {100 * (best.mean('slo_attainment') or 0.0):.0f} %; no test says so."
     )
-    goal = _goal(against[best])
+    goal = goal_of(against[best])
     return Answer(
         where,
         say.name(best),
@@ -218,8 +225,8 @@ def _only_fit(where: str, reference: Variant, fit: Sequence[Variant], against: A
 
 def _stay(where: str, reference: Variant, fit: Sequence[Variant], against: Against, say: _Say) -> Answer:
     others = [one for one in fit if one is not reference]
-    goals = [line for one in others if (line := _goal(against[one])) is not None]
-    told = tuple(f"{say.name(line.pair.variant)}, {_what(line)}: {say.words(line)}" for line in goals)
+    goals = [line for one in others if (line := goal_of(against[one])) is not None]
+    told = tuple(_told(line, against[line.pair.variant], say) for line in goals)
     best = max(others, key=_worth)
     settled = all(line.verdict in ("different", "equivalent") for line in goals)
     if _worth(best) <= _worth(reference):
@@ -239,20 +246,27 @@ def _stay(where: str, reference: Variant, fit: Sequence[Variant], against: Again
             tuple(limits(reference)),
         )
     more_of = [one for one in others if _worth(one) > _worth(reference)]
-    unlike = [one for one in more_of if not _is_equivalent(_goal(against[one]))]
+    unlike = [one for one in more_of if not _is_equivalent(goal_of(against[one]))]
     if settled and not unlike:
-        goal = _goal(against[best])
+        goal = goal_of(against[best])
         assert goal is not None
         take = (
             f"Stay with {say.name(reference)}: {say.name(best)} is no gain, {_what(goal)} {say.words(goal)}."
         )
         return Answer(where, say.name(reference), take, True, told, (), tuple(limits(reference)))
-    best = max(unlike or more_of, key=_worth)
+    able = [one for one in unlike or more_of if not loses_accuracy(against[one])]
+    best = max(able or unlike or more_of, key=_worth)
     doubt = _doubt(best, against, say)
     take = f"Stay with {say.name(reference)} for now: {say.name(best)} gave more, but {doubt}."
     return Answer(
         where, say.name(reference), take, False, told, _how_to_know(goals), tuple(limits(reference))
     )
+
+
+def _told(goal: Line, lines: Sequence[Line], say: _Say) -> str:
+    accuracy = line_of(lines, "accuracy")
+    lost = f"; accuracy: {say.words(accuracy)}" if accuracy is not None and loses_accuracy(lines) else ""
+    return f"{say.name(goal.pair.variant)}, {_what(goal)}: {say.words(goal)}{lost}"
 
 
 def _is_equivalent(goal: Line | None) -> bool:
@@ -261,9 +275,11 @@ def _is_equivalent(goal: Line | None) -> bool:
 
 def _doubt(variant: Variant, against: Against, say: _Say) -> str:
     """Why a variant that gave more is not the one to take."""
-    goal, accuracy = _goal(against[variant]), _line(against[variant], "accuracy")
+    goal, accuracy = goal_of(against[variant]), line_of(against[variant], "accuracy")
     if goal is None:
         return "it could not be compared"
+    if accuracy is not None and loses_accuracy(against[variant]):
+        return f"its accuracy is {say.words(accuracy)}"
     if goal.verdict == "different" and not _keeps_accuracy(accuracy, say.options) and accuracy is not None:
         return (
             f"that its accuracy holds within {100 * say.options.accuracy_margin:g} points is not shown: "

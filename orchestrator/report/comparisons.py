@@ -48,8 +48,8 @@ MEASURES = (
     Measure("e2e", "Whole answer (E2E, mean)", "time", "e2e_s_mean", "s", "e2e_s"),
     Measure("ttft", "First token (TTFT, median)", "time", "ttft_s_p50", "s", "ttft_s"),
     Measure("ttfvt", "First visible token (TTFVT, median)", "time", "ttfvt_s_p50", "s", "ttfvt_s", True),
-    Measure("tpot", "Faster tokens (TPOT, mean)", "time", "tpot_s_mean", "s", "tpot_s"),
-    Measure("tokens", "Fewer tokens (of an answer)", "tokens", "output_tokens", "tokens", "output_tokens"),
+    Measure("tpot", "Time per token (TPOT, mean)", "time", "tpot_s_mean", "s", "tpot_s"),
+    Measure("tokens", "Tokens of an answer (mean)", "tokens", "output_tokens", "tokens", "output_tokens"),
     Measure("accuracy", "Accuracy", "accuracy", "accuracy", "share"),
 )
 

@@ -10,7 +10,7 @@ from orchestrator.report.comparisons import Line
 from orchestrator.report.names import Names
 from orchestrator.report.pairs import OPTIMIZATION
 from orchestrator.report.pareto import per_gpu
-from orchestrator.report.theme import COLORS, FAINT, INK, MOST_ROWS, MOST_SETTINGS, Figure
+from orchestrator.report.theme import COLORS, FAINT, INK, MOST_ROWS, MOST_SETTINGS, Figure, data_of
 from orchestrator.report.variants import Variant
 
 OVER_RUNS, WITHIN, NONE = "95 % over runs", "95 % within one run", "no interval"
@@ -104,7 +104,7 @@ def differences(lines: Sequence[Line], names: Names) -> Figure | None:
     told = f"Of {len(labels):,} comparisons {MOST_ROWS}, those with a significant difference first"
     cut = f" {told}; the CSV has all." if len(labels) > MOST_ROWS else ""
     shown = list(dict.fromkeys(row["measure"] for row in rows))
-    data = alt.InlineData(values=[row for row in rows if row["label"] in kept])
+    data = data_of([row for row in rows if row["label"] in kept])
     y = alt.Y("label:N", title=None, sort=None)
     scale = alt.Scale(domain=list(_VERDICTS), range=list(_VERDICTS.values()))
     color = alt.Color("verdict:N", scale=scale, legend=alt.Legend(orient="bottom", columns=5))
@@ -142,7 +142,7 @@ def _dots(rows: Rows, title: str) -> Any:
     charts = []
     for setting in dict.fromkeys(row["setting"] for row in drawn):
         of_setting = [row for row in drawn if row["setting"] == setting]
-        base = alt.Chart(alt.InlineData(values=of_setting), width=520, height=alt.Step(22))
+        base = alt.Chart(data_of(of_setting), width=520, height=alt.Step(22))
         y = alt.Y("label:N", title=None, sort=None)
         dash = alt.StrokeDash(
             "interval:N",

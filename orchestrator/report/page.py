@@ -48,10 +48,10 @@ def page(
     text: str = environment.get_template("page.html").render(
         title=f"Report: {', '.join(options.studies)}",
         style=Markup(style + stylesheet()),
-        answers=findings.answers,
+        answers=sorted(findings.answers, key=lambda one: one.choice is None),  # nothing to choose: last
         headline=headline(findings.answers),
         answers_shown=ANSWERS_SHOWN,
-        overall=overall(findings.lines),
+        overall=overall(findings.lines, options),
         unmeasured=unmeasured(findings),
         cautions=cautions(findings, options),
         limits=limits_said(runs, options),

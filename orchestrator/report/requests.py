@@ -90,4 +90,10 @@ class Requests:
         return self.frame[column].cast(pl.Float64).to_numpy()
 
     def _is(self, column: str, value: str) -> NDArray[np.bool_]:
-        return (self.frame[column] == value).fill_null(False).to_numpy()
+        if (column, value) not in self._found:
+            self._found[column, value] = (self.frame[column] == value).fill_null(False).to_numpy()
+        return self._found[column, value]
+
+    @cached_property
+    def _found(self) -> dict[tuple[str, str], NDArray[np.bool_]]:
+        return {}

@@ -18,13 +18,14 @@ INK, FAINT, GRID = "#1B1F24", "#59636E", "#D9DEE3"
 INK_DARK, FAINT_DARK, GRID_DARK = "#E8EBEE", "#A3ADB8", "#3A4149"
 FONT = "Helvetica, Arial, sans-serif"
 _NEEDLESS = (r' (?:class|pointer-events|font-family)="[^"]*"', r' (?:opacity|stroke-width)="1"')  # in a page
+READABLE = 0.85  # of its own width: as small as a figure gets on a narrow screen, which scrolls then
 MOST_ROWS, MOST_LINES, MOST_SETTINGS = 40, 8, 8  # of a figure; the rest is in its CSV
 
 
 @dataclass(frozen=True)
 class Figure:
     """``alt`` says what it shows for who cannot see it, ``caption`` how to read it, ``advice`` what to do, in
-    one sentence from the numbers. ``rows``: the numbers behind it."""
+    one sentence from the numbers, after what it ``leads`` with. ``rows``: the numbers behind it."""
 
     name: str
     title: str
@@ -33,6 +34,15 @@ class Figure:
     chart: Any  # of altair, any kind
     rows: Sequence[Mapping[str, Any]]
     advice: str = ""
+    leads: str = "What to do:"  # what stands before the advice
+
+
+def data_of(rows: Sequence[Mapping[str, Any]]) -> Any:
+    """Of altair: a chart's data. A tuple, since altair copies lists value by value whenever charts are put
+    together."""
+    import altair as alt
+
+    return alt.InlineData(values=tuple(rows))
 
 
 def specification(figure: Figure) -> dict[str, Any]:
@@ -59,7 +69,7 @@ def specification(figure: Figure) -> dict[str, Any]:
         "range": {"category": list(COLORS), "symbol": list(SHAPES)},
         "font": FONT,
         "background": None,
-        "padding": {"left": 28, "right": 12, "top": 6, "bottom": 6},
+        "padding": {"left": 44, "right": 12, "top": 6, "bottom": 6},
     }
     return spec
 
@@ -102,6 +112,8 @@ def inline(name: str, drawn: str) -> str:
     found = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", found)
     found = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{name}-\1"', found)
     label = f'role="img" aria-labelledby="{name}-title {name}-alt"'
+    if width := re.match(r'<svg[^>]* width="([0-9.]+)"', found):
+        label += f' style="min-width:{READABLE * float(width[1]):.0f}px"'
     return found.replace("<svg", f"<svg {label}", 1)
 
 

@@ -3,6 +3,7 @@ apart."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,7 +134,7 @@ def sort_out(runs: Iterable[Run]) -> tuple[list[Variant], list[Apart]]:
             apart.append(Apart(run.study, run.row, *kind_why))
         else:
             grouped.setdefault(_key(run.row), []).append(run)
-    variants = [Variant(*key, tuple(_in_order(grouped[key]))) for key in sorted(grouped)]
+    variants = [Variant(*key, tuple(_in_order(grouped[key]))) for key in sorted(grouped, key=_natural)]
     return variants, apart
 
 
@@ -160,6 +161,20 @@ def _apart(row: Row, any_real: bool) -> tuple[str, str] | None:
 
 def _in_order(runs: Sequence[Run]) -> list[Run]:
     return sorted(runs, key=lambda run: (run.row.get("run") or 1, str(run.row["cell_id"])))
+
+
+def _natural(key: tuple[Key, Key]) -> list[tuple[str, float, str]]:
+    """As names go, but numbers by their size: a budget of 128 before one of 1024."""
+    return [(name, _number(value), value) for part in key for name, value in part]
+
+
+def _number(text: str) -> float:
+    """Infinity for what is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.inf
+    return value if math.isfinite(value) else math.inf
 
 
 def _key(row: Row) -> tuple[Key, Key]:

@@ -10,7 +10,7 @@ from orchestrator.metrics.runs import over_runs
 from orchestrator.report.accuracy import AccuracyRow
 from orchestrator.report.limits import CUT
 from orchestrator.report.names import Names
-from orchestrator.report.theme import MOST_LINES, MOST_SETTINGS, Figure
+from orchestrator.report.theme import MOST_LINES, MOST_SETTINGS, Figure, data_of
 from orchestrator.report.variants import Variant
 from orchestrator.report.views.common import PERCENT, Rows, below, colors, first, heading, listed, number
 
@@ -106,7 +106,7 @@ def _chart(rows: Rows) -> Any:
             if not drawn:
                 continue
             scale = alt.Scale(domain=[0, 100]) if title.endswith("%") else alt.Scale(zero=True)
-            base = alt.Chart(alt.InlineData(values=drawn), width=WIDTH, height=HEIGHT)
+            base = alt.Chart(data_of(drawn), width=WIDTH, height=HEIGHT)
             y = alt.Y(f"{column}:Q", title=title, scale=scale)
             whiskers = base.mark_rule().encode(x=x, y=f"{column}_low:Q", y2=f"{column}_high:Q", color=color)
             line = base.mark_line(clip=True).encode(x=x, y=y, color=color)

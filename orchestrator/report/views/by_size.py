@@ -8,7 +8,7 @@ from typing import Any
 from orchestrator.report.comparisons import Line
 from orchestrator.report.names import Names
 from orchestrator.report.pairs import OPTIMIZATION, parameters_b
-from orchestrator.report.theme import FAINT, MOST_LINES, Figure
+from orchestrator.report.theme import FAINT, MOST_LINES, Figure, data_of
 from orchestrator.report.views.common import PERCENT, Rows, below, colors, heading, listed
 from orchestrator.report.words import between, fewest_runs
 
@@ -113,7 +113,7 @@ def _chart(rows: Rows) -> Any:
             continue
         panels = []
         for kind in kinds:
-            data = alt.InlineData(values=[row for row in of if row["kind"] == kind])
+            data = data_of([row for row in of if row["kind"] == kind])
             base = alt.Chart(data, width=WIDTH, height=HEIGHT)
             y = alt.Y("value:Q", title=title)
             zero = base.mark_rule(color=FAINT, strokeDash=[4, 3]).encode(y=alt.datum(0))

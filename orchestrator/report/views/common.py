@@ -69,8 +69,8 @@ def cut_said(variants: Sequence[Variant]) -> str:
     return " Requests that the end of the window cut off are not among these, and they are the longer ones."
 
 
-def heading(text: str) -> Any:
-    """Of altair: a chart's title, above its left end."""
+def heading(text: str | Sequence[str]) -> Any:
+    """Of altair: a chart's title, or its lines, above its left end."""
     import altair as alt
 
     return alt.Title(text, anchor="start", fontSize=12, color=INK)

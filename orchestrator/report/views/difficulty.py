@@ -12,7 +12,7 @@ from orchestrator.metrics.runs import over_runs
 from orchestrator.metrics.significance import LEVEL
 from orchestrator.metrics.stats import mean
 from orchestrator.report.names import Names
-from orchestrator.report.theme import Figure
+from orchestrator.report.theme import Figure, data_of
 from orchestrator.report.variants import Variant
 from orchestrator.report.views.common import (
     SLIGHT,
@@ -128,7 +128,7 @@ def _chart(rows: Rows) -> Any:
         by = of[0]["by"]
         axis = alt.Axis(values=places, format="d") if by == BY_LEVEL else alt.Axis()
         x = alt.X("difficulty:Q", title=_TITLES[by], axis=axis, scale=alt.Scale(zero=False, padding=16))
-        base = alt.Chart(alt.InlineData(values=of), width=560, height=240)
+        base = alt.Chart(data_of(of), width=560, height=240)
         y = alt.Y("seconds:Q", title="whole answer (E2E, mean), s")
         dash = alt.StrokeDash("kind:N", legend=None)
         whiskers = base.mark_rule().encode(x=x, y="low:Q", y2="high:Q", color=color)

@@ -9,7 +9,7 @@ from orchestrator.metrics.accuracy import accuracy
 from orchestrator.metrics.runs import over_runs
 from orchestrator.metrics.significance import LEVEL
 from orchestrator.report.names import Names
-from orchestrator.report.theme import Figure
+from orchestrator.report.theme import Figure, data_of
 from orchestrator.report.variants import Variant
 from orchestrator.report.views.common import (
     PERCENT,
@@ -135,7 +135,7 @@ def _chart(rows: Rows) -> Any:
             if not drawn:
                 continue
             axis = alt.Axis() if not panels else None
-            base = alt.Chart(alt.InlineData(values=drawn), width=WIDTH, height=step)
+            base = alt.Chart(data_of(drawn), width=WIDTH, height=step)
             y = alt.Y("domain:N", title=None, sort=order, axis=axis, scale=alt.Scale(domain=order))
             offset = alt.YOffset("label:N", sort=labels)
             scale = alt.Scale(domain=[0, 100]) if column == "accuracy" else alt.Scale(zero=True)

@@ -10,13 +10,14 @@ from orchestrator.report.accuracy import AccuracyRow
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
 from orchestrator.report.pareto import Point, cost_per_million, joules_per_million, pareto_points
-from orchestrator.report.theme import FAINT, INK, MOST_ROWS, Figure
+from orchestrator.report.theme import FAINT, INK, MOST_ROWS, Figure, data_of
 from orchestrator.report.variants import Variant
 from orchestrator.report.views.common import PERCENT, Rows, listed, number
 
 MARGIN = 1.25  # of a logarithmic axis beyond its values
 DECADE = 10.0  # from this ratio on of the largest to the smallest value an axis is logarithmic
 SPAN = 20.0  # points of accuracy over which sizes differ at least, so that a slight difference looks slight
+WIDTH, LETTER = 560, 6.6  # pixels: of the chart, and at most of a letter of the list below it
 SIZES = (30, 320)  # of a point, square pixels
 _SPEED = "tokens/s that one user sees (1 / TPOT)"
 
@@ -153,7 +154,7 @@ def _chart(rows: Rows, axis: Axis) -> Any:
     import altair as alt
 
     several = len({row["group"] for row in rows}) > 1
-    data = alt.InlineData(values=rows)
+    data = data_of(rows)
     x = alt.X("x:Q", title=_SPEED, scale=alt.Scale(zero=False, nice=True))
     values = [row["y"] for row in rows]
     wide_range = axis.less_is_better and min(values) > 0 and max(values) > DECADE * min(values)
@@ -162,7 +163,7 @@ def _chart(rows: Rows, axis: Axis) -> Any:
     y = alt.Y("y:Q", title=axis.y_title, scale=scale, axis=alt.Axis(format=axis.format))
     legend = alt.Legend(orient="bottom", columns=1) if several else None
     color = alt.Color("group:N", legend=None)  # the shapes' legend has the colours
-    base = alt.Chart(data, width=560, height=340)
+    base = alt.Chart(data, width=WIDTH, height=340)
     steps = (
         base.transform_filter("datum.frontier")
         .mark_line(interpolate="step-before", strokeWidth=2)
@@ -227,8 +228,9 @@ def _list(kept: Rows) -> Any:
         for place, row in enumerate(sorted(kept, key=_in_list))
     ]
     shown = names[:MOST_ROWS]
+    wide = max([WIDTH, *(LETTER * len(str(one["line"])) for one in shown)])
     return (
-        alt.Chart(alt.InlineData(values=shown), width=560, height=alt.Step(17))
+        alt.Chart(data_of(shown), width=wide, height=alt.Step(17))
         .mark_text(align="left", fontSize=12, color=INK)
         .encode(x=alt.value(0), y=alt.Y("place:O", axis=None), text="line:N")
     )

@@ -12,7 +12,7 @@ from orchestrator.report.comparisons import has_limits
 from orchestrator.report.names import Names
 from orchestrator.report.options import Options
 from orchestrator.report.pareto import per_gpu
-from orchestrator.report.theme import MOST_LINES, MOST_SETTINGS, Figure
+from orchestrator.report.theme import MOST_LINES, MOST_SETTINGS, Figure, data_of
 from orchestrator.report.variants import Variant
 from orchestrator.report.views.common import PERCENT, SLIGHT, Rows, below, colors, first, heading, number
 
@@ -159,7 +159,7 @@ def _chart(rows: Rows, titles: Mapping[str, str], axis: str) -> Any:
             drawn = [row for row in of if row[column] is not None]
             if not drawn:
                 continue
-            base = alt.Chart(alt.InlineData(values=drawn), width=WIDTH, height=HEIGHT)
+            base = alt.Chart(data_of(drawn), width=WIDTH, height=HEIGHT)
             y = alt.Y(f"{column}:Q", title=title, scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5))
             whiskers = base.mark_rule().encode(x=x, y=f"{column}_low:Q", y2=f"{column}_high:Q", color=color)
             line = base.mark_line().encode(x=x, y=y, color=color)

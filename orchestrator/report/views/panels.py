@@ -15,7 +15,7 @@ import pyarrow as pa
 from orchestrator.metrics.stats import mean
 from orchestrator.report.names import Names
 from orchestrator.report.read import telemetry
-from orchestrator.report.theme import COLORS, INK, MOST_SETTINGS, Figure
+from orchestrator.report.theme import COLORS, INK, MOST_SETTINGS, Figure, data_of
 from orchestrator.report.variants import Variant
 from orchestrator.report.views.common import PERCENT, Rows, below, first, heading, label, number
 
@@ -172,19 +172,20 @@ def _chart(rows: Rows, y_title: str, lines: Mapping[str, str], y_domain: Sequenc
             )
             own = [row for row in of if row["label"] == name]
             drawn = [_short(row) for row in own if row["what"] in lines]
-            base = alt.Chart(alt.InlineData(values=drawn), width=WIDTH, height=HEIGHT)
+            base = alt.Chart(data_of(drawn), width=WIDTH, height=HEIGHT)
             chart = base.mark_line(interpolate="step-after", strokeWidth=1.5).encode(
                 x=x, y=y, color=alt.Color("what:N", scale=scale, legend=legend), strokeDash=_dash(lines)
             )
             if marks := [{"t": row["t_s"]} for row in own if row["what"] == _PREEMPTED]:
                 chart += (
-                    alt.Chart(alt.InlineData(values=_apart(marks, max(times) - min(times))))
+                    alt.Chart(data_of(_apart(marks, max(times) - min(times))))
                     .mark_point(shape="triangle-down", filled=True, size=45, color=COLORS[1], opacity=1)
                     .encode(x=x, y=alt.value(4))
                 )
             title = alt.Title(_wrapped(name), anchor="start", fontSize=11, color=INK, fontWeight="normal")
             panels.append(chart.properties(title=title))
-        settings.append(alt.concat(*panels, columns=COLUMNS, spacing=12).properties(title=heading(setting)))
+        head = _wrapped(setting, LETTERS * min(COLUMNS, len(panels)))
+        settings.append(alt.concat(*panels, columns=COLUMNS, spacing=12).properties(title=heading(head)))
     return below(settings)
 
 
@@ -195,10 +196,10 @@ def _dash(lines: Mapping[str, str]) -> Any:
     return alt.StrokeDash("what:N", scale=scale, legend=None)
 
 
-def _wrapped(name: str) -> list[str]:
+def _wrapped(name: str, letters: int = LETTERS) -> list[str]:
     """In lines that break between the parts of the name."""
     parts = (part.replace(" ", "\u00a0") for part in name.split(" · "))
-    return textwrap.wrap("\u00a0· ".join(parts), LETTERS, break_on_hyphens=False)
+    return textwrap.wrap("\u00a0· ".join(parts), letters, break_on_hyphens=False)
 
 
 def _short(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from orchestrator.report.names import Names
-from orchestrator.report.theme import COLORS, GRID, Figure
+from orchestrator.report.theme import COLORS, GRID, Figure, data_of
 from orchestrator.report.variants import Run, Variant
 from orchestrator.report.views.common import (
     PERCENT,
@@ -89,7 +89,7 @@ def _chart(curves: Rows, bars: Rows) -> Any:
     color = colors(curves) if curves else None
     lines, tails = [], []
     for setting, of in _of_settings(curves).items():
-        base = alt.Chart(alt.InlineData(values=of), width=560, height=190)
+        base = alt.Chart(data_of(of), width=560, height=190)
         x = alt.X("t_s:Q", title="seconds since the first request")
         y = alt.Y("ended:Q", title="requests ended, %", scale=alt.Scale(domain=[0, 100]))
         line = base.mark_line(interpolate="step-after", strokeWidth=2).encode(x=x, y=y, color=color)
@@ -98,7 +98,7 @@ def _chart(curves: Rows, bars: Rows) -> Any:
     for setting, of in _of_settings(bars).items():
         scale = alt.Scale(domain=[_IDLE, _BUSY], range=[COLORS[1], GRID])
         tails.append(
-            alt.Chart(alt.InlineData(values=of), width=560, height=alt.Step(20), title=heading(setting))
+            alt.Chart(data_of(of), width=560, height=alt.Step(20), title=heading(setting))
             .mark_bar()
             .encode(
                 x=alt.X("percent:Q", title="of the time, with only the last 5 % of the requests, %"),

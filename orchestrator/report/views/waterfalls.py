@@ -11,7 +11,7 @@ from orchestrator.report.explain.step_time import step_time
 from orchestrator.report.explain.throughput import throughput
 from orchestrator.report.explain.waterfall import Bar, Waterfall
 from orchestrator.report.names import Names
-from orchestrator.report.theme import COLORS, FAINT, INK, Figure
+from orchestrator.report.theme import COLORS, FAINT, INK, Figure, data_of
 from orchestrator.report.views.common import PERCENT, Rows, below, heading, listed, number
 
 MOST, MOST_STORED = 6, 60  # waterfalls in the figure and in its CSV, the largest differences first
@@ -56,6 +56,7 @@ def waterfalls(lines: Sequence[Line], names: Names) -> Figure | None:
         _chart(found[:MOST], names),
         rows,
         " ".join(sentence(one, names) for one in found[:MOST]),
+        "In words:",
     )
 
 
@@ -124,7 +125,7 @@ def _chart(these: Sequence[Waterfall], names: Names) -> Any:
     for waterfall in these:
         rows = [{**row, "place": place} for place, row in enumerate(_rows(waterfall, names))]
         title = f"{names.whole(waterfall.pair.variant)}: {waterfall.title}"
-        base = alt.Chart(alt.InlineData(values=rows), width=430, height=alt.Step(22), title=heading(title))
+        base = alt.Chart(data_of(rows), width=430, height=alt.Step(22), title=heading(title))
         y = alt.Y("bar:N", title=None, sort=alt.SortField("place"))
         x = alt.X("start:Q", title=waterfall.unit)
         drawn = alt.Color("what:N", scale=color, legend=alt.Legend(orient="bottom"))
