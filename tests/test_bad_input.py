@@ -56,6 +56,7 @@ def check(done: CompletedProcess[str], says: list[str], *, planned: bool = False
     [
         (["model=smolm2-135m"], ["model=smolm2-135m", "did you mean smollm2-135m?", "r1-7b"]),
         (["max_token=64"], ["max_token: unknown key", "did you mean max_tokens?"]),
+        (["study=s1"], ["study: unknown key", "did you mean study_name?"]),
         (['model.think_tags=["<think>"]'], ["model.think_tags=['<think>']", "two different tags"]),
         (["model.think_tags=[a,a]"], ["model.think_tags=['a', 'a']", "two different tags"]),
         (["model.think_tags=[a,'']"], ["model.think_tags=['a', '']", "two different tags"]),

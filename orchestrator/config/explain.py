@@ -61,7 +61,10 @@ def unknown_key(key: str) -> str:
     known = list(known_keys())
     name = key.rsplit(".", 1)[-1]
     parent = key.rsplit(".", 1)[0] if "." in key else ""
-    near = get_close_matches(key, known, 1, 0.75) or [k for k in known if k.rsplit(".", 1)[-1] == name][:1]
+    near = (
+        get_close_matches(key, known, 1, 0.75)
+        or [known_key for known_key in known if known_key.rsplit(".", 1)[-1] in (name, f"{name}_name")][:1]
+    )
     siblings = [k for k in known if k.rpartition(".")[0] == parent] or [k for k in known if "." not in k]
     hint = f" (did you mean {near[0]}?)" if near else ""
     return (

@@ -12,6 +12,8 @@ import importlib.util
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,11 @@ def main(package: str, folder: str, dtype: str, adapter: str | None = None) -> N
 
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    # Configuration, weights and tokenizer read the file anew, and every layer the names of all tensors.
+    gguf: Any = import_module("gguf")
+    gguf.GGUFReader = cache(gguf.GGUFReader)
+    gguf.get_tensor_name_map = cache(gguf.get_tensor_name_map)
 
     model = AutoModelForCausalLM.from_pretrained(
         source,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
-from orchestrator.report.answer import headline
+from orchestrator.report.answer import Answer, headline
 from orchestrator.report.findings import Findings
 from orchestrator.report.options import Options
 from orchestrator.report.overall import overall
@@ -48,7 +48,7 @@ def page(
     text: str = environment.get_template("page.html").render(
         title=f"Report: {', '.join(options.studies)}",
         style=Markup(style + stylesheet()),
-        answers=sorted(findings.answers, key=lambda one: one.choice is None),  # nothing to choose: last
+        answers=in_order(findings.answers),
         headline=headline(findings.answers),
         answers_shown=ANSWERS_SHOWN,
         overall=overall(findings.lines, options),
@@ -67,6 +67,11 @@ def page(
         cells=len(runs) + len(findings.apart),
     )
     return text.replace(" %", "\u00a0%")  # a number and its unit stay on one line
+
+
+def in_order(found: Sequence[Answer]) -> list[Answer]:
+    """As they are shown: where there is nothing to choose comes last."""
+    return sorted(found, key=lambda one: one.choice is None)
 
 
 def cautions(findings: Findings, options: Options) -> list[str]:

@@ -22,7 +22,8 @@ from orchestrator.report.answer import Answer, headline
 from orchestrator.report.comparisons import MEASURES
 from orchestrator.report.findings import Findings
 from orchestrator.report.options import Options, counted
-from orchestrator.report.page import ANSWERS_SHOWN, cautions, limits_said, unmeasured
+from orchestrator.report.overall import overall
+from orchestrator.report.page import ANSWERS_SHOWN, cautions, in_order, limits_said, unmeasured
 from orchestrator.report.settings import configuration_of
 from orchestrator.report.tables import Table
 from orchestrator.report.variants import CONFIGURATION, SETTING, Run, Variant
@@ -112,14 +113,20 @@ def _words(findings: Findings, options: Options) -> Iterator[Any]:
 
     yield wr.H2("The answer")
     yield wr.P(f"Limits: {'; '.join(limits_said(_runs(findings), options))}.")
+    if switched := overall(findings.lines, options):
+        yield wr.H3("Should it be switched on?")
+        said = [(f"{one.opt}:", one.verdict, one.counts) for one in switched]
+        yield wr.UnorderedList([" ".join(filter(None, words)) for words in said])
+        yield wr.H3("What to take in each setting")
     if (all_in_one := headline(findings.answers)) is not None:
         yield wr.P(all_in_one)
-    for answer in findings.answers[:ANSWERS_SHOWN]:
+    answers = in_order(findings.answers)
+    for answer in answers[:ANSWERS_SHOWN]:
         yield from _answer(answer)
     if said := [*unmeasured(findings), *cautions(findings, options)]:
         yield wr.H3("Read this first")
         yield wr.UnorderedList(list(said))
-    if folded := findings.answers[ANSWERS_SHOWN:]:
+    if folded := answers[ANSWERS_SHOWN:]:
         blocks = [block for answer in folded for block in _answer(answer)]
         yield wr.H2(f"{len(folded)} more settings", collapsed_blocks=blocks)
 

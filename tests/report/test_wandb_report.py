@@ -18,6 +18,7 @@ from orchestrator.config.schema import TrackerConfig
 from orchestrator.report.__main__ import main
 from orchestrator.report.build import find
 from orchestrator.report.options import Options
+from orchestrator.report.overall import overall
 from orchestrator.report.page import ANSWERS_SHOWN
 from orchestrator.report.read import read_runs
 from orchestrator.report.tables import Table
@@ -87,7 +88,13 @@ def test_it_says_what_the_page_says(folder: Path) -> None:
     page = unescape((folder / "out" / "index.html").read_text()).replace("\u00a0", " ")
     said = texts(spec_of(folder)["spec"]["blocks"])
     options = Options(folder, ("planted",))
-    answers = find(read_runs(options), options).answers
+    found = find(read_runs(options), options)
+    answers = found.answers
+    switched = overall(found.lines, options)
+    assert switched
+    for one in switched:
+        assert any(text.startswith(f"{one.opt}: {one.verdict}") for text in said)
+        assert one.verdict in page
     sentences = [one for answer in answers for one in (*answer.gains, *answer.sure, *answer.limits)]
     assert len(sentences) > 3
     for sentence in sentences:
