@@ -115,8 +115,8 @@ def _words(findings: Findings, options: Options) -> Iterator[Any]:
     yield wr.P(f"Limits: {'; '.join(limits_said(_runs(findings), options))}.")
     if switched := overall(findings.lines, options):
         yield wr.H3("Should it be switched on?")
-        said = [(f"{one.opt}:", one.verdict, one.counts) for one in switched]
-        yield wr.UnorderedList([" ".join(filter(None, words)) for words in said])
+        lines = [(f"{one.opt}:", one.verdict, one.counts) for one in switched]
+        yield wr.UnorderedList([" ".join(filter(None, words)) for words in lines])
         yield wr.H3("What to take in each setting")
     if (all_in_one := headline(findings.answers)) is not None:
         yield wr.P(all_in_one)
