@@ -34,7 +34,7 @@ test-fast: setup
 
 # What has a real engine, or is marked so, has the machine for itself: it times something, or fills all CPUs.
 test-slow: engines
-	$(BIN)/python -m pytest -n auto -m "(slow or hypothesis) and not engine and not ray"
+	$(BIN)/python -m pytest -n auto -m "(slow or hypothesis) and not engine and not ray and not alone"
 	$(BIN)/python -m pytest -n auto --dist loadfile --durations=15 -m "ray and not engine and not alone"
 	$(BIN)/python -m pytest --durations=25 -m "engine or alone"
 

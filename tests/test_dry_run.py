@@ -38,6 +38,7 @@ def test_the_plan_shares_an_engine_between_cells_that_differ_only_in_the_request
     assert all(cell["status"] == "planned" for cell in plan["cells"])
 
 
+@pytest.mark.alone
 def test_a_dry_run_of_a_small_sweep_takes_under_2_seconds_of_cpu_and_writes_nothing(tmp_path: Path) -> None:
     plan_of(
         "opt=none,prefix-cache", "max_tokens=64,128", results=tmp_path
@@ -93,6 +94,7 @@ def test_a_person_reads_the_same_plan(tmp_path: Path) -> None:
     assert "2 cells to run on 2 deployments" in done.stdout
 
 
+@pytest.mark.alone
 def test_a_thousand_cells_are_planned_in_seconds(tmp_path: Path) -> None:
     began_s = cpu_s()
     plan = plan_of(
