@@ -150,7 +150,8 @@ def test_a_window_shorter_than_every_answer_has_the_servers_rate_and_no_failure(
 ) -> None:
     """Four at a time, a token each 10 ms: 400 a second. An answer takes 10 s, the window 3."""
     with scripted_server.serve(Script(tokens=1000, ttft_s=0.01, gap_s=0.01)) as port:
-        code, output, (row,) = measured(tmp_path, port, "load.concurrency=4", "load.duration_s=3")
+        asked = ("max_tokens=1000", "load.concurrency=4", "load.duration_s=3")
+        code, output, (row,) = measured(tmp_path, port, *asked)
     assert code == 0, output
     assert row["status"] == "done"
     assert (row["requests_ok"], row["requests_cut"], row["requests_failed"]) == (0, 4, 0)
