@@ -36,6 +36,7 @@ def sweep_on(descriptor: int, results: Path) -> Iterator[subprocess.Popen[bytes]
     """A sweep of a short and a long cell in a session of its own; whatever is left is killed after."""
 
     def take_terminal() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever started the tests may have ignored it
         if os.isatty(1):
             fcntl.ioctl(1, termios.TIOCSCTTY, 0)
 
