@@ -14,6 +14,7 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from orchestrator.store.read import read_cells, read_requests
 
@@ -37,6 +38,7 @@ def draw(study_dir: Path, out: Path) -> None:
         _panel(axis, cell, requests[cell["cell_id"]])
     for axis in axes[:, 0]:
         axis.set_ylabel("requests, in the order sent")
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
     shown = [("waiting for the first token", WAIT), ("answering", ANSWER)]
     if any(request["thinking_s"] for group in requests.values() for request in group):
         shown.insert(1, ("thinking", THINK))
