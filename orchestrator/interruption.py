@@ -29,7 +29,8 @@ _installed = False
 
 def install() -> None:
     """From now on the first signal raises KeyboardInterrupt and later ones do nothing; what came before is
-    forgotten. A SIGHUP that is ignored (``nohup``) stays so."""
+    forgotten. A SIGHUP that is ignored (``nohup``) stays so, and what is written to a terminal that has been
+    closed is lost without an error."""
     global _first_s, _installed
     _first_s, _installed = None, True
     sys.stdout, sys.stderr = (_outlasting(stream) for stream in (sys.stdout, sys.stderr))
@@ -129,12 +130,12 @@ def _leave_terminal() -> None:
 
 
 class _Outlasting(io.FileIO):
-    """A terminal that may be closed any time: its signal comes a moment later than the first failing write,
-    which must not end in its stead what is going on."""
+    """A terminal that may be closed any time: what is written then goes nowhere. Its signal may come later
+    than the first failing write, or not at all where it is ignored (``nohup``)."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
-            return super().write(data) or 0
+            return super().write(data)
         except OSError as error:
             if error.errno != errno.EIO:
                 raise

@@ -32,17 +32,8 @@ Message = Mapping[str, str]
 
 _WHOLE = frozenset(
     {
-        *(
-            "stop",
-            "stopped",
-            "eos",
-            "eos_token",
-            "end",
-            "end_turn",
-            "end_of_turn",
-            "stop_sequence",
-            "stop_token",
-        ),
+        *("stop", "stopped", "stop_sequence", "stop_token", "eos", "eos_token"),
+        *("end", "end_turn", "end_of_turn"),
         *("complete", "completed", "done", "finish", "finished", "success", "normal"),
         *("tool_calls", "tool_call", "tool_use", "function_call"),
     }

@@ -79,7 +79,7 @@ def check(done: CompletedProcess[str], says: list[str], *, planned: bool = False
         (["dataset.split=''"], ["dataset.split=: must be a text"]),
         (["model.name=''"], ["model.name=: must be a text"]),
         (["model.revision=''"], ["model.revision=: must be a text, or null"]),
-        (["opt=null"], ["a group of configs is null"]),
+        (["opt=null"], ["one of dataset, engine, hardware", "opt", "is null or no text"]),
         (["results_dir=/dev/null", "dry_run=true"], ["results_dir=/dev/null", "is no folder"]),
         (["results_dir=README.md/x", "dry_run=true"], ["cannot be written", "is no folder"]),
         (["runs=1.5"], ["runs=1.5", "a whole number"]),

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from orchestrator.config.arguments import quoted
 from orchestrator.config.schema import SweepConfig
 from orchestrator.errors import ConfigError
+from orchestrator.paths import conf_dir
 
 
 def explain(error: BaseException) -> str | None:
@@ -23,7 +24,10 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, ValueError) and re.match(r"Only one of --run|The --resolve flag", str(error)):
         return str(error)  # flags that do not go together
     if isinstance(error, ValueError) and str(error).startswith("Config group override must be"):
-        return "a group of configs is null or of another type: must be a name of one, or a list of them"
+        groups = sorted(one.name for one in conf_dir().iterdir() if one.is_dir() and one.name != "hydra")
+        return (
+            f"one of {', '.join(groups)} is null or no text: must be the name of a config, or a list of such"
+        )
     chain = list(_chain(error))
     if not any(isinstance(one, HydraException | OmegaConfBaseException) for one in chain):
         return None
@@ -63,7 +67,7 @@ def unknown_key(key: str) -> str:
     parent = key.rsplit(".", 1)[0] if "." in key else ""
     near = (
         get_close_matches(key, known, 1, 0.75)
-        or [known_key for known_key in known if known_key.rsplit(".", 1)[-1] in (name, f"{name}_name")][:1]
+        or [one for one in known if one.rsplit(".", 1)[-1] in (name, f"{name}_name")][:1]
     )
     siblings = [k for k in known if k.rpartition(".")[0] == parent] or [k for k in known if "." not in k]
     hint = f" (did you mean {near[0]}?)" if near else ""

@@ -131,14 +131,12 @@ def clean_partial(study_dir: Path) -> list[Path]:
 
 def check_possible(path: Path) -> None:
     """What can be known without making the folder. Raises ConfigError in one line where it cannot be made."""
-    there = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+    # Of `os.path`: what may not be looked at, or has too long a name, is not there, and no error.
+    there = next(one for one in (path.absolute(), *path.absolute().parents) if os.path.lexists(one))
     if not there.is_dir():
-        why = f"{there} is no folder"
-    elif not os.access(there, os.W_OK | os.X_OK):
-        why = f"{there} cannot be written to"
-    else:
-        return
-    raise ConfigError(f"results_dir={path} cannot be written ({why}): name a folder that can be")
+        raise _unwritable(path, f"{there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _unwritable(path, f"{there} cannot be written to")
 
 
 def check_writable(path: Path) -> None:
@@ -149,9 +147,11 @@ def check_writable(path: Path) -> None:
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
-        raise ConfigError(
-            f"results_dir={path} cannot be written ({error.strerror}): name a folder that can be"
-        ) from error
+        raise _unwritable(path, str(error.strerror)) from error
+
+
+def _unwritable(path: Path, why: str) -> ConfigError:
+    return ConfigError(f"results_dir={path} cannot be written ({why}): name a folder that can be")
 
 
 def _name(
