@@ -11,7 +11,9 @@ import pytest
 from rich.console import Console
 
 from orchestrator.cell import Cell
-from orchestrator.cluster.runner import DeploymentQueue, RunContext, _measure
+from orchestrator.cluster.queues import DeploymentQueue
+from orchestrator.cluster.run_context import RunContext
+from orchestrator.cluster.runner import _measure
 from orchestrator.cluster.slot import Slot
 from orchestrator.measure.context import CellOutcome
 from orchestrator.measure.row import cell_row

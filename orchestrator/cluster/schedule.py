@@ -30,15 +30,17 @@ from orchestrator.cluster.packing import (
     widen,
     without,
 )
-from orchestrator.cluster.runner import DeploymentQueue, Limits, RunContext, serve
+from orchestrator.cluster.queues import Rotation, Work, works
+from orchestrator.cluster.run_context import Limits, RunContext
+from orchestrator.cluster.runner import serve, serve_in_turns
 from orchestrator.cluster.slot import Slot, SlotLost, free_nodes
 from orchestrator.cluster.spec import left_nonce
 from orchestrator.cluster.watch import NodeWatch
 from orchestrator.cluster.worker import EngineWorker
 from orchestrator.plan.durations import Durations
-from orchestrator.plan.plan import Plan
+from orchestrator.plan.plan import Deployment, Plan
 from orchestrator.progress.board import Board
-from orchestrator.search.source import GridSource, Sharing
+from orchestrator.search.source import Sharing
 
 TICK_S = 1.0  # how soon GPUs are noticed that others gave back, or a node that joined
 AVOID_S = 30.0  # a node where Ray did not find the room that we saw, or a deployment's engine did not start
@@ -73,13 +75,10 @@ class Scheduler:
 
     def __init__(self, context: RunContext, worker: Any, sharing: Sharing | None = None) -> None:
         self.context, self.worker = context, worker
-        deployments = context.plan.deployments
-        self.works = {
-            one.deployment_id: DeploymentQueue(one, GridSource(one.cells, sharing)) for one in deployments
-        }
-        self.needs = {one.deployment_id: needs(one) for one in deployments}
+        self.works = {one.key: one for one in works(context.plan.deployments, sharing)}
+        self.needs = {key: needs(one.deployment) for key, one in self.works.items()}
         self.waiting = list(self.works)
-        self.leases: dict[asyncio.Task[bool], tuple[DeploymentQueue, Slot]] = {}
+        self.leases: dict[asyncio.Task[bool], tuple[Work, Slot]] = {}
         self.parked: list[Slot] = []
         self.kept: list[Slot] = []  # those whose engines still serve when all is done
         self.closing: dict[Slot, asyncio.Task[None]] = {}
@@ -169,17 +168,17 @@ class Scheduler:
                 continue
             self._sort_out(work)
 
-    def _sort_out(self, work: DeploymentQueue) -> None:
+    def _sort_out(self, work: Work) -> None:
         """Where a deployment belongs that no engine serves."""
-        key = work.deployment.deployment_id
         self.context.settle(work)
         if work.source.waiting:
-            self.waiting.append(key)
+            self.waiting.append(work.key)
         elif work.source.elsewhere:
-            self._elsewhere.add(key)
+            self._elsewhere.add(work.key)
             self.context.board.waiting_for_others(len(work.source.elsewhere))
         else:
-            self.context.board.ended(work.deployment)
+            for queue in work.queues:
+                self.context.board.ended(queue.deployment)
 
     def _look_elsewhere(self) -> None:
         """Looks now and then what other drivers of the study have taken, given up and finished."""
@@ -219,12 +218,11 @@ class Scheduler:
         if key in self.waiting:
             self.waiting.remove(key)
         slot.prepared, slot.until_s = None, time.monotonic() + self.context.durations.start_s(work.deployment)
-        slot.served.append(work.deployment)
         work.engines.add(slot)
         self.leases[asyncio.create_task(self._lease(work, slot))] = work, slot
 
-    async def _lease(self, work: DeploymentQueue, slot: Slot) -> bool:
-        """Serves the deployment on the slot; whether the slot can serve another."""
+    async def _lease(self, work: Work, slot: Slot) -> bool:
+        """Serves it on the slot; whether the slot can serve another."""
         if slot.actor is None:
             here = [task for other, task in self.closing.items() if set(other.nodes) & set(slot.nodes)]
             if here:  # they end by themselves, also where this lease is cancelled
@@ -234,35 +232,41 @@ class Scheduler:
                 self._avoided |= dict.fromkeys(slot.nodes, time.monotonic() + AVOID_S)
                 return False
         self.context.board.placed(work.deployment, slot.nodes, slot.need.gpus, slot)
-        watch = asyncio.create_task(self._watch(work, slot))
+        watch = asyncio.create_task(self._watch(slot))
         try:
-            await serve(work, slot, self.context, lambda: self._prepare_next(work, slot))
+            if isinstance(work, Rotation):
+                await serve_in_turns(work, slot, self.context, lambda next: self._prepare(next, slot))
+                return False  # what sleeps there would take memory from the next
+            await serve(work.queues[0], slot, self.context, lambda: self._prepare_next(work, slot))
         except SlotLost as lost:
             elsewhere = [node for name, node in alive_nodes().items() if name not in slot.nodes]
             if lost.cause == "start_failed" and impossible(slot.need, elsewhere) is None:
                 # It may be the node's doing, or only this deployment's: others may still go there.
-                pairs = [(work.deployment.deployment_id, node) for node in slot.nodes]
+                pairs = [(work.key, node) for node in slot.nodes]
                 self._bad_starts |= dict.fromkeys(pairs, time.monotonic() + AVOID_S)
             return False
         finally:
             watch.cancel()
         return True
 
-    async def _watch(self, work: DeploymentQueue, slot: Slot) -> None:
+    async def _watch(self, slot: Slot) -> None:
         """Shows how far the worker is, once a second."""
         with contextlib.suppress(Exception):
             while True:
                 await asyncio.sleep(1.0)
-                self.context.board.progress(work.deployment, await slot.actor.progress.remote())
+                self.context.board.progress(slot.served[-1], await slot.actor.progress.remote())
 
-    def _prepare_next(self, work: DeploymentQueue, slot: Slot) -> None:
+    def _prepare_next(self, work: Work, slot: Slot) -> None:
         """Has the slot's likely next deployment prepared beside the last cells of this one."""
         left_s = self.context.queued_s(work)
         if work.source.waiting and (left_s is None or left_s / len(work.engines) > PREPARE_S):
             return
         if slot.prepared in self.waiting or (key := self._successor(slot)) is None:
             return
-        spec = self.context.spec(self.works[key].deployment)
+        self._prepare(self.works[key].deployment, slot)
+
+    def _prepare(self, deployment: Deployment, slot: Slot) -> None:
+        spec = self.context.spec(deployment)
         if spec.config.prepare == "off":
             return
         task = asyncio.create_task(slot.prepare(spec))
@@ -322,8 +326,7 @@ class Scheduler:
             loaded |= {server} - {None}
             avoid = frozenset(node for (bad, node), t in self._bad_starts.items() if bad == key and t > now_s)
             left_s = self.context.queued_s(work)
-            start_s = self.context.durations.start_s(work.deployment)
-            estimated_s = None if left_s is None else start_s + left_s
+            estimated_s = None if left_s is None else self.context.start_s(work) + left_s
             found.append(Waiting(key, self.needs[key], estimated_s, avoid))
         return found
 
@@ -331,7 +334,7 @@ class Scheduler:
         slots = [(work, slot) for work, slot in self.leases.values() if slot is not but]
         return [Running(slot.need, slot.nodes, self._ends_s(work, slot)) for work, slot in slots]
 
-    def _ends_s(self, work: DeploymentQueue, slot: Slot) -> float | None:
+    def _ends_s(self, work: Work, slot: Slot) -> float | None:
         left_s = self.context.queued_s(work)
         if left_s is None or slot.until_s is None:
             return None
@@ -344,17 +347,14 @@ class Scheduler:
             left_s = self.context.queued_s(work)
             may = work.deployment.gpus and work.engines and not work.alone and not work.failed_starts
             if may and left_s:
-                start_s = self.context.durations.start_s(work.deployment)
-                found.append(
-                    Serving(
-                        key, self.needs[key], len(work.engines), len(work.source.waiting), left_s, start_s
-                    )
-                )
+                engines, start_s = len(work.engines), self.context.start_s(work)
+                found.append(Serving(key, self.needs[key], engines, work.shares, left_s, start_s))
         return found
 
     def _drop_hopeless(self) -> None:
         """Fails what no node could hold, once one was waited for long enough."""
         for key, reason in self.capacity.hopeless(list(self.waiting)).items():
             self.waiting.remove(key)
-            self.context.fail_waiting(self.works[key], reason, "no_resources", 0)
+            for queue in self.works[key].queues:
+                self.context.fail_waiting(queue, reason, "no_resources", 0)
             self._sort_out(self.works[key])

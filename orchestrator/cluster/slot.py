@@ -53,7 +53,7 @@ class Slot:
     """Not there before `open`. ``serving`` is the deployment whose engine serves and has nothing to do,
     ``prepared`` the one it was told to prepare for; ``until_s`` when what it does now is expected to be over,
     on the clock of ``time.monotonic`` as ``placed_s`` and ``closed_s``. ``served`` are the deployments that
-    it was given, in order."""
+    it was given, in order, ``asleep`` those whose engines sleep there."""
 
     need: Need
     nodes: tuple[str, ...]
@@ -67,6 +67,7 @@ class Slot:
     prepared: str | None = None
     serving: str | None = None
     until_s: float | None = None
+    asleep: set[str] = field(default_factory=set)
 
     @property
     def placed(self) -> bool:

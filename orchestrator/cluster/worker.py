@@ -50,6 +50,7 @@ class Started:
 
     seconds: float
     prepared: bool
+    woken: bool = False
 
 
 @dataclass(frozen=True)

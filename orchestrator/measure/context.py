@@ -76,6 +76,8 @@ class Attempt:
     number: int
     attempt_id: str
     claim: str | None = None
+    block: str | None = None
+    block_position: int | None = None
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,20 @@ class Board:
         left = self.state.left(deployment)
         self._say(f"{deployment.label}: goes on with the engine that serves already, for {left} cells")
 
+    def asleep(self, deployment: Deployment, slot: Hashable) -> None:
+        """The deployment's engine sleeps on the slot until its next turn."""
+        self.state.sleep(slot, deployment)
+        self._publish()
+
+    def waking(self, slot: Hashable) -> None:
+        """The engine of the deployment that has the slot wakes there."""
+        self.state.wake(slot)
+        self._publish()
+
+    def woken(self, slot: Hashable) -> None:
+        self.state.serve(slot)
+        self._publish()
+
     def serving(self, deployment: Deployment, slot: Hashable, started_in_s: float) -> None:
         self.state.serve(slot)
         self._publish()

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.plan.plan import Deployment
-from orchestrator.progress.state import STARTING, WAITING, Held, Progress, begins, shares
+from orchestrator.progress.state import ASLEEP, STARTING, WAITING, Held, Progress, begins, shares
 
 NAMES = ascii_uppercase + digits + ascii_lowercase
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "bright_red", "bright_cyan", "bright_green")
@@ -98,9 +98,9 @@ class Display:
         lines = list(self._lines())
         for line in lines[: self._rows]:
             table.add_row(*line)
-        waiting = progress.deployments()[WAITING]
-        hidden = len(lines) - self._rows
-        more = [f"{hidden} more running"] * (hidden > 0) + [f"{waiting} waiting"] * (waiting > 0)
+        counted = {"more running": len(lines) - self._rows}
+        counted |= {phase: progress.deployments()[phase] for phase in (ASLEEP, WAITING)}
+        more = [f"{count} {what}" for what, count in counted.items() if count > 0]
         if more:
             table.add_row("", Text(", ".join(more), "dim", no_wrap=True))
         return table if table.row_count else None

@@ -15,8 +15,9 @@ from orchestrator.measure.context import CellOutcome, WorkerProgress
 from orchestrator.plan.durations import Durations
 from orchestrator.plan.plan import Deployment, Plan
 
-WAITING, STARTING, READY, MEASURING = "waiting", "starting", "ready", "measuring"
-PHASES = (WAITING, STARTING, READY, MEASURING)
+WAITING, STARTING, ASLEEP = "waiting", "starting", "asleep"
+WAKING, READY, MEASURING = "waking", "ready", "measuring"
+PHASES = (WAITING, STARTING, ASLEEP, WAKING, READY, MEASURING)
 ETA_AGE_S = 2.0
 
 
@@ -32,7 +33,8 @@ class NodeUsage:
 @dataclass(frozen=True)
 class Held:
     """A slot that the sweep holds: ``gpus`` on each of ``nodes``, for an engine of a deployment that has been
-    in ``phase`` since ``phase_since_s``, or for none just now."""
+    in ``phase`` since ``phase_since_s``, or for none just now. Engines of the deployments ``asleep`` sleep
+    there."""
 
     deployment: Deployment | None
     nodes: tuple[str, ...]
@@ -41,6 +43,7 @@ class Held:
     since_s: float
     phase: str
     phase_since_s: float
+    asleep: frozenset[str] = frozenset()
 
     @property
     def total(self) -> float:
@@ -105,7 +108,8 @@ class Progress:
         weight = gpus * max(1, len(nodes)) if self._gpus else 1.0
         since_s = now_s if before is None else before.since_s
         self._idle(slot)
-        self.held[slot] = Held(deployment, tuple(nodes), gpus, weight, since_s, STARTING, now_s)
+        asleep = before.asleep if before else frozenset()
+        self.held[slot] = Held(deployment, tuple(nodes), gpus, weight, since_s, STARTING, now_s, asleep)
 
     def free(self, slot: Hashable) -> None:
         """The slot is given back. Nothing when it was not held."""
@@ -117,6 +121,19 @@ class Progress:
         """An engine starts there; what one did there before is over."""
         self._idle(slot)
         self._phase(slot, STARTING)
+
+    def sleep(self, slot: Hashable, deployment: Deployment) -> None:
+        """The deployment's engine sleeps there, and another may have the slot."""
+        if (held := self.held.get(slot)) is not None:
+            self.held[slot] = replace(held, asleep=held.asleep | {deployment.deployment_id})
+
+    def wake(self, slot: Hashable) -> None:
+        """The engine of the deployment that has the slot wakes there, where it slept."""
+        self._idle(slot)
+        self._phase(slot, WAKING)
+        held = self.held.get(slot)
+        if held is not None and held.deployment is not None:
+            self.held[slot] = replace(held, asleep=held.asleep - {held.deployment.deployment_id})
 
     def serve(self, slot: Hashable) -> None:
         """The engine there is ready, and measures nothing."""
@@ -273,7 +290,10 @@ class Progress:
         """The phase of its engine that is farthest, and since when."""
         engines = [one for one in self.held.values() if one.deployment is deployment]
         farthest = max(engines, key=lambda one: PHASES.index(one.phase), default=None)
-        return (WAITING, self.now()) if farthest is None else (farthest.phase, farthest.phase_since_s)
+        if farthest is not None:
+            return farthest.phase, farthest.phase_since_s
+        sleeps = any(deployment.deployment_id in one.asleep for one in self.held.values())
+        return ASLEEP if sleeps else WAITING, self.now()
 
 
 def begins(deployment: Deployment) -> str:

@@ -57,8 +57,9 @@ class CellSource(Protocol):
     def elsewhere(self) -> Sequence[Cell]:
         """Those that another driver is measuring."""
 
-    def next(self, engine: object = None) -> Cell | None:
-        """For one of the deployment's ``engines``. None when there is none just now."""
+    def next(self, engine: object = None, run: int | None = None) -> Cell | None:
+        """For one of the deployment's ``engines``, of that ``run`` where one is named. None when there is
+        none just now."""
 
     def returned(self, cell: Cell, *, first: bool = False) -> None:
         """``first``: it is the next again; else it waits behind the others."""
@@ -96,9 +97,8 @@ class GridSource:
     def elsewhere(self) -> Sequence[Cell]:
         return self._elsewhere
 
-    def next(self, engine: object = None) -> Cell | None:
-        while self._waiting:
-            cell = self._pop(engine)
+    def next(self, engine: object = None, run: int | None = None) -> Cell | None:
+        while (cell := self._pop(engine, run)) is not None:
             taken = self._sharing.take(cell)
             if taken == "ours":
                 self._engines.setdefault(cell.run_of, []).append(engine)
@@ -106,18 +106,20 @@ class GridSource:
             (self._elsewhere if taken == "elsewhere" else self._settled).append(cell)
         return None
 
-    def _pop(self, engine: object) -> Cell:
+    def _pop(self, engine: object, run: int | None) -> Cell | None:
         """The first that waits; of further runs the first whose earlier ones other engines had, if there is
         one, since engines differ too."""
-        run = self._waiting[0].run
-        place = 0
-        if run > 1:
-            others = (
-                place
-                for place, cell in enumerate(self._waiting)
-                if cell.run == run and engine not in self._engines.get(cell.run_of, ())
-            )
-            place = next(others, 0)
+        places = [place for place, cell in enumerate(self._waiting) if run in (None, cell.run)]
+        if not places:
+            return None
+        first = self._waiting[places[0]]
+        others = (
+            place
+            for place in places
+            if self._waiting[place].run == first.run
+            and engine not in self._engines.get(self._waiting[place].run_of, ())
+        )
+        place = next(others, places[0]) if first.run > 1 else places[0]
         cell = self._waiting[place]
         del self._waiting[place]
         return cell

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from ray.cluster_utils import Cluster
 
-from orchestrator.cluster.runner import Limits
+from orchestrator.cluster.run_context import Limits
 from orchestrator.cluster.schedule import run_deployments
 from orchestrator.cluster.slot import free_nodes
 from orchestrator.plan.plan import Deployment

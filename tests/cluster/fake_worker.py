@@ -22,10 +22,12 @@ from orchestrator.store.write import commit
 
 class FakeWorker:
     """A cell's only override says what befalls it, ``once:`` before it: the first time only. A model's name
-    says what befalls its start, up to a dash. What was done is a line of ``events.jsonl`` in the study."""
+    says what befalls its start, up to a dash, and so does what stands behind ``!`` in a deployment's id. What
+    was done is a line of ``events.jsonl`` in the study."""
 
     def __init__(self) -> None:
         self.spec: WorkerSpec | None = None
+        self.asleep: set[str] = set()
         self.prepared: str | None = None
 
     def prepare(self, spec: WorkerSpec) -> bool:
@@ -36,13 +38,20 @@ class FakeWorker:
     def start(self, spec: WorkerSpec) -> Started:
         self.spec = spec
         was_prepared, self.prepared = self.prepared == spec.deployment_id, None
-        _note(spec, "start", self, prepared=was_prepared)
-        _befall(spec, spec.label.split("/")[0].rsplit("-", 1)[0], f"start-{spec.deployment_id}")
-        return Started(0.01, was_prepared)
+        if woken := spec.deployment_id in self.asleep:
+            self.asleep.discard(spec.deployment_id)
+            _note(spec, "wake", self)
+        else:
+            _note(spec, "start", self, prepared=was_prepared)
+            befalls = spec.label.split("/")[0].rsplit("-", 1)[0]
+            befalls = spec.deployment_id.partition("!")[2] or befalls
+            _befall(spec, befalls, f"start-{spec.deployment_id}")
+        return Started(0.01, was_prepared, woken)
 
     def run(self, cell: Cell, attempt: Attempt) -> CellOutcome:
         assert self.spec is not None
-        _note(self.spec, "run", self, cell=cell.cell_id, attempt=attempt.number)
+        place = {"block": attempt.block, "position": attempt.block_position}
+        _note(self.spec, "run", self, cell=cell.cell_id, attempt=attempt.number, **place)
         does = by_key(cell.overrides)["does"]
         alive = _befall(self.spec, does, cell.cell_id)
         _commit(self.spec, cell, attempt)
@@ -52,6 +61,11 @@ class FakeWorker:
 
     def serves(self, deployment_id: str) -> bool:
         return self.spec is not None and self.spec.deployment_id == deployment_id
+
+    def rest(self) -> bool:
+        if self.spec is not None:
+            self.asleep.add(self.spec.deployment_id)
+        return self.spec is not None
 
     def end(self) -> None: ...
 

@@ -22,8 +22,12 @@ def deployment(
     label: str | None = None,
     engine: str = "vllm",
     gpus_per_node: int = 8,
+    model: str | None = None,
+    sleepers: int | None = None,
+    runs: int = 1,
 ) -> Deployment:
-    """``cells`` are what `fake_worker.FakeWorker` does for each; ``name`` is the model's."""
+    """``cells`` are what `fake_worker.FakeWorker` does for each of its ``runs``; ``name`` is the model's too
+    where ``model`` is none. With ``sleepers`` its engine sleeps beside so many others."""
     hardware = HardwareConfig(
         name="h200" if gpus else "cpu",
         kind="gpu" if gpus else "cpu",
@@ -31,9 +35,24 @@ def deployment(
         cpus=cpus,
         gpus_per_node=gpus_per_node,
     )
-    config = SweepConfig(model=ModelConfig(name=name), engine=EngineConfig(name=engine), hardware=hardware)
+    sleep = EngineConfig(name=engine, sleep="on", sleepers=sleepers or 0)
+    config = SweepConfig(
+        model=ModelConfig(name=model or name),
+        engine=EngineConfig(name=engine) if sleepers is None else sleep,
+        hardware=hardware,
+    )
     made = tuple(
-        Cell(f"{name}-{index}", name, (f"does={does}",), config, FACTS) for index, does in enumerate(cells)
+        Cell(
+            f"{name}-{index}" if run == 1 else f"{name}-{index}-{run}",
+            name,
+            (f"does={does}",),
+            config,
+            FACTS,
+            run=run,
+            run_of=f"{name}-{index}",
+        )
+        for run in range(1, runs + 1)
+        for index, does in enumerate(cells)
     )
     return Deployment(name, made, Fit(max(gpus, 1), None, None), hardware, ())
 

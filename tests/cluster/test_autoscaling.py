@@ -15,7 +15,7 @@ import ray
 from ray.util.placement_group import placement_group_table
 
 from orchestrator.cluster.nodes import alive_nodes
-from orchestrator.cluster.runner import Limits
+from orchestrator.cluster.run_context import Limits
 from orchestrator.cluster.schedule import run_deployments
 from orchestrator.plan.plan import Deployment
 from orchestrator.progress.board import Board

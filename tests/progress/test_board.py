@@ -12,7 +12,7 @@ import ray
 from rich.console import Console
 
 from orchestrator.cell import Cell
-from orchestrator.cluster.runner import Limits
+from orchestrator.cluster.run_context import Limits
 from orchestrator.cluster.schedule import run_deployments
 from orchestrator.plan.plan import Deployment
 from orchestrator.progress.board import Board

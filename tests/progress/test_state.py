@@ -17,7 +17,7 @@ from orchestrator.plan.fit import Fit
 from orchestrator.plan.plan import Deployment, Plan, PlannedCell
 from orchestrator.progress.board import Board
 from orchestrator.progress.display import Display, duration
-from orchestrator.progress.state import NodeUsage, Progress
+from orchestrator.progress.state import PHASES, NodeUsage, Progress
 from orchestrator.track.metric_names import METRICS
 from orchestrator.track.ray_metrics import SweepMetrics
 from tests.cluster.plans import FACTS
@@ -83,7 +83,7 @@ def test_a_further_engine_of_a_deployment_starts_beside_one_that_measures(clock:
     started(progress, one, "y", "b")
     clock.now_s = 7
     assert progress.gpus() == {"measuring": 2, "reserved": 2, "idle": 0, "others": 0}
-    assert progress.deployments() == {"waiting": 0, "starting": 0, "ready": 0, "measuring": 1}
+    assert progress.deployments() == dict.fromkeys(PHASES, 0) | {"measuring": 1}
     first, second = engine_lines(progress)
     assert "warm-up: seed=0" in first
     assert "starting the engine" in second
@@ -223,7 +223,7 @@ def test_a_cell_that_lost_its_engine_no_longer_runs_and_still_waits(clock: Clock
     progress.measure("slot", one, one.cells[0])
     started(progress, one)
     assert progress.cells() == {"done": 0, "invalid": 0, "failed": 0, "running": 0, "waiting": 2}
-    assert progress.deployments() == {"waiting": 0, "starting": 1, "ready": 0, "measuring": 0}
+    assert progress.deployments() == dict.fromkeys(PHASES, 0) | {"starting": 1}
 
 
 def rendered(display: Display, width: int = 130) -> str:
