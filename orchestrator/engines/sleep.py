@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # The first sleep pins host memory for the weights: 14 to 20 s for a 7B model on an H100, and it grows with
 # them. Later ones took 0.3 s (SGLang: 9 s), waking 0.5 s (SGLang: 3 s).
-FIRST_SLEEP_S, SLEEP_S, WAKE_S = 300.0, 60.0, 60.0
+FIRST_SLEEP_S, SLEEP_S, WAKE_S = 120.0, 60.0, 60.0
 POLL_S = 0.1
 ENDED_S = 3.0  # a connection breaks some moments before its process has ended
 

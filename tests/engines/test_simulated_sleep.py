@@ -50,6 +50,11 @@ def took_s(begin: float) -> float:
     return time.perf_counter() - begin
 
 
+def told(server: Server) -> tuple[bool, bool | None]:
+    """Whether it sleeps, by its last answer and by its own word now."""
+    return server.asleep, sleep.is_asleep(server)
+
+
 def test_it_sleeps_refuses_wakes_and_serves_as_before(server: Server) -> None:
     before = posted(server)
     times = []
@@ -57,14 +62,12 @@ def test_it_sleeps_refuses_wakes_and_serves_as_before(server: Server) -> None:
         begin = time.perf_counter()
         server.sleep()
         times.append(took_s(begin))
-        assert server.asleep
-        assert sleep.is_asleep(server) is True
+        assert told(server) == (True, True)
         assert posted(server)[0] == 503
         begin = time.perf_counter()
         server.wake()
         times.append(took_s(begin))
-        assert not server.asleep
-        assert sleep.is_asleep(server) is False
+        assert told(server) == (False, False)
         assert posted(server) == before
     assert [round(one, 1) for one in times] == [pytest.approx(want, abs=0.2) for want in (0.4, 0.1, 0.1, 0.1)]
     assert times[0] > 0.4
