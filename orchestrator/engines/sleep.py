@@ -27,6 +27,8 @@ def fall_asleep(server: Server, cancelled: Callable[[], bool] = lambda: False) -
     watched from the request on. Raises EngineError: the engine cannot sleep, refused, ended, or did not
     answer in time; what it is then nobody knows, and it should be ended."""
     sleeping = _mode(server)
+    if not server.reset_cache():  # a busy SGLang would not refuse, but end
+        raise server.error("unsupported", "is busy, or its prefix cache cannot be emptied: not put to sleep")
     server.dormant = True
     _request(server, sleeping.sleep, SLEEP_S if server.sleeps else FIRST_SLEEP_S, cancelled)
     server.sleeps += 1

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,50 +22,14 @@ from orchestrator.cluster.worker import EngineWorker
 from orchestrator.config.schema import EngineConfig
 from orchestrator.engines import guard, sleep
 from orchestrator.engines.http import ask
-from orchestrator.engines.server import Server
 from orchestrator.errors import EngineError
 from orchestrator.measure.context import Attempt, CellOutcome
-from orchestrator.plan.plan import Job, make_plan
 from orchestrator.store.read import read_cell
 from orchestrator.telemetry.gpu import Gpus, GpuUse, is_shared
+from tests.cluster.sleeping import OPTS, serving, slots, specs
 from tests.engines.fake import all_gone, is_alive, tree
-from tests.support.compose import config_of
 
 pytestmark = pytest.mark.slow
-
-FAST = {
-    **{"speed": 100, "start-seconds": 20, "first-sleep-seconds": 10, "sleep-seconds": 5, "wake-seconds": 5},
-    **{"mean-output-tokens": 20},
-}
-OPTS = ("none", "fp8", "kv-fp8", "prefix-cache")
-
-
-def slots(
-    folder: Path,
-    *typed: str,
-    mode: str = "on",
-    of: tuple[str, ...] = OPTS,
-    args: Mapping[str, object] | None = None,
-) -> list[tuple[WorkerSpec, Cell]]:
-    """A deployment for each optimization, and its cell, which takes a moment."""
-    engine = [f"++engine.args.{name}={value}" for name, value in {**FAST, **(args or {})}.items()]
-    common = ("engine=simulated", "hardware=h200", "model=r1-7b", "limit=2", "max_tokens=32", *typed)
-    common = (*common, "tracker=none", f"engine.sleep={mode}", f"results_dir={folder}", *engine)
-    jobs = [Job((f"opt={opt}",), config_of(*common, f"opt={opt}")) for opt in of]
-    plan = make_plan(jobs)
-    plan.study_dir.mkdir(parents=True, exist_ok=True)
-    found = {one.cells[0].opts: one for one in plan.deployments}
-    return [
-        (
-            WorkerSpec(one.deployment_id, one.label, plan.study, plan.study_dir, one.config, 1, 1, one.gpus),
-            one.cells[0],
-        )
-        for one in (found[(opt,)] for opt in of)
-    ]
-
-
-def specs(folder: Path, *typed: str, **options: Any) -> list[WorkerSpec]:
-    return [spec for spec, _ in slots(folder, *typed, **options)]
 
 
 @pytest.fixture
@@ -73,13 +37,6 @@ def worker() -> Iterator[EngineWorker]:
     made = EngineWorker()
     yield made
     made.stop()
-
-
-def serving(worker: EngineWorker) -> Server:
-    assert worker._serving is not None
-    server = worker._serving.server
-    assert isinstance(server, Server)
-    return server
 
 
 def measured(worker: EngineWorker, cell: Cell, number: int = 1) -> CellOutcome:
@@ -157,7 +114,8 @@ _WORKER = """
 import json, sys, time
 from pathlib import Path
 from orchestrator.cluster.worker import EngineWorker
-from tests.cluster.test_sleepers import OPTS, serving, specs, tree
+from tests.cluster.sleeping import OPTS, serving, specs
+from tests.engines.fake import tree
 if __name__ == "__main__":
     worker, pids, ports = EngineWorker(), [], []
     for spec in specs(Path(sys.argv[1]), of=OPTS[:3]):

@@ -164,12 +164,15 @@ def test_a_wake_that_is_never_answered_ends_in_time_and_one_that_is_not_wanted_a
         assert took_s(begin) < 2
 
 
-def test_requests_that_are_served_keep_it_awake(server: Server) -> None:
-    waiting = opened(server, max_tokens=30000, stream=True, ignore_eos=True)
-    waiting.getresponse().readline()
-    with pytest.raises(EngineError, match="was answered by 400"):
-        server.sleep()
-    waiting.close()
+def test_requests_that_are_served_keep_it_awake(tmp_path: Path) -> None:
+    with started(tmp_path, "speed=1") as server:
+        waiting = opened(server, max_tokens=30000, stream=True, ignore_eos=True)
+        waiting.getresponse().readline()
+        assert ask(server.endpoint, "POST", "/sleep")[0] == 400
+        with pytest.raises(EngineError, match="is busy"):
+            server.sleep()
+        assert told(server) == (False, False)
+        waiting.close()
 
 
 @pytest.mark.parametrize(("at_s", "factor"), [(0.0, 1.0), (25.0, 1.2), (50.0, 1.0), (75.0, 0.8)])
