@@ -40,6 +40,8 @@ RESOLVED: Mapping[str, str] = {
     "engine.version": "engine_version",
     "engine.args": "engine_args",
     "engine.env": "engine_env",
+    "engine.sleep": "engine_args",
+    "engine.sleepers": "engine_args",
     "opt.*.checkpoint": "model_source",
     "opt.*.quantization": "model_revision",
     **{f"opt.*.{engine}.args": "engine_args" for engine in ("vllm", "sglang", "simulated")},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 import time
@@ -19,6 +20,7 @@ from orchestrator.engines.weights import prepare, revision, served
 from orchestrator.errors import EngineError
 
 SEEN_S = 5.0
+CPUS_PER_SLOT = 4  # an engine's two busy processes, the client, and the imports of the next engine
 
 
 @dataclass(frozen=True)
@@ -150,3 +152,16 @@ def log_path(spec: WorkerSpec) -> Path:
             return path
         except FileExistsError:
             taken += 1
+
+
+def worth_preparing(spec: WorkerSpec) -> bool:
+    """Whether a start's imports may run beside a measurement. ``prepare=auto``: where a GPU would idle for
+    them, and the node has CPUs enough that nobody is kept waiting."""
+    if spec.config.engine.name in ("external", "simulated") or spec.nodes > 1 or spec.config.prepare == "off":
+        return False
+    if spec.config.prepare == "on":
+        return True
+    if not spec.gpus:
+        return False
+    slots = max(1, len(list(Path("/dev").glob("nvidia[0-9]*"))) // spec.gpus)
+    return len(os.sched_getaffinity(0)) >= CPUS_PER_SLOT * slots

@@ -104,6 +104,10 @@ class EngineConfig:
     version: str | None = None  # None: read from the interpreter
     args: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
+    # Whether it can sleep between its cells, its weights in host memory, while another of its slot is awake:
+    # auto (where runs > 1 and it is known to) | on | off. Planned, it is on or off.
+    sleep: str = "off"
+    sleepers: int = 5  # with sleep: how many may sleep on one slot; each keeps some of the GPU's memory
     base_url: str | None = None  # external only
     api_key_env: str | None = None  # external only: the environment variable that holds the key
     served_model: str | None = None  # external only: the model's name there; None: the first it lists

@@ -81,6 +81,31 @@ class CacheReset:
 
 
 @dataclass(frozen=True, slots=True)
+class Sleeping:
+    """How an engine is put to sleep, its weights in host memory, and woken.
+
+    ``flags`` are among its arguments and ``environment`` in its environment where it is to be able to.
+    ``sleep`` and ``wake`` are requests: method, path, body. ``asks`` is the method and path of the question
+    whether it sleeps, and ``is_asleep`` reads the body of its 200 answer (None: it does not say); without a
+    question its answer to the last request counts. ``kept_gib`` is what a sleeper keeps of each GPU,
+    ``since`` the first version that was seen to sleep. On no CPU, and not over several nodes.
+    """
+
+    flags: Mapping[str, Any]
+    environment: Mapping[str, str]
+    sleep: tuple[str, str, bytes | None]
+    wake: tuple[str, str, bytes | None]
+    kept_gib: float
+    since: tuple[int, ...]
+    asks: tuple[str, str] | None = None
+    is_asleep: Callable[[bytes], bool | None] = lambda body: None
+
+    def asked_of(self, launch: Launch) -> bool:
+        """Whether an engine of that launch can sleep."""
+        return all(launch.args.get(flag) == value for flag, value in self.flags.items())
+
+
+@dataclass(frozen=True, slots=True)
 class Adapter:
     """One engine.
 
@@ -93,7 +118,8 @@ class Adapter:
     ``preload`` are the modules that a standby imports where they exist; none of them may touch a GPU.
     ``preload_fork`` are the environment variables that have the engine's processes forked from there.
     ``version`` is set where the engine is part of this package. ``defaults(hardware)`` are flags that it has
-    by itself on such hardware, as far as they are known: what sets those alone changes nothing.
+    by itself on such hardware, as far as they are known: what sets those alone changes nothing. ``sleep`` is
+    None for an engine that cannot.
     """
 
     name: str
@@ -112,6 +138,7 @@ class Adapter:
     defaults: Callable[[HardwareConfig], dict[str, Any]] = lambda hardware: {}
     preload: tuple[str, ...] = ()
     preload_fork: Mapping[str, str] = field(default_factory=dict)
+    sleep: Sleeping | None = None
 
 
 def metrics_of(adapter: Adapter, args: Mapping[str, Any]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Literal
 Cause = Literal[
     "oom",
     "oom_serving",
+    "oom_wake",
     "gpu_busy",
     "unsupported",
     "bad_flag",
@@ -21,6 +22,8 @@ Cause = Literal[
 TRY: dict[Cause, str] = {
     "oom": "a larger tensor_parallel_size, a smaller model.context, or a quantized checkpoint",
     "oom_serving": "a smaller hardware.gpu_memory_utilization, engine.args.max-num-seqs or load",
+    "oom_wake": "nvidia-smi tells who took the memory; a smaller hardware.gpu_memory_utilization, or fewer "
+    "engine.sleepers",
     "gpu_busy": "nvidia-smi tells who else is on the GPU",
     "unsupported": "another engine, another optimization, or a newer engine (engine.python)",
     "bad_flag": "correct engine.args; the engine's own --help lists what this version takes",
@@ -36,7 +39,7 @@ _SIGNS: tuple[tuple[Cause, tuple[str, ...]], ...] = (
     (
         "oom",
         (
-            r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory|\bMemoryError",
+            r"OutOfMemoryError|CUDA out of memory|CUDA [Ee]rror: out of memory|\bMemoryError",
             r"failure .out of memory",
             r"No available memory for the cache|KV cache is needed, which is larger|Not enough memory",
             r"exceeds (?:the )?available.*memory",

@@ -82,6 +82,7 @@ def build_launch(
         args=_draft_pinned(
             merge_args(
                 adapter.base_args(launch),
+                adapter.sleep.flags if adapter.sleep and config.engine.sleep == "on" else {},
                 described(config, tensor_parallel_size) if config.engine.simulated else {},
                 *(entry.args for entry in entries),
                 config.engine.args,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from orchestrator.engines import environment, failures, guard
+from orchestrator.engines import environment, failures, guard, sleep
 from orchestrator.engines.adapter import Adapter, Launch
 from orchestrator.engines.http import ask
 from orchestrator.engines.inside import entry
@@ -56,7 +56,8 @@ def by_hand(adapter: Adapter, launch: Launch) -> str:
 
 class Server:
     """A live engine. ``pid`` is that of its guard, the root of all its processes; ``started_in_s`` the
-    seconds from the command, or from a standby's go, to readiness. Made by `running`.
+    seconds from the command, or from a standby's go, to readiness; ``asleep`` whether it was put to sleep.
+    Made by `running`.
 
     ``command``, with ``pass_fds`` for it, is what runs in place of the adapter's command.
     """
@@ -76,6 +77,8 @@ class Server:
         self.log_path = log_path
         self.endpoint = Endpoint(launch.host, launch.port, launch.served_name, launch.api_key)
         self.started_in_s: float | None = None
+        self.asleep = self.dormant = False  # dormant: asleep, or on the way there or back
+        self.sleeps = 0
         self._stop_timeout_s = stop_timeout_s
         self._failure: EngineError | None = None
         self._is_serving = False
@@ -126,7 +129,7 @@ class Server:
         return self._failure
 
     def log_tail(self, lines: int = 30) -> str:
-        return failures.tail(self._log(self._starting_from), lines)
+        return failures.tail(self.log_since(self._starting_from), lines)
 
     def error(self, cause: failures.Cause, what: str) -> EngineError:
         """An EngineError with what to try, the command to run by hand and the log's tail."""
@@ -151,12 +154,20 @@ class Server:
             if status == 200:
                 succeeded = reset.succeeded(body)
                 if succeeded is None and reset.logged is not None:
-                    succeeded = reset.logged in self._log(asked_at)
+                    succeeded = reset.logged in self.log_since(asked_at)
                 if succeeded:
                     return True
             if time.perf_counter() > deadline or self.poll() is not None:
                 return False
             time.sleep(POLL_S)
+
+    def sleep(self, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """`sleep.fall_asleep`."""
+        sleep.fall_asleep(self, cancelled)
+
+    def wake(self, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """`sleep.wake`."""
+        sleep.wake(self, cancelled)
 
     def stop(self) -> None:
         """Ends the engine and everything it started: SIGTERM, ``stop_timeout_s``, SIGKILL. Returns when all
@@ -229,7 +240,8 @@ class Server:
         answered_s = time.perf_counter()
         while not self._stopping.wait(HEALTH_EVERY_S) and self.poll() is None:
             self._remember_tree()
-            if ask(self.endpoint, "GET", self.adapter.health_path, timeout_s=HEALTH_EVERY_S)[0] == 200:
+            path = self.adapter.health_path
+            if self.dormant or ask(self.endpoint, "GET", path, timeout_s=HEALTH_EVERY_S)[0] == 200:
                 answered_s = time.perf_counter()
             elif time.perf_counter() - answered_s > HANG_S and not self._stopping.is_set():
                 silent_s = time.perf_counter() - answered_s
@@ -239,7 +251,9 @@ class Server:
 
     def _crashed(self) -> EngineError:
         serving = self._is_serving
-        said = self._log(self._serving_from)  # complaints that did not keep it from starting are no cause
+        said = self.log_since(
+            self._serving_from
+        )  # complaints that did not keep it from starting are no cause
         found = failures.classify(said, serving=serving, oom_killed=_oom_kills() > self._oom_kills)
         phase = "while serving" if serving else "while starting"
         what = f"ended {phase} with code {self.poll()} ({found.cause}"
@@ -250,7 +264,7 @@ class Server:
             root = psutil.Process(self.pid)
             self._tree.update((child.pid, child) for child in root.children(recursive=True))
 
-    def _log(self, start: int) -> str:
+    def log_since(self, start: int) -> str:
         with suppress(OSError), self.log_path.open("rb") as log:
             log.seek(start)
             said = log.read().decode(errors="replace").replace(self.launch.api_key, "$API_KEY")

@@ -102,7 +102,7 @@ def started(
                 waiting.close()
                 if cancelled():
                     raise
-                _note(log_path, f"the prepared start failed, a plain one follows: {error}")
+                note(log_path, f"the prepared start failed, a plain one follows: {error}")
             else:
                 yield waiting.server, True
                 return
@@ -117,7 +117,8 @@ def started(
         yield stack.enter_context(plain), False
 
 
-def _note(log_path: Path, said: str) -> None:
+def note(log_path: Path, said: str) -> None:
+    """The first line of ``said`` at the end of an engine's log, as a comment."""
     with log_path.open("a") as log:
         log.write(f"# {said.splitlines()[0]}\n")
 

@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.adapter import Adapter, CacheReset, Launch, served_by, to_flags
+from orchestrator.engines.adapter import Adapter, CacheReset, Launch, Sleeping, served_by, to_flags
 
 if TYPE_CHECKING:  # a simulated engine runs without what the schema imports
     from orchestrator.config.schema import HardwareConfig
@@ -100,6 +100,8 @@ def environment(launch: Launch) -> dict[str, str]:
     }
     if caches_prefixes(launch):
         env["VLLM_SERVER_DEV_MODE"] = "1"  # opens /reset_prefix_cache, and much that is not wanted
+    if SLEEP.asked_of(launch):
+        env |= SLEEP.environment
     if launch.hardware == "gpu":
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as NVML counts, which telemetry goes by
     elif launch.tensor_parallel_size == 1 and len(os.sched_getaffinity(0)) <= FEW_CPUS:
@@ -129,6 +131,27 @@ def cache_was_reset(body: bytes) -> bool | None:
         return False
     return isinstance(answer, dict) and answer.get("success") is True
 
+
+def is_asleep(body: bytes) -> bool | None:
+    """vLLM answers ``{"is_sleeping": true}``."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return None
+    told = answer.get("is_sleeping") if isinstance(answer, dict) else None
+    return told if isinstance(told, bool) else None
+
+
+SLEEP = Sleeping(
+    flags={"enable-sleep-mode": True},
+    environment={"VLLM_SERVER_DEV_MODE": "1"},
+    sleep=("POST", "/sleep?level=1", None),
+    wake=("POST", "/wake_up", None),
+    kept_gib=1.9,  # by hand, one H100, 0.25.1: 3.7 GiB with two asleep
+    since=(0, 25, 1),
+    asks=("GET", "/is_sleeping"),
+    is_asleep=is_asleep,
+)
 
 ADAPTER = Adapter(
     name="vllm",
@@ -191,6 +214,7 @@ ADAPTER = Adapter(
         "gpu-memory-utilization": "hardware.gpu_memory_utilization",
         "device-memory-utilization": "hardware.gpu_memory_utilization",
         "headless": "tensor_parallel_size",
+        "enable-sleep-mode": "engine.sleep",
         "config": "nothing: a file of flags would set what no cell's name has",
         **dict.fromkeys(
             ("uds", "grpc", "grpc-port", "ssl-keyfile", "ssl-certfile", "root-path"),
@@ -212,4 +236,5 @@ ADAPTER = Adapter(
     # The engine core and its workers are then copies of this process instead of importing it all again. vLLM
     # spawns them all the same where that would not be safe: CUDA in use, NUMA binding, a CPU.
     preload_fork={"VLLM_WORKER_MULTIPROC_METHOD": "fork"},
+    sleep=SLEEP,
 )

@@ -17,7 +17,8 @@ from orchestrator.telemetry.gpu import Gpus, GpuUse
 
 @dataclass(frozen=True)
 class WorkerProgress:
-    """``phase`` is one of: starting, warm-up, load, grade, idle, stopping."""
+    """``phase`` is one of: starting, waking, warm-up, load, grade, idle, asleep (an engine is put to sleep),
+    stopping."""
 
     phase: str
     cell_id: str | None
@@ -45,7 +46,8 @@ class MeasurementContext:
 
     ``metrics`` maps `Sample` fields to the engine's metric names; empty where there are none to ask.
     ``clients`` and ``grader`` stay from cell to cell, so that none waits for a process to start.
-    ``gpu_use`` is who was on the GPUs before the engine started and once it was ready.
+    ``gpu_use`` is who was on the GPUs before the engine started, or was woken, and once it was ready.
+    ``woken_at_s`` is when that was, on the clock of ``time.perf_counter``; None where it never slept.
     """
 
     study: str
@@ -66,6 +68,7 @@ class MeasurementContext:
     cancelled: Callable[[], bool]
     clients: ClientPool
     grader: Grader
+    woken_at_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -264,6 +264,7 @@ def _commit(
         started_at=run.started_at,
         duration_s=time.perf_counter() - run.zero,
         deployment_start_s=context.deployment_start_s,
+        since_wake_s=None if context.woken_at_s is None else run.zero - context.woken_at_s,
         engine_version=context.engine_version,
         gpus=context.gpu_count,
         nodes=context.nodes,

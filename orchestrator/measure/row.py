@@ -27,6 +27,7 @@ def cell_row(
     started_at: datetime | None = None,
     duration_s: float | None = None,
     deployment_start_s: float | None = None,
+    since_wake_s: float | None = None,
     engine_version: str | None = None,
     items: int | None = None,
     usage_mode: str | None = None,
@@ -101,6 +102,7 @@ def cell_row(
         "started_at": started_at,
         "duration_s": duration_s,
         "deployment_start_s": deployment_start_s,
+        "since_wake_s": since_wake_s,
         "simulated": cell.simulated,
         **(metrics or {}),
     }

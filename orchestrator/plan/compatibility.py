@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.cell import opt_names, sampling
 from orchestrator.config.schema import EngineOptConfig, HardwareConfig, OptConfig, SweepConfig
 from orchestrator.engines import ADAPTERS
-from orchestrator.engines.adapter import Launch, flag_name, merge_args, unjsoned
+from orchestrator.engines.adapter import Launch, flag_name, merge_args, parse_version, unjsoned
 from orchestrator.engines.simulated.describe import lacking
 from orchestrator.plan.rules import shown
 
@@ -33,9 +33,36 @@ def skip_reason(config: SweepConfig, hardware: HardwareConfig) -> str | None:
         )
     if config.engine.name == "vllm" and sampling(config).min_p and _speculates(config):
         return f"sampling.min_p={sampling(config).min_p}: vLLM does not take it with speculative decoding"
+    if config.engine.sleep == "on" and (reason := sleep_reason(config, hardware)) is not None:
+        return reason
     if config.max_tokens >= config.model.context:
         context = f"{config.model.name}'s {config.model.context}"
         return f"max_tokens={config.max_tokens} leaves no room for a prompt in {context}"
+    return None
+
+
+def sleep_reason(
+    config: SweepConfig, hardware: HardwareConfig, version: str | None = None, nodes: int = 1
+) -> str | None:
+    """Why an engine cannot sleep there, or None. ``version`` is its own, None where that is not known."""
+    name = config.engine.name
+    sleeping = ADAPTERS[name].sleep if name in ADAPTERS else None
+    if sleeping is None:
+        return f"engine.sleep=on: engine={name} has no sleep"
+    if hardware.kind != "gpu":
+        return f"engine.sleep=on: {name} sleeps on a GPU only, this is {hardware.name}"
+    if hardware.memory_gib is None:
+        return f"engine.sleep=on: needs hardware.memory_gib, and {hardware.name} names none"
+    if nodes > 1:
+        return f"engine.sleep=on: not over several nodes, and this takes {nodes}"
+    if version is not None and parse_version(version) < sleeping.since:
+        since = ".".join(map(str, sleeping.since))
+        return f"engine.sleep=on: needs {name} {since} or newer, and this is {version}"
+    if hardware.gpu_memory_utilization <= 0:  # what is left of it
+        return (
+            f"engine.sleepers={config.engine.sleepers}: at {sleeping.kept_gib:g} GiB each they leave nothing "
+            f"of the {hardware.memory_gib:g} GiB of {hardware.name}"
+        )
     return None
 
 

@@ -29,12 +29,12 @@ from orchestrator.plan.resolve_job import resolve_job
 from orchestrator.plan.rules import check_values
 from orchestrator.plan.settle import settled
 from orchestrator.plan.sizes import done_notes, raised_notes, study_fits
+from orchestrator.plan.sleep import with_sleep
 from orchestrator.plan.sources import with_sources
 from orchestrator.secrets import hidden_in, masked_override
 from orchestrator.store.read import CellStatus, read_status
 
 PlanStatus = Literal["planned", "done", "skipped"]
-
 
 # Overrides that say how a sweep is run, not what a cell is: they would only clutter its label.
 _HOUSEKEEPING = (
@@ -237,10 +237,10 @@ def make_plan(jobs: Sequence[Job], known: Known | Callable[[Sequence[SweepConfig
     planned: list[PlannedCell] = []
     found: dict[str, _Found] = {}
     jobs = [replace(job, config=settled(job.config, known, os.environ)) for job in jobs]
-    sized = [(job.config, hardware[repr(job.config.hardware)]) for job in jobs]
+    sized, sleep = with_sleep([(job.config, hardware[repr(job.config.hardware)]) for job in jobs], known)
     fits = study_fits(sized)
-    for number, (job, (_, resolved), fitted) in enumerate(zip(jobs, sized, fits, strict=True)):
-        for one in _plan_runs(job, resolved, study_dir, known, fitted):
+    for number, (job, (config, resolved), fitted) in enumerate(zip(jobs, sized, fits, strict=True)):
+        for one in _plan_runs(replace(job, config=config), resolved, study_dir, known, fitted):
             cell = one.planned.cell
             if cell.cell_id in found:
                 check_deployment([found[cell.cell_id].planned.cell.config, cell.config])
@@ -256,6 +256,7 @@ def make_plan(jobs: Sequence[Job], known: Known | Callable[[Sequence[SweepConfig
         *notes(planned, os.environ),
         *sources,
         *budgets,
+        *sleep,
         *raised_notes(sized, fits),
         *done_before,
     )

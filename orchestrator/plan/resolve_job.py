@@ -19,7 +19,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
 from orchestrator.load.arrivals import check_trace
 from orchestrator.paths import hub_parts
-from orchestrator.plan.compatibility import cache_reason, idle_reason, skip_reason
+from orchestrator.plan.compatibility import cache_reason, idle_reason, skip_reason, sleep_reason
 from orchestrator.plan.fit import Fit, fit, nodes_of
 from orchestrator.plan.known import NOTHING, Known, engine_key, server_key
 
@@ -51,6 +51,8 @@ def resolve_job(
     reason = reason or cache_reason(config, {} if launch is None else launch.args)
     if launch is not None:
         reason = reason or idle_reason(config, hardware, launch)
+        if config.engine.sleep == "on":
+            reason = reason or sleep_reason(config, hardware, launch.version, launch.nodes)
     model = config.model if launch is None else served(config)
     told = known.served.get(server_key(config.engine)) if external else None
     facts = ResolvedJob(

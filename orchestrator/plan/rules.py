@@ -163,6 +163,8 @@ RULES: Mapping[str, Rule] = {
     "hardware.bf16_tflops": _optional(POSITIVE),
     "engine.python": _optional(TEXT),
     "engine.version": _optional(TEXT),
+    "engine.sleep": _one_of("auto", "on", "off"),
+    "engine.sleepers": _whole(1, 64),
     "tracker.name": _one_of("wandb", "none"),
     "tracker.mode": _one_of("auto", "online", "offline"),
     "tracker.project": _optional(TEXT),
@@ -223,6 +225,8 @@ def _check_theirs(config: SweepConfig) -> None:
     given = {f"engine.args.{name}": f"={shown(value)}" for name, value in engine.args.items()}
     given = {key: "" if is_secret_flag(key.split(".")[-1]) else value for key, value in given.items()}
     given |= {f"engine.env.{name}": "" for name in engine.env}  # its value may be a secret
+    if engine.sleep == "on":
+        given["engine.sleep"] = "=on"
     if config.weights != "auto" and config.output_length is None:  # lengths can be asked of any server
         given["weights"] = f"={config.weights}"
     if found := next(iter(given.items()), None):

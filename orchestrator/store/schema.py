@@ -168,6 +168,7 @@ CELLS = pa.schema(
         "started_at": pa.timestamp("us", tz="UTC"),
         "duration_s": pa.float64(),
         "deployment_start_s": pa.float64(),
+        "since_wake_s": pa.float64(),
         "stored_at": pa.timestamp("us", tz="UTC"),
         "simulated": pa.bool_(),
         **{name: pa.int64() if name in _COUNTS else pa.float64() for name in METRIC_COLUMNS},

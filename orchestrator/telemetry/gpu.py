@@ -155,13 +155,32 @@ def open_gpus(visible: str | None = None) -> Gpus | None:
     return Gpus(pynvml, handles) if handles else None
 
 
-def once_idle(gpus: Gpus, patience_s: float, cancelled: Callable[[], bool] = lambda: False) -> GpuUse:
+def once_idle(
+    gpus: Gpus,
+    patience_s: float,
+    cancelled: Callable[[], bool] = lambda: False,
+    seen: Callable[[GpuUse], GpuUse] = lambda use: use,
+) -> GpuUse:
     """Who is on the GPUs when nobody is any more, or after ``patience_s``: the engine of a worker that was
-    killed takes some seconds to end, and the driver to take its memory back."""
+    killed takes some seconds to end, and the driver to take its memory back. ``seen`` is what of a look
+    counts (`without`)."""
     deadline = time.monotonic() + patience_s
-    while (use := gpus.use()).busy and time.monotonic() < deadline and not cancelled():
+    while (use := seen(gpus.use())).busy and time.monotonic() < deadline and not cancelled():
         time.sleep(IDLE_POLL_S)
     return use
+
+
+def without(use: GpuUse, pids: frozenset[int], kept_bytes: int) -> GpuUse:
+    """``use`` less our own engines that sleep there: their processes ``pids``, and their memory. That is what
+    belongs to a process where NVML says whose memory it is and nobody else is there, else ``kept_bytes`` of
+    each GPU."""
+    memory = use.memory_bytes and tuple(max(0, used - kept_bytes) for used in use.memory_bytes)
+    if use.pids is None:
+        return GpuUse(None, memory, use.unseen_bytes)
+    others = use.pids - pids
+    if use.pids and not others and use.unseen_bytes is not None:
+        memory = use.unseen_bytes
+    return GpuUse(others, memory, use.unseen_bytes)
 
 
 def is_shared(before: GpuUse, ready: GpuUse, during: Sequence[GpuUse]) -> bool | None:

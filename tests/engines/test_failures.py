@@ -60,6 +60,7 @@ to allocate 50.00 MiB. GPU 0 has a total capacity of 23.56 GiB of which 21.75 Mi
 EngineCore encountered an issue. See stack trace (above) for the root cause.
 """
 NCCL_OOM = "Cuda failure 'out of memory'\n"
+VLLM_WAKE_OOM = "CUDA Error: out of memory at /workspace/csrc/cumem_allocator.cpp:62\n"
 NO_SUCH_MODEL = """\
 OSError: org/absent is not a local folder and is not a valid model identifier listed on 'https://huggingface.co/models'
 """
@@ -88,6 +89,7 @@ RuntimeError: Engine core initialization failed. See root cause above. Failed co
         (GPU_TAKEN, "gpu_busy", "less than desired GPU memory utilization"),
         (CUDA_OOM, "oom", "CUDA out of memory"),
         (NCCL_OOM, "oom", "out of memory"),
+        (VLLM_WAKE_OOM, "oom", "cumem_allocator"),
         (NO_SUCH_MODEL, "model_missing", "org/absent"),
         (GATED, "model_missing", "gated"),
         (BUG, "crash", "No module named 'httpx2'"),

@@ -120,3 +120,17 @@ def test_the_metrics_of_the_cache_are_expected_only_with_the_cache() -> None:
     assert "prefix_hits_tokens_total" not in metrics_of(sglang.ADAPTER, off)
     assert "prefix_hits_tokens_total" in metrics_of(sglang.ADAPTER, on)
     assert sglang.ADAPTER.lazy <= set(sglang.ADAPTER.metrics)
+
+
+def test_an_engine_that_may_sleep_has_its_memory_saver_with_a_copy_of_the_weights() -> None:
+    config = SweepConfig()
+    config.engine.name, config.engine.python, config.engine.sleep = "sglang", "/env/bin/python", "on"
+    config.model = ModelConfig(name="m", hub_id="org/m", revision="abc", context=2048)
+    made = build_launch(config, hardware="gpu", tensor_parallel_size=1)
+    assert sglang.command(made)[-2:] == ["--enable-memory-saver", "--enable-weights-cpu-backup"]
+    assert sglang.SLEEP.asked_of(made)
+    assert not sglang.SLEEP.asked_of(launch())
+    assert (sglang.SLEEP.sleep, sglang.SLEEP.wake) == (
+        ("POST", "/release_memory_occupation", b"{}"),
+        ("POST", "/resume_memory_occupation", b"{}"),
+    )

@@ -219,3 +219,28 @@ def test_the_metrics_of_speculation_are_expected_only_with_speculation() -> None
     assert "kv_usage" in plain
     assert not any(field.startswith("spec_") for field in plain)
     assert metrics_of(adapter, {"speculative-config": {}}) == dict(adapter.metrics)
+
+
+def test_an_engine_that_may_sleep_has_the_mode_and_its_routes() -> None:
+    made = config()
+    made.engine.sleep = "on"
+    launch = on_gpu(made)
+    assert vllm.command(launch)[-1] == "--enable-sleep-mode"
+    assert vllm.environment(launch)["VLLM_SERVER_DEV_MODE"] == "1"
+    assert vllm.command(launch)[:-1] == vllm.command(on_gpu(config()))
+    assert vllm.SLEEP.asked_of(launch)
+    assert not vllm.SLEEP.asked_of(on_gpu(config()))
+
+
+@pytest.mark.parametrize(
+    ("body", "asleep"),
+    [
+        (b'{"is_sleeping": true}', True),
+        (b'{"is_sleeping": false}', False),
+        (b'{"is_sleeping": "yes"}', None),
+        (b"[]", None),
+        (b"", None),
+    ],
+)
+def test_whether_it_sleeps_is_read_or_not_known(body: bytes, asleep: bool | None) -> None:
+    assert vllm.is_asleep(body) is asleep

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.telemetry.gpu import GpuUse, is_shared, once_idle, open_gpus
+from orchestrator.telemetry.gpu import GpuUse, is_shared, once_idle, open_gpus, without
 
 IDLE = GpuUse(frozenset(), (500 << 20,), (500 << 20,))
 
@@ -207,3 +207,37 @@ def test_a_gpu_that_others_keep_is_not_waited_for_longer_than_told(nvml: ModuleT
     assert gpus is not None
     assert once_idle(gpus, patience_s=0.15).busy
     assert once_idle(gpus, patience_s=60.0, cancelled=lambda: True).busy
+
+
+GIB = 1 << 30
+SLEEPING = frozenset({7, 8})
+
+
+@pytest.mark.parametrize(
+    ("use", "busy"),
+    [
+        # Two of ours sleep and hold 5 GiB, which NVML says.
+        (GpuUse(SLEEPING, (5 * GIB + (400 << 20),), (400 << 20,)), False),
+        (GpuUse(SLEEPING, (9 * GIB,), (4 * GIB,)), True),  # memory of nobody that is named
+        (GpuUse(SLEEPING | {9}, (6 * GIB,), (0,)), True),
+        # It does not say whose memory it is, or who is there: what sleepers are known to keep counts.
+        (GpuUse(SLEEPING, (int(4.2 * GIB),), None), False),
+        (GpuUse(SLEEPING, (6 * GIB,), None), True),
+        (GpuUse(frozenset(), (int(4.2 * GIB),), (int(4.2 * GIB),)), False),
+        (GpuUse(None, (int(4.2 * GIB),)), False),
+        (GpuUse(None, (6 * GIB,)), True),
+        (GpuUse(frozenset(), (6 * GIB,), (6 * GIB,)), True),
+    ],
+)
+def test_our_own_sleepers_are_nobody_else(use: GpuUse, busy: bool) -> None:
+    assert use.busy
+    assert without(use, SLEEPING, int(3.8 * GIB)).busy == busy
+
+
+def test_a_gpu_with_none_but_our_sleepers_is_idle_at_once(nvml: ModuleType) -> None:
+    gpus = open_gpus()
+    assert gpus is not None
+    ours = frozenset({10, 11})
+    use = once_idle(gpus, 0.0, seen=lambda use: without(use, ours, 0))
+    assert use == GpuUse(frozenset(), (20 << 20, 20 << 20), (20 << 20, 20 << 20))
+    assert is_shared(use, gpus.use(), [gpus.use()]) is False

@@ -6,12 +6,13 @@ For rehearsing a sweep where the GPUs are not, and for testing what runs engines
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.engines.adapter import Adapter, CacheReset, Launch
 from orchestrator.engines.simulated.settings import Place, flags
-from orchestrator.engines.vllm import cache_was_reset
+from orchestrator.engines.vllm import SLEEP, cache_was_reset
 
 VERSION = "2"  # raise it when the same flags give other times or other answers
 
@@ -75,6 +76,8 @@ ADAPTER = Adapter(
         "tensor-parallel-size": "tensor_parallel_size",
         "node-rank": "tensor_parallel_size",
         "max-model-len": "model.context",
+        "enable-sleep-mode": "engine.sleep",
     },
     reasoning_fields=("reasoning_content",),
+    sleep=replace(SLEEP, environment={}, since=(1,)),
 )

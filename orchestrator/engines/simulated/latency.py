@@ -11,6 +11,8 @@ with bytes = weights + KV cache of every context and FLOP = 2 · parameters · t
 
 from __future__ import annotations
 
+import math
+
 from orchestrator.engines.simulated.settings import Settings
 
 GIB = 2.0**30
@@ -39,3 +41,8 @@ def start_s(settings: Settings, gpus: int) -> float:
     if settings.start_seconds is not None:
         return settings.start_seconds
     return START_S + START_S_PER_GIB * settings.weights_gib / gpus
+
+
+def drifted(settings: Settings, duration_s: float, at_s: float) -> float:
+    """What becomes of a step that begins at ``at_s`` by the machine's monotonic clock, in seconds."""
+    return duration_s * (1.0 + settings.drift * math.sin(2.0 * math.pi * at_s / settings.drift_period_s))

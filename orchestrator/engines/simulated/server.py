@@ -18,12 +18,14 @@ from typing import Any
 
 from orchestrator.engines.simulated.answers import Answer, answer, prompt_blocks, prompt_of, prompt_tokens
 from orchestrator.engines.simulated.batching import Batch, Stream
-from orchestrator.engines.simulated.latency import start_s
+from orchestrator.engines.simulated.latency import drifted, start_s
 from orchestrator.engines.simulated.settings import Place, Settings, parse
+from orchestrator.engines.simulated.sleep import Sleep
 
 TICK_S = 0.01  # a fast clock's steps are delivered together, this often on the wall's
 LATE_MAX_S = 0.1  # behind by more, its clock runs slower instead of catching up
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}
+REASONS |= {500: "Internal Server Error", 503: "Service Unavailable"}
 
 
 class Refused(Exception):
@@ -56,6 +58,7 @@ class Engine:
         self.settings = settings
         self.place = place
         self.batch = Batch(settings, place.tensor_parallel_size)
+        self.sleep = Sleep(settings, self.batch)
         self.received = 0
         self._calls: dict[int, Call] = {}
         self._work = asyncio.Event()
@@ -76,7 +79,7 @@ class Engine:
             advanced: dict[int, Stream] = {}
             while True:
                 step = self.batch.step()
-                ends_s += step.duration_s / speed
+                ends_s += drifted(self.settings, step.duration_s, ends_s) / speed
                 advanced.update((id(stream), stream) for stream in step.produced)
                 if ends_s >= until_s or self.batch.idle:
                     break
@@ -195,7 +198,11 @@ class Handler:
             _respond(writer, 200, {"success": self.engine.batch.reset_cache()})
         elif route == "POST /v1/chat/completions":
             request_id = headers.get("x-request-id") or f"simulated-{self.engine.received}"
+            if self.engine.sleep.asleep:
+                raise Refused(503, "asleep")
             await self._complete(_document(body), request_id, reader, writer)
+        elif (told := await self.engine.sleep.answer(route)) is not None:
+            _respond(writer, *told)
         else:
             raise Refused(404, f"no route {method} {path}")
 

@@ -20,8 +20,14 @@ class Settings:
 
     ``speed``: its clock runs that many times faster than the wall's. ``accuracy``: the share of questions
     whose answer it can work out that it answers correctly. ``mean_output_tokens``: of answers that may end
-    by themselves. ``start_seconds``: on its own clock; None follows from the weights. The last four are
-    faults on demand, the requests counted from the engine's start, warm-up included.
+    by themselves. ``start_seconds``: on its own clock; None follows from the weights.
+
+    ``enable_sleep_mode`` opens vLLM's routes for it; how long they take is on its own clock. ``drift`` and
+    ``drift_period_s`` (on the wall's clock): every step takes 1 + drift * sin(2 pi t / period) of its time,
+    with the machine's monotonic clock as t, so that all engines of a machine drift together.
+
+    The rest are faults on demand: requests are counted from the engine's start, warm-up included;
+    ``crash_asleep`` is the seconds, on its own clock, from its sleep to its death.
     """
 
     weights_gib: float
@@ -40,10 +46,18 @@ class Settings:
     accuracy: float = 0.8
     mean_output_tokens: float | None = None
     start_seconds: float | None = None
+    enable_sleep_mode: bool = False
+    first_sleep_seconds: float = 15.0  # on an H100 vLLM 0.25.1 took 14 and 20 s, and then the next two
+    sleep_seconds: float = 0.3
+    wake_seconds: float = 0.5
+    drift: float = 0.0
+    drift_period_s: float = 600.0
     oom_at_start: bool = False
     oom_after_requests: int | None = None
     crash_after_requests: int | None = None
     hang_after_requests: int | None = None
+    crash_asleep: float | None = None
+    wake_fails: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +71,12 @@ class Place:
     node_rank: int
 
 
-_UNITS = frozenset({"accuracy", "start_seconds"})  # may be 0; every other number is above it
+# May be 0; every other number is above it.
+_FROM_0 = frozenset(
+    {"accuracy", "start_seconds", "first_sleep_seconds", "sleep_seconds", "wake_seconds", "drift"}
+    | {"crash_asleep"}
+)
+_RANGES = {"accuracy": "from 0 to 1", "drift": "from 0 to 1"}
 
 
 def complaint(args: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -73,8 +92,9 @@ def complaint(args: Mapping[str, Any]) -> tuple[str, str] | None:
                 return name, "must be true or false"
         elif isinstance(value, bool) or not isinstance(value, int if "int" in kind else int | float):
             return name, "must be a whole number" if "int" in kind else "must be a number"
-        elif value < 0 or (value == 0 and key not in _UNITS) or (key == "accuracy" and value > 1):
-            return name, "must be from 0 to 1" if key == "accuracy" else "must be above 0"
+        elif value < 0 or (value == 0 and key not in _FROM_0) or (key in _RANGES and value > 1):
+            least = "from 0 up" if key in _FROM_0 else "above 0"
+            return name, f"must be {_RANGES.get(key, least)}"
     return None
 
 
