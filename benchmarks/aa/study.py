@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.metrics.compare import Comparison, compare_accuracy, compare_runs
+from orchestrator.metrics.blocks import Placed, compare_blocks
+from orchestrator.metrics.compare import Comparison, compare_accuracy
 from orchestrator.metrics.significance import LEVEL, holm
 from orchestrator.store.read import read_cells, read_requests
 
@@ -65,9 +66,14 @@ def compared(study_dir: Path, of: Sequence[Pair]) -> list[Compared]:
     for pair in of:
         for column in COLUMNS:
             sides = [
-                [row[column] for row in side if row[column] is not None] for side in (pair.first, pair.second)
+                [
+                    Placed(row[column], row["block"], row["block_position"])
+                    for row in side
+                    if row[column] is not None
+                ]
+                for side in (pair.first, pair.second)
             ]
-            if (one := compare_runs(*sides)) is not None:
+            if (one := compare_blocks(*sides)) is not None:
                 found.append((pair.number, column, one))
         answers = [_answers(study_dir, side) for side in (pair.first, pair.second)]
         if (one := compare_accuracy(*answers[0], *answers[1])) is not None:

@@ -74,7 +74,9 @@ class MeasurementContext:
 @dataclass(frozen=True)
 class Attempt:
     """One try to measure a cell: the ``number``-th of this command, and a name that no other try has.
-    ``claim`` is what stands for the driver's claim on the cell; None where nobody shares the study."""
+    ``claim`` is what stands for the driver's claim on the cell; None where nobody shares the study.
+    ``block`` names the block of runs that it belongs to, drawn anew whenever a slot begins one, and
+    ``block_position`` its place there, from 1; None where runs do not go in blocks."""
 
     number: int
     attempt_id: str

@@ -269,6 +269,8 @@ def _commit(
         gpus=context.gpu_count,
         nodes=context.nodes,
         items=len(run.workload.items),
+        block=attempt.block,
+        block_position=attempt.block_position,
         usage_mode=usage_mode(records),
         reasoning_from=reasoning_from(records),
         metrics=metrics,

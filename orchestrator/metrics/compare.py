@@ -2,7 +2,7 @@
 
 Every difference is B minus A. Intervals cover 95 %; p is two-sided. What is resampled, the *unit*, is what
 was drawn independently: an item for accuracy, a whole run for times and rates, since all requests of a run
-share what the machine and the load did meanwhile.
+share what the machine and the load did meanwhile; a block of runs where `blocks` pairs them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from orchestrator.metrics.significance import (
     FEWEST_PAIRS,
     LEVEL,
     TOGETHER,
+    BlocksMethod,
     Interval,
     RunsMethod,
     between_runs,
@@ -32,9 +33,20 @@ from orchestrator.metrics.significance import (
 
 __all__ = ["Comparison", "compare_accuracy", "compare_runs", "compare_values", "holm", "mcnemar", "tango"]
 
-Unit = Literal["item", "run"]
-Method = Literal["mcnemar", "sign-flip", "bootstrap"] | RunsMethod
+Unit = Literal["item", "run", "block"]
+Method = Literal["mcnemar", "sign-flip", "bootstrap"] | RunsMethod | BlocksMethod
 Verdict = Literal["equivalent", "different", "undecided", "too few", "within this run"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Of runs by the blocks that both cells have. ``paired`` and ``runs``: how many runs of A and of B are in
+    such blocks, and how many there are. ``width``: the interval's length over that of the unpaired one of the
+    same numbers, below 1 where pairing made it narrower; None where the latter has no length."""
+
+    paired: tuple[int, int]
+    runs: tuple[int, int]
+    width: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +54,10 @@ class Comparison:
     """``difference`` and its interval are in the unit of the values. ``items``: how many both cells have (0
     where the runs' own numbers were compared).
 
-    ``unit`` is what was resampled and ``units`` how many of them there were: shared items, or the runs of
-    both cells together. ``method`` gave p, and ``too few`` says that no p could be below 5 %. ``within_run``:
-    the interval tells what further requests of this very run would change and nothing of another run, so
-    that there is no significance.
+    ``unit`` is what was resampled and ``units`` how many of them there were: shared items, the runs of both
+    cells together, or shared blocks, of which ``pairing`` tells more. ``method`` gave p, and ``too few`` says
+    that no p could be below 5 %. ``within_run``: the interval tells what further requests of this very run
+    would change and nothing of another run, so that there is no significance.
     """
 
     difference: float
@@ -57,6 +69,7 @@ class Comparison:
     unit: Unit
     units: int
     within_run: bool = False
+    pairing: Pairing | None = None
 
     def verdict(self, margin: float | None = None, adjusted_p: float | None = None) -> Verdict:
         """``equivalent``: the interval lies within ± ``margin`` (in the unit of the difference), which is a

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from orchestrator.report.comparisons import Line, has_limits
 from orchestrator.report.limits import limits
 from orchestrator.report.names import Names
-from orchestrator.report.options import Options, counted
+from orchestrator.report.options import Options
 from orchestrator.report.pairs import groups, reference_of
 from orchestrator.report.variants import Variant
-from orchestrator.report.words import amounts, fewest_runs, words
+from orchestrator.report.words import amounts, fewest_runs, units, words
 from orchestrator.store.schema import quoted_from
 
 
@@ -303,8 +303,7 @@ def _beside(goal: Line | None, lines: Sequence[Line], say: _Say) -> tuple[str, .
 
 
 def _sure(goal: Line, accuracy: Line | None) -> tuple[str, ...]:
-    runs = f"{len(goal.pair.baseline.runs)} against {counted(len(goal.pair.variant.runs), 'run')}"
-    said = [f"{runs}, p = {p_text(goal.adjusted_p)} after the correction over the whole report"]
+    said = [f"{units(goal)}, p = {p_text(goal.adjusted_p)} after the correction over the whole report"]
     if accuracy is not None and accuracy.comparison is not None:
         said.append(f"accuracy over {accuracy.comparison.items} questions that both answered")
     elif accuracy is None:
@@ -316,7 +315,7 @@ def _how_to_know(lines: Sequence[Line | None]) -> tuple[str, ...]:
     single = [line for line in lines if line is not None and line.verdict == "within this run"]
     if not single:
         return ()
-    fewest = max(fewest_runs(line.tests) for line in single)
+    fewest = max(fewest_runs(line) for line in single)
     quoted = any(quoted_from(line.pair.variant.row) is not None for line in single)
     tells = "" if quoted else f" The same sweep with runs={fewest} tells."
     return (f"One run on a side: what another would give is not known.{tells}",)

@@ -1,7 +1,8 @@
 """Every pair, measure by measure: difference, interval, p after Holm over the whole report, verdict.
 
-Times and rates are compared run by run on their logarithms, so that a difference is a share of the baseline;
-accuracy and lengths of answers item by item. One run on a side gives no significance. See docs/report.md.
+Times and rates are compared run by run on their logarithms, so that a difference is a share of the baseline,
+and block by block where the runs of both sides went in blocks; accuracy and lengths of answers item by item.
+One run on a side gives no significance. See docs/report.md.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.config.schema import SloConfig
-from orchestrator.metrics.compare import Comparison, Verdict, by_items, compare_answers, compare_runs
+from orchestrator.metrics.blocks import Placed, compare_blocks, pairs_of
+from orchestrator.metrics.compare import Comparison, Verdict, by_items, compare_answers
 from orchestrator.metrics.grouped import paired
 from orchestrator.metrics.stats import mean
 from orchestrator.report.options import Options
@@ -56,7 +58,8 @@ MEASURES = (
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One measure of one pair. ``a`` and ``b``: baseline and variant, means over the runs. ``difference`` and
+    """One measure of one pair. ``a`` and ``b``: baseline and variant, means over the runs that are compared
+    (those in blocks that both sides have, where these are paired). ``difference`` and
     its interval are shares of the baseline; of accuracy, differences of shares (0.01 is a point).
     ``adjusted_p`` and by how many ``tests`` it is corrected at most: `multiplicity`. ``why_not``: why nothing
     could be compared."""
@@ -72,7 +75,9 @@ class Line:
     adjusted_p: float | None = None
     tests: int = 1
     verdict: Verdict | None = None
-    spread: tuple[float, float] = (math.nan, math.nan)  # sd of a unit, of the baseline's and the variant's
+    spread: tuple[float, float] = (math.nan, math.nan)
+    """Standard deviations of a unit, of the baseline's and the variant's; of pairs 0 and that of their
+    differences."""
     why_not: str | None = None
 
     @property
@@ -152,15 +157,24 @@ def _line(pair: Pair, measure: Measure) -> Found | None:
 
 
 def values_of(variant: Variant, measure: Measure) -> list[float]:
-    """One number a run; of answers' lengths, tokens of a request."""
+    """One number a run, of the runs that have it; of answers' lengths, tokens of a request."""
     if measure.kind == "tokens":
         return [
             run.row["output_tokens"] / run.row["requests_ok"]
             for run in variant.runs
             if run.row.get("output_tokens") is not None and run.row.get("requests_ok")
         ]
-    values = variant.values(measure.column)
-    return [value / (variant.row.get("gpus") or 1) for value in values] if measure.per_gpu else values
+    return [run.value for run in placed(variant, measure)]
+
+
+def placed(variant: Variant, measure: Measure) -> list[Placed]:
+    """One number a run, of the runs that have it, and its place in a block."""
+    share = (variant.row.get("gpus") or 1) if measure.per_gpu else 1
+    return [
+        Placed(float(value) / share, run.row.get("block"), run.row.get("block_position"))
+        for run in variant.runs
+        if (value := run.row.get(measure.column)) is not None
+    ]
 
 
 def has_limits(variant: Variant) -> bool:
@@ -169,20 +183,27 @@ def has_limits(variant: Variant) -> bool:
 
 
 def _by_runs(line: Line) -> Found:
-    a, b = (values_of(side, line.measure) for side in (line.pair.baseline, line.pair.variant))
-    if min(*a, *b) <= 0:
+    a, b = (placed(side, line.measure) for side in (line.pair.baseline, line.pair.variant))
+    if min(run.value for run in (*a, *b)) <= 0:
         return replace(line, why_not="a run has the value 0, of which there is no share")
     if min(len(a), len(b)) < 2:
         return _within_run(line)
-    logs = np.log(a), np.log(b)
-    found = compare_runs(*(list(map(float, side)) for side in logs))
+    logs = logs_of(a), logs_of(b)
+    found = compare_blocks(*logs)
     if found is None:
         return line
-    spread = float(np.std(logs[0], ddof=1)), float(np.std(logs[1], ddof=1))
     low, high = (None if end is None else math.expm1(end) for end in (found.low, found.high))
-    return replace(
-        line, comparison=found, difference=math.expm1(found.difference), low=low, high=high, spread=spread
-    )
+    line = replace(line, comparison=found, difference=math.expm1(found.difference), low=low, high=high)
+    if (pairs := pairs_of(*logs)) is None:
+        spread = tuple(_spread(np.array([run.value for run in side])) for side in logs)
+        return replace(line, spread=(spread[0], spread[1]))
+    means = [mean([side[i].value for i in of]) for side, of in zip((a, b), pairs.kept, strict=True)]
+    return replace(line, a=means[0], b=means[1], spread=(0.0, _spread(np.subtract(pairs.b, pairs.a))))
+
+
+def logs_of(side: Sequence[Placed]) -> list[Placed]:
+    """The same runs with the logarithms of their numbers."""
+    return [replace(run, value=math.log(run.value)) for run in side]
 
 
 def _within_run(line: Line) -> Found:
@@ -240,5 +261,5 @@ def _compared(line: Line, found: Comparison) -> Line:
     return replace(line, comparison=found, difference=found.difference, low=found.low, high=found.high)
 
 
-def _spread(differences: NDArray[np.float64]) -> float:
-    return float(np.std(differences, ddof=1)) if len(differences) > 1 else math.nan
+def _spread(values: NDArray[np.float64]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan

@@ -115,7 +115,7 @@ def _how_to_know(goals: Sequence[Line]) -> str:
     single = [goal for goal in goals if goal.verdict == "within this run"]
     if not single or quoted_from(single[0].pair.variant.row) is not None:
         return ""
-    runs = max(fewest_runs(goal.tests) for goal in single)
+    runs = max(fewest_runs(goal) for goal in single)
     return f"With one run on a side none could: measure again with runs={runs}."
 
 

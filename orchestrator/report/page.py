@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from orchestrator.report.answer import Answer, headline
+from orchestrator.report.blocks import blocks_note
 from orchestrator.report.findings import Findings
 from orchestrator.report.options import Options
 from orchestrator.report.overall import overall
@@ -55,6 +56,7 @@ def page(
         unmeasured=unmeasured(findings),
         cautions=cautions(findings, options),
         limits=limits_said(runs, options),
+        in_blocks=blocks_note(findings.lines),
         shared=findings.names.shared(),
         comparisons=[table for table in tables if table.name not in ("accuracy", "measured", "apart")],
         others=[table for table in tables if table.name in ("accuracy", "measured", "apart")],

@@ -14,7 +14,7 @@ from orchestrator.report.names import Names
 from orchestrator.report.options import Options
 from orchestrator.report.pairs import AXES, REASONING, Alone, Axis
 from orchestrator.report.variants import Apart, Variant
-from orchestrator.report.words import signed, words
+from orchestrator.report.words import signed, units, words
 
 NO_VALUE = "–"
 MOST_NAMED = 4  # of what has no baseline
@@ -63,6 +63,7 @@ def _comparisons(axis: Axis, lines: Sequence[Line], options: Options, names: Nam
     of_axis = [line for line in lines if line.pair.axis is axis]
     if not of_axis:
         return None
+    in_blocks = any(line.comparison is not None and line.comparison.pairing for line in of_axis)
     cells, rows, marks = [], [], []
     for line in of_axis:
         variant, baseline = line.pair.variant, line.pair.baseline
@@ -78,6 +79,7 @@ def _comparisons(axis: Axis, lines: Sequence[Line], options: Options, names: Nam
                 _number(line.b, line.measure),
                 signed(line, line.difference),
                 _interval(line),
+                *([units(line)] if in_blocks else []),
                 p_text(line.adjusted_p),
                 said,
             ]
@@ -88,6 +90,8 @@ def _comparisons(axis: Axis, lines: Sequence[Line], options: Options, names: Nam
         "Differences are shares of the baseline, of accuracy points. Intervals cover 95 %. p is corrected "
         "over all of this report: Holm's over throughput (or goodput), accuracy and length of all pairs; "
         "the rest is read where one of those is significant."
+        + " Paired by block: each run with the one that its machine measured next to it."
+        * in_blocks
     )
     head = (
         "Configuration",
@@ -96,6 +100,7 @@ def _comparisons(axis: Axis, lines: Sequence[Line], options: Options, names: Nam
         "This",
         "Difference",
         "95 % interval",
+        *(["Compared"] if in_blocks else []),
         "p",
         "Verdict",
     )
@@ -112,6 +117,8 @@ def _difference(names: Names, variant: Variant, baseline: Variant) -> str:
 def _numbers(line: Line, said: str, names: Names) -> dict[str, Any]:
     variant, baseline = line.pair.variant, line.pair.baseline
     found = line.comparison
+    pairing = None if found is None else found.pairing
+    paired = (None, None) if pairing is None else pairing.paired
     return {
         **_facts(variant, names),
         **{f"baseline_{name}": baseline.facts[name] for name in ("model", "engine", "opt", "gpus")},
@@ -130,6 +137,10 @@ def _numbers(line: Line, said: str, names: Names) -> dict[str, Any]:
         "units": None if found is None else found.units,
         "baseline_runs": len(baseline.runs),
         "runs": len(variant.runs),
+        "paired_by_block": None if found is None else pairing is not None,
+        "baseline_runs_paired": paired[0],
+        "runs_paired": paired[1],
+        "width_over_unpaired": None if pairing is None else pairing.width,
         "words": said,
     }
 

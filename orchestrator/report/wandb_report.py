@@ -19,6 +19,7 @@ from typing import Any
 
 from orchestrator.config.schema import SloConfig, TrackerConfig
 from orchestrator.report.answer import Answer, headline
+from orchestrator.report.blocks import blocks_note
 from orchestrator.report.comparisons import MEASURES
 from orchestrator.report.findings import Findings
 from orchestrator.report.options import Options, counted
@@ -113,6 +114,8 @@ def _words(findings: Findings, options: Options) -> Iterator[Any]:
 
     yield wr.H2("The answer")
     yield wr.P(f"Limits: {'; '.join(limits_said(_runs(findings), options))}.")
+    if (in_blocks := blocks_note(findings.lines)) is not None:
+        yield wr.P(in_blocks)
     if switched := overall(findings.lines, options):
         yield wr.H3("Should it be switched on?")
         lines = [(f"{one.opt}:", one.verdict, one.counts) for one in switched]

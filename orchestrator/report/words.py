@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from orchestrator.metrics.runs import t_quantile
-from orchestrator.metrics.significance import LEVEL, MAX_SPLITS
+from orchestrator.metrics.significance import FEWEST_PAIRS, LEVEL, MAX_SPLITS
 from orchestrator.report.comparisons import Line, margin_of
 from orchestrator.report.options import Options, counted
 
@@ -25,15 +25,40 @@ def words(line: Line, options: Options) -> str:
     if line.why_not is not None or line.comparison is None:
         return f"not compared: {line.why_not}"
     if line.verdict == "equivalent":
-        return f"{_UNCHANGED[line.measure.kind]} within ±{_bound(line)}"
+        return f"{_UNCHANGED[line.measure.kind]} within ±{_bound(line)}{by_block(line)}"
     if line.verdict == "different":
-        return between(line)
+        return between(line) + by_block(line)
     if line.verdict == "within this run":
         inside = f"; within this run {between(line)}" if line.low is not None else ""
         return f"{signed(line, line.difference)} with one run on a side: no significance{inside}"
     if line.verdict == "too few" and line.low is None:
         return f"too few {line.comparison.unit}s to tell; {more(line, options)}"
-    return f"not decided ({_range(line)}): {more(line, options)}"
+    return f"not decided ({_range(line)}{by_block(line)}): {more(line, options)}"
+
+
+def by_block(line: Line) -> str:
+    """``, paired by block``, where runs are, and how many where some have no partner; else nothing."""
+    found = None if line.comparison is None else line.comparison.pairing
+    if found is None:
+        return ""
+    if found.paired == found.runs:
+        return ", paired by block"
+    sides = zip(found.paired, found.runs, strict=True)
+    shares = dict.fromkeys(f"{paired} of {runs}" for paired, runs in sides)
+    return f", {' against '.join(shares)} runs paired by block"
+
+
+def units(line: Line) -> str:
+    """What the comparison is made of: ``4 against 4 runs``, ``200 questions``."""
+    found = line.comparison
+    if found is None:
+        return "–"
+    if found.unit == "item":
+        return counted(found.units, "question")
+    if found.pairing is not None and found.pairing.paired != found.pairing.runs:
+        return by_block(line).removeprefix(", ")
+    a, b = len(line.pair.baseline.runs), len(line.pair.variant.runs)
+    return f"{a} against {counted(b, 'run')}{by_block(line)}"
 
 
 def between(line: Line) -> str:
@@ -64,9 +89,15 @@ def signed(line: Line, value: float | None) -> str:
 
 
 def more(line: Line, options: Options) -> str:
-    """How many further runs, or items, would decide if what was seen is so."""
+    """How many further runs, blocks or items would decide if what was seen is so."""
     comparison = line.comparison
     assert comparison is not None
+    if comparison.unit == "block":
+        needed = runs_needed(line, comparison.units, margin_of(line, options))
+        if needed is None:
+            return f"more than {MOST_RUNS} blocks would be needed"
+        count = needed - comparison.units
+        return f"{counted(count, 'block')} more would decide, if this is what is so"
     if comparison.unit == "run":
         have = min(len(line.pair.baseline.runs), len(line.pair.variant.runs))
         needed = runs_needed(line, have, margin_of(line, options))
@@ -82,21 +113,24 @@ def more(line: Line, options: Options) -> str:
 
 
 def runs_needed(line: Line, have: int, margin: float) -> int | None:
-    """The fewest runs a side with which the difference seen, with the spread seen, is found significant at
-    `LEVEL` over ``line.tests`` (Bonferroni's, which Holm's never exceeds), or equivalent. None beyond
-    `MOST_RUNS`. With one run on a side the spread is not known, and it is what a test needs at all."""
+    """The fewest runs a side (where they are paired: blocks) with which the difference seen, with the spread
+    seen, is found significant at `LEVEL` over ``line.tests`` (Bonferroni's, which Holm's never exceeds), or
+    equivalent. None beyond `MOST_RUNS`. With one run on a side the spread is not known, and it is what a test
+    needs at all."""
     level = LEVEL / line.tests
+    paired = line.comparison is not None and line.comparison.unit == "block"
     unseen = any(math.isnan(sd) for sd in line.spread)
     for runs in range(have + 1, MOST_RUNS + 1):
-        if _smallest_p(runs) > level:
+        if _smallest_p(runs, paired) > level:
             continue
+        freedom = runs - 1 if paired else 2 * runs - 2
         if unseen:
             return runs
         error = math.sqrt(sum(sd**2 for sd in line.spread) / runs)
         difference = math.log1p(line.difference or 0.0)
-        if abs(difference) > _t(level, 2 * runs - 2) * error:
+        if abs(difference) > _t(level, freedom) * error:
             return runs
-        if abs(difference) + t_quantile(2 * runs - 2) * error < math.log1p(margin):
+        if abs(difference) + t_quantile(freedom) * error < math.log1p(margin):
             return runs
     return None
 
@@ -112,16 +146,22 @@ def items_needed(line: Line, margin: float) -> int | None:
     return None if math.isinf(fewest) else math.ceil(fewest)
 
 
-def fewest_runs(tests: int) -> int:
-    """Runs a side with which a difference can be significant at all among so many tests."""
-    able = (runs for runs in range(4, MOST_RUNS) if _smallest_p(runs) <= LEVEL / tests)
-    return next(able, MOST_RUNS)  # three, too, but that rests on the values' being normal
+def fewest_runs(line: Line) -> int:
+    """Runs a side with which a difference can be significant at all among the line's tests; in blocks where
+    those that there are were in blocks."""
+    runs = (*line.pair.baseline.runs, *line.pair.variant.runs)
+    paired = all(run.row.get("block") for run in runs)
+    first = FEWEST_PAIRS if paired else 4  # fewer, too, but that rests on the values' being normal
+    able = (runs for runs in range(first, MOST_RUNS) if _smallest_p(runs, paired) <= LEVEL / line.tests)
+    return next(able, MOST_RUNS)
 
 
-def _smallest_p(runs: int) -> float:
-    """Of the test that `significance.between_runs` takes for this many runs a side."""
+def _smallest_p(runs: int, paired: bool) -> float:
+    """Of the test that `significance.between_runs` takes for this many runs a side, or `between_blocks`."""
     if runs < 3:
         return 1.0
+    if paired:
+        return 0.0
     splits = math.comb(2 * runs, runs)
     return 2 / splits if 2 / splits <= LEVEL and splits <= MAX_SPLITS else 0.0
 

@@ -144,6 +144,8 @@ CELLS = pa.schema(
         "seed": pa.int64(),
         "run": pa.int64(),
         "run_of": pa.string(),
+        "block": pa.string(),
+        "block_position": pa.int32(),
         "repeats": pa.int64(),
         "temperature": pa.float64(),
         "top_p": pa.float64(),

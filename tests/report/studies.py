@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,9 +59,10 @@ TRACKED = Planted(
 Cell = tuple[dict[str, Any], list[Record], list[Grade]]
 
 
-def measured(planted: Planted, run: int, generator: np.random.Generator) -> Cell:
-    """One run. An item's difficulty is the same in all configurations and runs."""
-    machine = float(np.exp(generator.normal(0, planted.noise)))
+def measured(planted: Planted, run: int, generator: np.random.Generator, level: float = 0.0) -> Cell:
+    """One run. An item's difficulty is the same in all configurations and runs. ``level``: what the machine
+    is like, the logarithm of the factor that its times take."""
+    machine = float(np.exp(level + generator.normal(0, planted.noise)))
     shared = np.random.default_rng(0)  # what an item is does not depend on who answers it
     records, grades = [], []
     for item in range(planted.items):
@@ -141,14 +142,31 @@ def _row(
     return row | dict(planted.changes)
 
 
-def runs_of(planted: Sequence[Planted], seed: int = 0) -> list[Run]:
+def runs_of(planted: Sequence[Planted], seed: int = 0, drift: float | None = None) -> list[Run]:
     """As `report.read` would read them."""
-    generator = np.random.default_rng(seed)
     return [
         Run("planted", row, as_requests(records, grades, items_of(one)))
-        for one in planted
-        for row, records, grades in (measured(one, run + 1, generator) for run in range(one.runs))
+        for one, (row, records, grades) in _measured(planted, seed, drift)
     ]
+
+
+def _measured(planted: Sequence[Planted], seed: int, drift: float | None) -> Iterator[tuple[Planted, Cell]]:
+    """All runs of each, one configuration after the other; with a ``drift`` in blocks of one run of each, in
+    random order, while the machine becomes slower by that share from the first block to the last."""
+    generator = np.random.default_rng(seed)
+    if drift is None:
+        for one in planted:
+            for run in range(one.runs):
+                yield one, measured(one, run + 1, generator)
+        return
+    blocks = max(one.runs for one in planted)
+    for block in range(blocks):
+        for place, which in enumerate(generator.permutation(len(planted)).tolist()):
+            if block < planted[which].runs:
+                level = drift * (block + place / len(planted)) / blocks
+                row, records, grades = measured(planted[which], block + 1, generator, level)
+                inside = {"block": f"{seed}-{block}", "block_position": place + 1}
+                yield planted[which], (row | inside, records, grades)
 
 
 def as_requests(records: Sequence[Record], grades: Sequence[Grade], items: Mapping[str, Item]) -> Requests:
@@ -178,13 +196,16 @@ def as_requests(records: Sequence[Record], grades: Sequence[Grade], items: Mappi
     )
 
 
-def store(results_dir: Path, planted: Sequence[Planted], seed: int = 0, study: str = "planted") -> Path:
+def store(
+    results_dir: Path,
+    planted: Sequence[Planted],
+    seed: int = 0,
+    study: str = "planted",
+    drift: float | None = None,
+) -> Path:
     """The same on the disk; returns the folder of results."""
-    generator = np.random.default_rng(seed)
-    for one in planted:
-        for run in range(one.runs):
-            row, records, grades = measured(one, run + 1, generator)
-            samples = [Sample(float(t), kv_usage=t / 20, running=8.0 - t, waiting=0.0) for t in range(8)]
-            row |= {"study": study}
-            commit(results_dir / study, row["cell_id"], row, records, grades, samples, items=items_of(one))
+    for one, (row, records, grades) in _measured(planted, seed, drift):
+        samples = [Sample(float(t), kv_usage=t / 20, running=8.0 - t, waiting=0.0) for t in range(8)]
+        row |= {"study": study}
+        commit(results_dir / study, row["cell_id"], row, records, grades, samples, items=items_of(one))
     return results_dir

@@ -72,6 +72,8 @@ def test_types_that_the_contract_names() -> None:
     assert REQUESTS.field("chunk_tokens").type == pa.list_(pa.int32())
     assert REQUESTS.field("correct").type == pa.bool_()
     assert CELLS.field("opt").type == CELLS.field("flags").type == pa.list_(pa.string())
+    assert CELLS.field("block").type == pa.string()
+    assert CELLS.field("block_position").type == pa.int32()
     assert CELLS.field("started_at").type == pa.timestamp("us", tz="UTC")
     for schema in (REQUESTS, CELLS, telemetry_rows("c", [], 1).schema):
         seconds = [field for field in schema if field.name.endswith("_s") and field.name != "chunk_s"]

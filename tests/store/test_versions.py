@@ -89,6 +89,18 @@ def test_older_requests_have_no_question(tmp_path: Path) -> None:
     assert found["question"].to_pylist() == [None] * len(RECORDS) + ["How many?"] * len(RECORDS)
 
 
+def test_older_cells_are_in_no_block(tmp_path: Path) -> None:
+    for cell_id in ("a", "b"):
+        inside = row() | {"block": "drawn", "block_position": 2}
+        commit(tmp_path, cell_id, inside, RECORDS, None, [])
+    older = tmp_path / "cells" / "a.parquet"
+    rewrite(older, lambda table: table.drop_columns(["block", "block_position"]))
+    found = read_cells(tmp_path)
+    assert found["block"].to_pylist() == [None, "drawn"]
+    assert found["block_position"].to_pylist() == [None, 2]
+    assert found.schema.field("block_position").type == pa.int32()
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 @pytest.mark.parametrize("version", ["99", "next"])
 def test_a_newer_file_is_refused_by_its_name(

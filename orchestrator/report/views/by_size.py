@@ -164,8 +164,7 @@ def _advice(lines: Sequence[Line]) -> str:
     if all(line.verdict == "equivalent" for line in rates):
         return "Choose by accuracy and memory: at no size does any of them change tokens/s beyond the margin."
     single = any(line.verdict in ("within this run", "too few") for line in rates)
-    tests = max((line.tests for line in rates), default=1)
-    more = f"runs={fewest_runs(tests)} can tell" if single else "more runs can tell"
+    more = f"runs={max(map(fewest_runs, rates))} can tell" if single else "more runs can tell"
     return f"Decide nothing by size yet: no difference in tokens/s is significant at any size, and {more}."
 
 
