@@ -111,8 +111,6 @@ class EngineConfig:
     base_url: str | None = None  # external only
     api_key_env: str | None = None  # external only: the environment variable that holds the key
     served_model: str | None = None  # external only: the model's name there; None: the first it lists
-    sleep: str = "off"
-    sleepers: int = 5
 
     @property
     def simulated(self) -> bool:

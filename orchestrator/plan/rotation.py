@@ -27,3 +27,16 @@ def rotations(
         if one.config.engine.sleep == "on":
             last[key] = groups[-1]
     return groups
+
+
+def turn_notes(deployments: Sequence[Deployment]) -> list[str]:
+    """A line for each group that takes turns."""
+    found = []
+    for group in rotations(deployments, alike=lambda one: (one.gpus, one.nodes, one.hardware.name)):
+        if len(group) > 1:
+            runs = len({cell.run for one in group for cell in one.cells})
+            found.append(
+                f"engine.sleep=on: the {len(group)} deployments of {group[0].config.model.name} take turns on "
+                f"one slot, in {runs} block{'s' * (runs > 1)} of one run each; the others sleep meanwhile"
+            )
+    return found
