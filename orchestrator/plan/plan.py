@@ -24,6 +24,7 @@ from orchestrator.plan.fit import Fit, nodes_of
 from orchestrator.plan.hardware import resolve
 from orchestrator.plan.known import NOTHING, Known
 from orchestrator.plan.notes import notes
+from orchestrator.plan.once import Once
 from orchestrator.plan.order import cheapest_first
 from orchestrator.plan.resolve_job import resolve_job
 from orchestrator.plan.rules import check_values
@@ -52,13 +53,18 @@ class Job:
     overrides: tuple[str, ...]
     config: SweepConfig
 
-    @property
-    def own_overrides(self) -> tuple[str, ...]:
+    def own_overrides(self, once: Once) -> tuple[str, ...]:
         """Those that say what the cell is, as they can be typed again, but for secrets."""
-        typed = map(as_typed, self.overrides)
-        own = (one for one in typed if re.split(r"[.=/]", one.lstrip("+~"))[0] not in _HOUSEKEEPING)
-        secrets = secret_values(self.config)
-        return tuple(masked_override(one, secrets) for one in own)
+        secrets = once(secret_values, once.deployment(self.config))
+        shown = (once(_own_override, one, secrets) for one in self.overrides)
+        return tuple(one for one in shown if one is not None)
+
+
+def _own_override(override: str, secrets: tuple[str, ...]) -> str | None:
+    typed = as_typed(override)
+    if re.split(r"[.=/]", typed.lstrip("+~"))[0] in _HOUSEKEEPING:
+        return None
+    return masked_override(typed, secrets)
 
 
 @dataclass(frozen=True)
@@ -224,10 +230,11 @@ def make_plan(jobs: Sequence[Job], known: Known | Callable[[Sequence[SweepConfig
     first = jobs[0].config
     study_dir = Path(first.results_dir) / first.study_name
     hardware: dict[str, HardwareConfig] = {}
+    once = Once()
     jobs, sources = with_sources(jobs)
     for job in jobs:
-        check_values(job.config)
-        asked = repr(job.config.hardware)
+        check_values(job.config, once)
+        asked = once(repr, job.config.hardware)
         if asked not in hardware:
             hardware[asked] = resolve(job.config.hardware, job.config.ray.address)
     check_command([job.config for job in jobs])
@@ -236,11 +243,11 @@ def make_plan(jobs: Sequence[Job], known: Known | Callable[[Sequence[SweepConfig
         known = known([job.config for job in jobs])
     planned: list[PlannedCell] = []
     found: dict[str, _Found] = {}
-    jobs = [replace(job, config=settled(job.config, known, os.environ)) for job in jobs]
-    sized = [(job.config, hardware[repr(job.config.hardware)]) for job in jobs]
-    fits = study_fits(sized)
+    jobs = [replace(job, config=settled(job.config, known, os.environ, once)) for job in jobs]
+    sized = [(job.config, hardware[once(repr, job.config.hardware)]) for job in jobs]
+    fits = study_fits(sized, once)
     for number, (job, (_, resolved), fitted) in enumerate(zip(jobs, sized, fits, strict=True)):
-        for one in _plan_runs(job, resolved, study_dir, known, fitted):
+        for one in _plan_runs(job, resolved, study_dir, known, fitted, once):
             cell = one.planned.cell
             if cell.cell_id in found:
                 check_deployment([found[cell.cell_id].planned.cell.config, cell.config])
@@ -250,13 +257,15 @@ def make_plan(jobs: Sequence[Job], known: Known | Callable[[Sequence[SweepConfig
             planned.append(replace(one.planned, job=number))
     deployments = _deployments(list(found.values()))
     to_run = [one for one in found.values() if one.planned.status == "planned" and one.planned.stored is None]
-    done_before = done_notes(study_dir, ((one.planned.cell, one.hardware, one.fit) for one in to_run), known)
+    done_before = done_notes(
+        study_dir, ((one.planned.cell, one.hardware, one.fit) for one in to_run), known, once
+    )
     told = (
         *known.notes,
         *notes(planned, os.environ),
         *sources,
         *budgets,
-        *raised_notes(sized, fits),
+        *raised_notes(sized, fits, once),
         *done_before,
     )
     plan = Plan(first.study_name, study_dir, tuple(planned), deployments, told)
@@ -279,19 +288,25 @@ class _Found:
 
 
 def _plan_runs(
-    job: Job, hardware: HardwareConfig, study_dir: Path, known: Known, fitted: Fit
+    job: Job, hardware: HardwareConfig, study_dir: Path, known: Known, fitted: Fit, once: Once
 ) -> Iterator[_Found]:
     """A cell for each of the job's runs; only the first of one that cannot work."""
     for run in range(1, job.config.runs + 1):
-        yield (one := _plan_run(job, run, hardware, study_dir, known, fitted))
+        yield (one := _plan_run(job, run, hardware, study_dir, known, fitted, once))
         if one.impossible:
             return
 
 
 def _plan_run(
-    job: Job, run: int, hardware: HardwareConfig, study_dir: Path, known: Known, fitted: Fit
+    job: Job,
+    run: int,
+    hardware: HardwareConfig,
+    study_dir: Path,
+    known: Known,
+    fitted: Fit,
+    once: Once,
 ) -> _Found:
-    identified = resolve_job(job.config, job.own_overrides, hardware, known, fitted, run)
+    identified = resolve_job(job.config, job.own_overrides(once), hardware, known, fitted, run, once)
     cell, fit = identified.cell, identified.fit
     status: PlanStatus = "planned"
     reason = identified.reason
