@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.cell import Cell, by_key, secret_values
-from orchestrator.config.arguments import as_typed
 from orchestrator.config.schema import DeploymentConfig, HardwareConfig, SweepConfig
 from orchestrator.plan import cost
 from orchestrator.plan.agreement import check_command, check_deployment
@@ -26,22 +24,17 @@ from orchestrator.plan.known import NOTHING, Known
 from orchestrator.plan.notes import notes
 from orchestrator.plan.once import Once
 from orchestrator.plan.order import cheapest_first
-from orchestrator.plan.resolve_job import resolve_job
+from orchestrator.plan.overrides import own_overrides
+from orchestrator.plan.resolve_job import Identified, resolve_job
 from orchestrator.plan.rules import check_values
 from orchestrator.plan.settle import settled
 from orchestrator.plan.sizes import done_notes, raised_notes, study_fits
 from orchestrator.plan.sources import with_sources
-from orchestrator.secrets import hidden_in, masked_override
-from orchestrator.store.read import CellStatus, read_status
+from orchestrator.secrets import hidden_in
+from orchestrator.store.read import CellStatus, read_statuses
 
 PlanStatus = Literal["planned", "done", "skipped"]
 
-
-# Overrides that say how a sweep is run, not what a cell is: they would only clutter its label.
-_HOUSEKEEPING = (
-    *("dry_run", "rerun", "prepare", "results_dir", "study_name", "tracker", "ray", "timeout", "objective"),
-    *("runs", "hydra", "study", "report"),
-)
 
 _SAME = "the same measurement as"
 
@@ -52,19 +45,6 @@ class Job:
 
     overrides: tuple[str, ...]
     config: SweepConfig
-
-    def own_overrides(self, once: Once) -> tuple[str, ...]:
-        """Those that say what the cell is, as they can be typed again, but for secrets."""
-        secrets = once(secret_values, once.deployment(self.config))
-        shown = (once(_own_override, one, secrets) for one in self.overrides)
-        return tuple(one for one in shown if one is not None)
-
-
-def _own_override(override: str, secrets: tuple[str, ...]) -> str | None:
-    typed = as_typed(override)
-    if re.split(r"[.=/]", typed.lstrip("+~"))[0] in _HOUSEKEEPING:
-        return None
-    return masked_override(typed, secrets)
 
 
 @dataclass(frozen=True)
@@ -246,15 +226,20 @@ def make_plan(jobs: Sequence[Job], known: Known | Callable[[Sequence[SweepConfig
     jobs = [replace(job, config=settled(job.config, known, os.environ, once)) for job in jobs]
     sized = [(job.config, hardware[once(repr, job.config.hardware)]) for job in jobs]
     fits = study_fits(sized, once)
-    for number, (job, (_, resolved), fitted) in enumerate(zip(jobs, sized, fits, strict=True)):
-        for one in _plan_runs(job, resolved, study_dir, known, fitted, once):
-            cell = one.planned.cell
-            if cell.cell_id in found:
-                check_deployment([found[cell.cell_id].planned.cell.config, cell.config])
-                planned.append(PlannedCell(cell, "skipped", _SAME, job=number))
-                continue
-            found[cell.cell_id] = one
-            planned.append(replace(one.planned, job=number))
+    identified = [
+        (number, resolved, one)
+        for number, (job, (_, resolved), fitted) in enumerate(zip(jobs, sized, fits, strict=True))
+        for one in _runs(job, resolved, known, fitted, once)
+    ]
+    stored = read_statuses(study_dir, [one.cell.cell_id for _, _, one in identified])
+    for number, resolved, one in identified:
+        cell = one.cell
+        if cell.cell_id in found:
+            check_deployment([found[cell.cell_id].planned.cell.config, cell.config])
+            planned.append(PlannedCell(cell, "skipped", _SAME, job=number))
+            continue
+        planned.append(_planned(one, resolved, stored.get(cell.cell_id), number))
+        found[cell.cell_id] = _Found(planned[-1], one.fit, resolved, one.command)
     deployments = _deployments(list(found.values()))
     to_run = [one for one in found.values() if one.planned.status == "planned" and one.planned.stored is None]
     done_before = done_notes(
@@ -284,49 +269,33 @@ class _Found:
     fit: Fit
     hardware: HardwareConfig
     command: tuple[str, ...]
-    impossible: bool = False
 
 
-def _plan_runs(
-    job: Job, hardware: HardwareConfig, study_dir: Path, known: Known, fitted: Fit, once: Once
-) -> Iterator[_Found]:
+def _runs(job: Job, hardware: HardwareConfig, known: Known, fitted: Fit, once: Once) -> Iterator[Identified]:
     """A cell for each of the job's runs; only the first of one that cannot work."""
+    typed = own_overrides(job.overrides, job.config, once)
     for run in range(1, job.config.runs + 1):
-        yield (one := _plan_run(job, run, hardware, study_dir, known, fitted, once))
-        if one.impossible:
+        yield (one := resolve_job(job.config, typed, hardware, known, fitted, run, once))
+        if one.reason is not None:
             return
 
 
-def _plan_run(
-    job: Job,
-    run: int,
-    hardware: HardwareConfig,
-    study_dir: Path,
-    known: Known,
-    fitted: Fit,
-    once: Once,
-) -> _Found:
-    identified = resolve_job(job.config, job.own_overrides(once), hardware, known, fitted, run, once)
-    cell, fit = identified.cell, identified.fit
+def _planned(
+    identified: Identified, hardware: HardwareConfig, before: CellStatus | None, number: int
+) -> PlannedCell:
+    cell, fit, config = identified.cell, identified.fit, identified.cell.config
     status: PlanStatus = "planned"
     reason = identified.reason
-    before = read_status(study_dir, cell.cell_id)
-    rerun = job.config.rerun
-    if reason is not None:
-        status = "skipped"
-    elif before is not None and rerun != "all":
+    if reason is not None:  # its arguments may be no numbers
+        return PlannedCell(cell, "skipped", reason, stored=before, job=number)
+    if before is not None and config.rerun != "all":
         if before.status == "done":
             status = "done"
-        elif rerun == "none":
-            status, reason = (
-                "skipped",
-                f"{before.status} before and rerun=none: {before.reason or 'no reason stored'}",
-            )
-    one = PlannedCell(cell, status, reason, stored=before)
-    if identified.reason is None:  # else its arguments may be no numbers
-        estimated_s = cost.cell_s(job.config, fit, hardware)
-        one = replace(one, estimated_s=estimated_s, estimated_start_s=cost.start_s(job.config, fit))
-    return _Found(one, fit, hardware, identified.command, identified.reason is not None)
+        elif config.rerun == "none":
+            status = "skipped"
+            reason = f"{before.status} before and rerun=none: {before.reason or 'no reason stored'}"
+    estimated_s, start_s = cost.cell_s(config, fit, hardware), cost.start_s(config, fit)
+    return PlannedCell(cell, status, reason, estimated_s, start_s, before, number)
 
 
 def _deployments(found: Sequence[_Found]) -> tuple[Deployment, ...]:

@@ -44,7 +44,7 @@ class Identified:
 @dataclass(frozen=True)
 class _Engine:
     """What follows from a deployment alone, for each of its jobs. ``launch`` is None where no engine will be
-    started, ``idle`` why it would be for nothing, ``facts`` are those of `ResolvedJob` that are the engine's."""
+    started, ``idle`` why it would be for nothing, ``facts`` are the fields of `ResolvedJob` that it has."""
 
     launch: Launch | None
     command: tuple[str, ...]
