@@ -247,7 +247,7 @@ def make_plan(jobs: Sequence[Job], known: Known | Callable[[Sequence[SweepConfig
     )
     told = (
         *known.notes,
-        *notes(planned, os.environ),
+        *notes(planned, os.environ, once),
         *sources,
         *budgets,
         *raised_notes(sized, fits, once),

@@ -272,7 +272,8 @@ def checked_cell(path: Path, table: pa.Table) -> pa.Table | None:
 
 def _read_cell(path: Path, columns: list[str] | None = None) -> pa.Table | None:
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        # One row is read at once: nothing is gained by what reads ahead of the columns.
+        with pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=False) as file:
             return checked_cell(path, file.read(columns, use_threads=False))
     except UNREADABLE as error:
         logger.warning("%s cannot be read: %s", path, error)
