@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from orchestrator.config.schema import DeploymentConfig, SamplingConfig, SweepConfig
@@ -230,15 +232,20 @@ def leaves(value: Any, prefix: str = "") -> dict[str, Any]:
 def stated(config: SweepConfig) -> dict[str, Any]:
     """The keys that are in a cell's identity as they stand, without `RESOLVED`, `LEFT_OUT`, nulls and
     `AS_BEFORE`."""
+    keys, values_of = _stated_keys()
     return {
         key: value
-        for key, value in leaves(config).items()
-        if value is not None
-        and key != "opt"
-        and key not in RESOLVED
-        and key not in LEFT_OUT
-        and not (key in AS_BEFORE and value == AS_BEFORE[key])
+        for key, value in zip(keys, values_of(config), strict=True)
+        if value is not None and not (key in AS_BEFORE and value == AS_BEFORE[key])
     }
+
+
+@cache
+def _stated_keys() -> tuple[tuple[str, ...], Callable[[SweepConfig], tuple[Any, ...]]]:
+    """The schema's, for any configuration, and what takes their values of one."""
+    left_out = {"opt", *RESOLVED, *LEFT_OUT}
+    keys = tuple(key for key in leaves(SweepConfig()) if key not in left_out)
+    return keys, attrgetter(*keys)
 
 
 def deployment_identity(config: SweepConfig, facts: ResolvedJob) -> dict[str, Any]:
@@ -261,11 +268,9 @@ def deployment_identity(config: SweepConfig, facts: ResolvedJob) -> dict[str, An
     }
 
 
-def cell_identity(config: SweepConfig, facts: ResolvedJob, run: int = 1) -> dict[str, Any]:
-    """Everything that can change the numbers of one cell. The first run is the cell as it is without runs, so
-    that further ones can be added to what is measured."""
+def cell_identity(config: SweepConfig, facts: ResolvedJob) -> dict[str, Any]:
+    """Everything that can change the numbers of one cell, at its first run."""
     return {
-        **({"run": run} if run > 1 else {}),
         "deployment": deployment_identity(config, facts),
         "config": {key: value for key, value in stated(config).items() if not key.startswith(_DEPLOYMENT)},
         "reasoning_inline": config.reasoning_inline,
@@ -274,21 +279,31 @@ def cell_identity(config: SweepConfig, facts: ResolvedJob, run: int = 1) -> dict
         "trace_revision": facts.trace_revision,
         "sampling": {
             name: value
-            for name, value in asdict(facts.sampling).items()
+            for name, value in vars(facts.sampling).items()
             if value is not None or name in _SAMPLING_AT_FIRST
         },
         "output_length": facts.length_revision or config.output_length,
     }
 
 
-def make_cell(config: SweepConfig, facts: ResolvedJob, overrides: tuple[str, ...], run: int = 1) -> Cell:
-    """Names a job's ``run``-th measurement by content."""
-    secrets = secret_values(config)
+def make_cell(
+    config: SweepConfig,
+    facts: ResolvedJob,
+    overrides: tuple[str, ...],
+    run: int = 1,
+    secrets: tuple[str, ...] | None = None,
+) -> Cell:
+    """Names a job's ``run``-th measurement by content. ``secrets`` are `secret_values` of its configuration,
+    None where they are yet to be looked for."""
+    secrets = secret_values(config) if secrets is None else secrets
+    identity = cell_identity(config, facts)
+    # The first run is the cell as it is without runs, so that further ones can be added to what is measured.
+    first = digest(identity, secrets)
     return Cell(
         run=run,
-        run_of=digest(cell_identity(config, facts), secrets),
-        cell_id=digest(cell_identity(config, facts, run), secrets),
-        deployment_id=digest(deployment_identity(config, facts), secrets),
+        run_of=first,
+        cell_id=digest({"run": run, **identity}, secrets) if run > 1 else first,
+        deployment_id=digest(identity["deployment"], secrets),
         overrides=overrides,
         config=config,
         facts=facts,

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import islice, product
 
-import pyarrow.parquet as pq
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
@@ -29,7 +28,7 @@ from orchestrator.measure.row import cell_row
 from orchestrator.paths import conf_dir
 from orchestrator.plan.plan import Job, Plan, make_plan
 from orchestrator.store import schema
-from orchestrator.store.write import PARQUET
+from orchestrator.store.write import write_parquet
 
 SWEEP = {
     "model": [
@@ -126,7 +125,8 @@ def _store(plan: Plan) -> None:
             provenance={},
         )
         table = schema.cell_table(row | {"cell_id": cell.cell_id})
-        pq.write_table(table, folder / f"{cell.cell_id}.parquet", **PARQUET["cells"])
+        with (folder / f"{cell.cell_id}.parquet").open("wb") as file:
+            write_parquet(table, file, "cells")
 
 
 def _seconds(act: Callable[[], object]) -> float:

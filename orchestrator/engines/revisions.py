@@ -8,7 +8,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.config.schema import SweepConfig
+from orchestrator.config.schema import DatasetConfig, DeploymentConfig, SweepConfig
 from orchestrator.paths import hub_parts, is_path
 
 ANSWERS_S = 5.0
@@ -19,14 +19,24 @@ _COMMIT = re.compile(r"[0-9a-f]{40}$")
 def unpinned(config: SweepConfig) -> list[str]:
     """What this configuration downloads from the hub at no known commit: models as ``ID`` or ``ID@BRANCH``, a
     dataset with `DATASET` before it."""
-    data = config.dataset
-    found = [] if data.path or not data.hub_id else [DATASET + _source(data.hub_id, data.revision)]
-    if config.engine.name not in ("external", "simulated"):
-        found += _models(config)
+    return list(dict.fromkeys([*unpinned_dataset(config.dataset), *unpinned_models(config)]))
+
+
+def unpinned_dataset(dataset: DatasetConfig) -> list[str]:
+    """As `unpinned`, of the dataset alone: one, or none."""
+    found = (
+        [] if dataset.path or not dataset.hub_id else [DATASET + _source(dataset.hub_id, dataset.revision)]
+    )
+    return [one for one in found if not _has_commit(one)]
+
+
+def unpinned_models(config: DeploymentConfig) -> list[str]:
+    """As `unpinned`, of the models alone."""
+    found = [] if config.engine.name in ("external", "simulated") else _models(config)
     return [one for one in dict.fromkeys(found) if not _has_commit(one)]
 
 
-def _models(config: SweepConfig) -> list[str]:
+def _models(config: DeploymentConfig) -> list[str]:
     model, opts = config.model, config.opt.values()
     found = [model.checkpoints[o.checkpoint] for o in opts if o.checkpoint in model.checkpoints]
     if model.hub_id and not model.path and not model.package:

@@ -7,7 +7,13 @@ from itertools import combinations
 from typing import Any
 
 from orchestrator.cell import opt_names, sampling
-from orchestrator.config.schema import EngineOptConfig, HardwareConfig, OptConfig, SweepConfig
+from orchestrator.config.schema import (
+    DeploymentConfig,
+    EngineOptConfig,
+    HardwareConfig,
+    OptConfig,
+    SweepConfig,
+)
 from orchestrator.engines import ADAPTERS
 from orchestrator.engines.adapter import Launch, flag_name, merge_args, parse_version, unjsoned
 from orchestrator.engines.simulated.describe import lacking
@@ -42,7 +48,7 @@ def skip_reason(config: SweepConfig, hardware: HardwareConfig) -> str | None:
 
 
 def sleep_reason(
-    config: SweepConfig, hardware: HardwareConfig, version: str | None = None, nodes: int = 1
+    config: DeploymentConfig, hardware: HardwareConfig, version: str | None = None, nodes: int = 1
 ) -> str | None:
     """Why an engine cannot sleep there, or None. ``version`` is its own, None where that is not known."""
     name = config.engine.name
@@ -78,7 +84,7 @@ def cache_reason(config: SweepConfig, args: Mapping[str, Any]) -> str | None:
     return None if caches else "load.cache=warm: without opt=prefix-cache no prefix is cached"
 
 
-def idle_reason(config: SweepConfig, hardware: HardwareConfig, launch: Launch) -> str | None:
+def idle_reason(config: DeploymentConfig, hardware: HardwareConfig, launch: Launch) -> str | None:
     """Which optimization's arguments change nothing of an engine on this hardware, or None: they are what it
     does by itself, or the user's own arguments say otherwise."""
     if (reason := _overruled(config, launch.engine)) is not None:
@@ -106,7 +112,7 @@ def idle_reason(config: SweepConfig, hardware: HardwareConfig, launch: Launch) -
     return None
 
 
-def _overruled(config: SweepConfig, engine: str) -> str | None:
+def _overruled(config: DeploymentConfig, engine: str) -> str | None:
     """Which of the user's arguments takes from an optimization what it is, or None. They come later and win:
     a number can be tuned, but an optimization's words and switches are what its name stands for."""
     own = _flat(config.engine.args)

@@ -7,16 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrator.cell import Cell
+from orchestrator.config.schema import SweepConfig
 from orchestrator.engines import ADAPTERS, environment
-from orchestrator.engines.revisions import unpinned
+from orchestrator.engines.revisions import unpinned_dataset, unpinned_models
 from orchestrator.load.trace import read_trace
+from orchestrator.plan.once import Once
 from orchestrator.plan.resolve_job import most_requests
 
 if TYPE_CHECKING:
     from orchestrator.plan.plan import PlannedCell
 
 
-def notes(planned: Sequence[PlannedCell], inherited: Mapping[str, str]) -> tuple[str, ...]:
+def notes(planned: Sequence[PlannedCell], inherited: Mapping[str, str], once: Once) -> tuple[str, ...]:
     """On the runs, and on the cells that will run by engines other than simulated ones."""
     cells = [one.cell for one in planned if one.status == "planned" and not one.cell.simulated]
     started = [cell for cell in cells if cell.config.engine.name in ADAPTERS]
@@ -25,7 +27,7 @@ def notes(planned: Sequence[PlannedCell], inherited: Mapping[str, str]) -> tuple
     lines += _distinct(line for cell in kept for line in _trace(cell))
     lines += [
         f"revision of {one} not pinned: name its commit, or the hub may serve another under the same name"
-        for one in _distinct(one for cell in cells for one in unpinned(cell.config))
+        for one in _distinct(one for cell in cells for one in _unpinned(cell.config, once))
     ]
     lines += [
         f"version of {name} not known here: what a node has is told when its engine starts"
@@ -37,6 +39,10 @@ def notes(planned: Sequence[PlannedCell], inherited: Mapping[str, str]) -> tuple
             "engine.env.NAME=VALUE makes it part of the cell"
         )
     return tuple(lines)
+
+
+def _unpinned(config: SweepConfig, once: Once) -> list[str]:
+    return once(unpinned_dataset, config.dataset) + once(unpinned_models, once.deployment(config))
 
 
 def _trace(cell: Cell) -> list[str]:

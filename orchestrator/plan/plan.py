@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from orchestrator.cell import Cell, by_key, secret_values
-from orchestrator.config.arguments import as_typed
 from orchestrator.config.schema import DeploymentConfig, HardwareConfig, SweepConfig
 from orchestrator.plan import cost
 from orchestrator.plan.agreement import check_command, check_deployment
@@ -24,23 +22,21 @@ from orchestrator.plan.fit import Fit, nodes_of
 from orchestrator.plan.hardware import resolve
 from orchestrator.plan.known import NOTHING, Known
 from orchestrator.plan.notes import notes
+from orchestrator.plan.once import Once
 from orchestrator.plan.order import cheapest_first
-from orchestrator.plan.resolve_job import resolve_job
+from orchestrator.plan.overrides import own_overrides
+from orchestrator.plan.resolve_job import Identified, resolve_job
+from orchestrator.plan.rotation import turn_notes
 from orchestrator.plan.rules import check_values
 from orchestrator.plan.settle import settled
 from orchestrator.plan.sizes import done_notes, raised_notes, study_fits
 from orchestrator.plan.sleep import with_sleep
 from orchestrator.plan.sources import with_sources
-from orchestrator.secrets import hidden_in, masked_override
-from orchestrator.store.read import CellStatus, read_status
+from orchestrator.secrets import hidden_in
+from orchestrator.store.read import CellStatus, read_statuses
 
 PlanStatus = Literal["planned", "done", "skipped"]
 
-# Overrides that say how a sweep is run, not what a cell is: they would only clutter its label.
-_HOUSEKEEPING = (
-    *("dry_run", "rerun", "prepare", "results_dir", "study_name", "tracker", "ray", "timeout", "objective"),
-    *("runs", "hydra", "study", "report"),
-)
 
 _SAME = "the same measurement as"
 
@@ -51,14 +47,6 @@ class Job:
 
     overrides: tuple[str, ...]
     config: SweepConfig
-
-    @property
-    def own_overrides(self) -> tuple[str, ...]:
-        """Those that say what the cell is, as they can be typed again, but for secrets."""
-        typed = map(as_typed, self.overrides)
-        own = (one for one in typed if re.split(r"[.=/]", one.lstrip("+~"))[0] not in _HOUSEKEEPING)
-        secrets = secret_values(self.config)
-        return tuple(masked_override(one, secrets) for one in own)
 
 
 @dataclass(frozen=True)
@@ -224,10 +212,11 @@ def make_plan(jobs: Sequence[Job], known: Known | Callable[[Sequence[SweepConfig
     first = jobs[0].config
     study_dir = Path(first.results_dir) / first.study_name
     hardware: dict[str, HardwareConfig] = {}
+    once = Once()
     jobs, sources = with_sources(jobs)
     for job in jobs:
-        check_values(job.config)
-        asked = repr(job.config.hardware)
+        check_values(job.config, once)
+        asked = once(repr, job.config.hardware)
         if asked not in hardware:
             hardware[asked] = resolve(job.config.hardware, job.config.ray.address)
     check_command([job.config for job in jobs])
@@ -236,28 +225,37 @@ def make_plan(jobs: Sequence[Job], known: Known | Callable[[Sequence[SweepConfig
         known = known([job.config for job in jobs])
     planned: list[PlannedCell] = []
     found: dict[str, _Found] = {}
-    jobs = [replace(job, config=settled(job.config, known, os.environ)) for job in jobs]
-    sized, sleep = with_sleep([(job.config, hardware[repr(job.config.hardware)]) for job in jobs], known)
-    fits = study_fits(sized)
-    for number, (job, (config, resolved), fitted) in enumerate(zip(jobs, sized, fits, strict=True)):
-        for one in _plan_runs(replace(job, config=config), resolved, study_dir, known, fitted):
-            cell = one.planned.cell
-            if cell.cell_id in found:
-                check_deployment([found[cell.cell_id].planned.cell.config, cell.config])
-                planned.append(PlannedCell(cell, "skipped", _SAME, job=number))
-                continue
-            found[cell.cell_id] = one
-            planned.append(replace(one.planned, job=number))
+    jobs = [replace(job, config=settled(job.config, known, os.environ, once)) for job in jobs]
+    alone = [(job.config, hardware[once(repr, job.config.hardware)]) for job in jobs]
+    sized, sleep = with_sleep(alone, known, once)
+    fits = study_fits(sized, once)
+    identified = [
+        (number, resolved, one)
+        for number, (job, (config, resolved), fitted) in enumerate(zip(jobs, sized, fits, strict=True))
+        for one in _runs(replace(job, config=config), resolved, known, fitted, once)
+    ]
+    stored = read_statuses(study_dir, [one.cell.cell_id for _, _, one in identified])
+    for number, resolved, one in identified:
+        cell = one.cell
+        if cell.cell_id in found:
+            check_deployment([found[cell.cell_id].planned.cell.config, cell.config])
+            planned.append(PlannedCell(cell, "skipped", _SAME, job=number))
+            continue
+        planned.append(_planned(one, resolved, stored.get(cell.cell_id), number))
+        found[cell.cell_id] = _Found(planned[-1], one.fit, resolved, one.command)
     deployments = _deployments(list(found.values()))
     to_run = [one for one in found.values() if one.planned.status == "planned" and one.planned.stored is None]
-    done_before = done_notes(study_dir, ((one.planned.cell, one.hardware, one.fit) for one in to_run), known)
+    done_before = done_notes(
+        study_dir, ((one.planned.cell, one.hardware, one.fit) for one in to_run), known, once
+    )
     told = (
         *known.notes,
-        *notes(planned, os.environ),
+        *notes(planned, os.environ, once),
         *sources,
         *budgets,
         *sleep,
-        *raised_notes(sized, fits),
+        *turn_notes(deployments),
+        *raised_notes(sized, fits, once),
         *done_before,
     )
     plan = Plan(first.study_name, study_dir, tuple(planned), deployments, told)
@@ -276,43 +274,33 @@ class _Found:
     fit: Fit
     hardware: HardwareConfig
     command: tuple[str, ...]
-    impossible: bool = False
 
 
-def _plan_runs(
-    job: Job, hardware: HardwareConfig, study_dir: Path, known: Known, fitted: Fit
-) -> Iterator[_Found]:
+def _runs(job: Job, hardware: HardwareConfig, known: Known, fitted: Fit, once: Once) -> Iterator[Identified]:
     """A cell for each of the job's runs; only the first of one that cannot work."""
+    typed = own_overrides(job.overrides, job.config, once)
     for run in range(1, job.config.runs + 1):
-        yield (one := _plan_run(job, run, hardware, study_dir, known, fitted))
-        if one.impossible:
+        yield (one := resolve_job(job.config, typed, hardware, known, fitted, run, once))
+        if one.reason is not None:
             return
 
 
-def _plan_run(
-    job: Job, run: int, hardware: HardwareConfig, study_dir: Path, known: Known, fitted: Fit
-) -> _Found:
-    identified = resolve_job(job.config, job.own_overrides, hardware, known, fitted, run)
-    cell, fit = identified.cell, identified.fit
+def _planned(
+    identified: Identified, hardware: HardwareConfig, before: CellStatus | None, number: int
+) -> PlannedCell:
+    cell, fit, config = identified.cell, identified.fit, identified.cell.config
     status: PlanStatus = "planned"
     reason = identified.reason
-    before = read_status(study_dir, cell.cell_id)
-    rerun = job.config.rerun
-    if reason is not None:
-        status = "skipped"
-    elif before is not None and rerun != "all":
+    if reason is not None:  # its arguments may be no numbers
+        return PlannedCell(cell, "skipped", reason, stored=before, job=number)
+    if before is not None and config.rerun != "all":
         if before.status == "done":
             status = "done"
-        elif rerun == "none":
-            status, reason = (
-                "skipped",
-                f"{before.status} before and rerun=none: {before.reason or 'no reason stored'}",
-            )
-    one = PlannedCell(cell, status, reason, stored=before)
-    if identified.reason is None:  # else its arguments may be no numbers
-        estimated_s = cost.cell_s(job.config, fit, hardware)
-        one = replace(one, estimated_s=estimated_s, estimated_start_s=cost.start_s(job.config, fit))
-    return _Found(one, fit, hardware, identified.command, identified.reason is not None)
+        elif config.rerun == "none":
+            status = "skipped"
+            reason = f"{before.status} before and rerun=none: {before.reason or 'no reason stored'}"
+    estimated_s, start_s = cost.cell_s(config, fit, hardware), cost.start_s(config, fit)
+    return PlannedCell(cell, status, reason, estimated_s, start_s, before, number)
 
 
 def _deployments(found: Sequence[_Found]) -> tuple[Deployment, ...]:

@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import datasets
-from orchestrator.cell import Cell, ResolvedJob, make_cell, sampling
-from orchestrator.config.schema import HardwareConfig, SweepConfig
+from orchestrator.cell import Cell, ResolvedJob, make_cell, sampling, secret_values
+from orchestrator.config.schema import (
+    DatasetConfig,
+    DeploymentConfig,
+    HardwareConfig,
+    ModelConfig,
+    SweepConfig,
+)
 from orchestrator.engines import ADAPTERS, content, flags
 from orchestrator.engines.launch import Launch, build_launch
 from orchestrator.engines.revisions import DATASET
@@ -22,6 +28,7 @@ from orchestrator.paths import hub_parts
 from orchestrator.plan.compatibility import cache_reason, idle_reason, skip_reason, sleep_reason
 from orchestrator.plan.fit import Fit, fit, nodes_of
 from orchestrator.plan.known import NOTHING, Known, engine_key, server_key
+from orchestrator.plan.once import Once
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,17 @@ class Identified:
     reason: str | None
 
 
+@dataclass(frozen=True)
+class _Engine:
+    """What follows from a deployment alone, for each of its jobs. ``launch`` is None where no engine will be
+    started, ``idle`` why it would be for nothing, ``facts`` are the fields of `ResolvedJob` that it has."""
+
+    launch: Launch | None
+    command: tuple[str, ...]
+    idle: str | None
+    facts: Mapping[str, Any]
+
+
 def resolve_job(
     config: SweepConfig,
     overrides: tuple[str, ...],
@@ -41,42 +59,67 @@ def resolve_job(
     known: Known = NOTHING,
     fitted: Fit | None = None,
     run: int = 1,
+    once: Once | None = None,
 ) -> Identified:
     """``config`` is `settle.settled`, ``fitted`` what the study gives the job, None what it would take alone.
     Raises ConfigError where a file or an interpreter that the job names does not exist."""
+    once = once or Once()
     fitted = fitted or fit(config, hardware)
-    reason = skip_reason(config, hardware) or fitted.reason
-    external = config.engine.name == "external"
-    launch = None if reason or external else _launch(config, hardware, fitted, known)
-    reason = reason or cache_reason(config, {} if launch is None else launch.args)
-    if launch is not None:
-        reason = reason or idle_reason(config, hardware, launch)
-        if config.engine.sleep == "on":
-            reason = reason or sleep_reason(config, hardware, launch.version, launch.nodes)
-    model = config.model if launch is None else served(config)
-    told = known.served.get(server_key(config.engine)) if external else None
+    deployment = once.deployment(config)
+    reason = once(skip_reason, config, hardware) or fitted.reason
+    starts = not reason and config.engine.name != "external"
+    engine = once(_engine, deployment, hardware, fitted.tensor_parallel_size, known, starts)
+    reason = (
+        reason or cache_reason(config, {} if engine.launch is None else engine.launch.args) or engine.idle
+    )
     facts = ResolvedJob(
-        # A catalogue's revision says nothing of what somebody else's server has loaded.
-        model_revision=revision(model) if not external else _root(told),
-        engine_version=None if launch is None else launch.version,
-        engine_args={} if launch is None else launch.args,
-        engine_env={} if launch is None else launch.env,
-        dataset_revision=datasets.fingerprint(config.dataset),
-        wording=datasets.wording(config.dataset),
-        gpu_type=hardware.name,
-        tensor_parallel_size=fitted.tensor_parallel_size,
+        **engine.facts,
+        dataset_revision=once(datasets.fingerprint, config.dataset),
+        wording=once(datasets.wording, config.dataset),
         sampling=sampling(config),
         trace_revision=_trace_revision(config),
         length_revision=lengths.revision(config.output_length),
-        model_source=source(model),
-        nodes=1 if launch is None else launch.nodes,
-        files={} if launch is None else content.of_named(launch.args),
-        served=told,
-        keys=_keys(config, known),
-        sources={} if external else sources(model),
+        keys=once(_keys, deployment, config.dataset, known),
     )
-    command = () if launch is None else tuple(ADAPTERS[launch.engine].command(launch))
-    return Identified(make_cell(config, facts, overrides, run), fitted, command, reason)
+    cell = make_cell(config, facts, overrides, run, once(secret_values, deployment))
+    return Identified(cell, fitted, engine.command, reason)
+
+
+def _engine(
+    config: DeploymentConfig, hardware: HardwareConfig, size: int, known: Known, starts: bool
+) -> _Engine:
+    """``size`` is the tensor-parallel size; without ``starts`` none will be started here."""
+    external = config.engine.name == "external"
+    launch = _launch(config, hardware, size, known) if starts else None
+    model = config.model if launch is None else served(config)
+    told = known.served.get(server_key(config.engine)) if external else None
+    return _Engine(
+        launch=launch,
+        command=() if launch is None else tuple(ADAPTERS[launch.engine].command(launch)),
+        idle=None if launch is None else _idle(config, hardware, launch),
+        facts={
+            # A catalogue's revision says nothing of what somebody else's server has loaded.
+            "model_revision": _root(told) if external else revision(model),
+            "engine_version": None if launch is None else launch.version,
+            "engine_args": {} if launch is None else launch.args,
+            "engine_env": {} if launch is None else launch.env,
+            "gpu_type": hardware.name,
+            "tensor_parallel_size": size,
+            "model_source": source(model),
+            "nodes": 1 if launch is None else launch.nodes,
+            "files": {} if launch is None else content.of_named(launch.args),
+            "served": told,
+            "sources": {} if external else sources(model),
+        },
+    )
+
+
+def _idle(config: DeploymentConfig, hardware: HardwareConfig, launch: Launch) -> str | None:
+    """Why it would be started for nothing, or cannot sleep as it is told to."""
+    reason = idle_reason(config, hardware, launch)
+    if reason is None and config.engine.sleep == "on":
+        reason = sleep_reason(config, hardware, launch.version, launch.nodes)
+    return reason
 
 
 def _root(served: Mapping[str, Any] | None) -> str:
@@ -84,38 +127,40 @@ def _root(served: Mapping[str, Any] | None) -> str:
     return "not told" if served is None else str(served.get("root") or served.get("id"))
 
 
-def _keys(config: SweepConfig, known: Known) -> dict[str, Any]:
+def _keys(config: DeploymentConfig, dataset: DatasetConfig, known: Known) -> dict[str, Any]:
     """By what a later plan finds what this one knew."""
     by = (
         {"server_key": server_key(config.engine)}
         if config.engine.name == "external"
         else {"engine_key": engine_key(config.engine)}
     )
-    revisions = {one: commit for one, commit in known.revisions.items() if _names(config, one, commit)}
+    pinned = _pinned(config.model, dataset)
+    revisions = {
+        one: commit for one, commit in known.revisions.items() if f"{hub_parts(one)[0]}@{commit}" in pinned
+    }
     return {**by, "revisions": revisions}
 
 
-def _names(config: SweepConfig, source: str, commit: str) -> bool:
-    hub_id, model, data = hub_parts(source)[0], config.model, config.dataset
+def _pinned(model: ModelConfig, data: DatasetConfig) -> set[str | None]:
+    """What is loaded from the hub, with its revision."""
     pinned = {f"{model.hub_id}@{model.revision}", *model.checkpoints.values(), model.draft, model.eagle3}
-    pinned.add(f"{DATASET}{data.hub_id}@{data.revision}")
-    return f"{hub_id}@{commit}" in pinned
+    return pinned | {f"{DATASET}{data.hub_id}@{data.revision}"}
 
 
-def _launch(config: SweepConfig, hardware: HardwareConfig, fitted: Fit, known: Known) -> Launch:
+def _launch(config: DeploymentConfig, hardware: HardwareConfig, size: int, known: Known) -> Launch:
     version = known.versions.get(engine_key(config.engine)) or engine_version(config.engine)
     launch = build_launch(
         config,
         hardware="gpu" if hardware.kind == "gpu" else "cpu",
-        tensor_parallel_size=fitted.tensor_parallel_size,
-        nodes=nodes_of(fitted.tensor_parallel_size, hardware),
+        tensor_parallel_size=size,
+        nodes=nodes_of(size, hardware),
         engine_version=version,
     )
     _check_flags(config, launch)
     return launch
 
 
-def _check_flags(config: SweepConfig, launch: Launch) -> None:
+def _check_flags(config: DeploymentConfig, launch: Launch) -> None:
     """Raises ConfigError for a flag of the user's that the engine does not have or that another key sets, and
     for a value that it does not take, by the engine's own help, where this machine has the engine in the
     version of the nodes."""

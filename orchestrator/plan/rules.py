@@ -10,11 +10,12 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator.config.schema import SweepConfig
+from orchestrator.config.schema import LoadConfig, SweepConfig
 from orchestrator.engines.external import parse_base_url, shown_url
 from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
 from orchestrator.memory import DTYPE_BYTES, impossible
+from orchestrator.plan.once import Once
 from orchestrator.secrets import is_secret_flag
 
 
@@ -182,7 +183,7 @@ LOAD_KEYS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def value_of(config: SweepConfig, key: str) -> Any:
+def value_of(config: object, key: str) -> Any:
     """The value at a dotted key."""
     value: Any = config
     for part in key.split("."):
@@ -190,15 +191,17 @@ def value_of(config: SweepConfig, key: str) -> Any:
     return value
 
 
-def check_values(config: SweepConfig) -> None:
+def check_values(config: SweepConfig, once: Once | None = None) -> None:
     """Raises ConfigError naming the first key whose value is impossible."""
-    check_finite(config)
-    for key, rule in RULES.items():
-        value = value_of(config, key)
-        if not rule.ok(value):
-            raise ConfigError(f"{key}={shown(value)}: must be {rule.allowed}")
-    _check_load(config)
-    if contradiction := impossible(config.model):
+    once = once or Once()
+    if not all(once(_possible, name, value) for name, value in vars(config).items()):
+        check_finite(config)
+        for key, rule in RULES.items():
+            value = value_of(config, key)
+            if not rule.ok(value):
+                raise ConfigError(f"{key}={shown(value)}: must be {rule.allowed}")
+    once(_check_load, config.load)
+    if contradiction := once(impossible, config.model):
         raise ConfigError(contradiction)
     if config.output_length is not None and config.weights != "dummy":
         raise ConfigError(f"output_length={config.output_length}: only with weights=dummy")
@@ -217,6 +220,16 @@ def check_values(config: SweepConfig) -> None:
         _check_theirs(config)
     elif config.engine.base_url is not None:
         raise ConfigError(f"engine.base_url={shown_url(config.engine.base_url)}: only with engine=external")
+
+
+def _possible(name: str, value: object) -> bool:
+    """Whether everything under a key of the first level may be as it is."""
+    try:
+        check_finite(value)
+    except ConfigError:
+        return False
+    rules = ((key.removeprefix(name), rule) for key, rule in RULES.items() if key.partition(".")[0] == name)
+    return all(rule.ok(value_of(value, below[1:]) if below else value) for below, rule in rules)
 
 
 def _check_theirs(config: SweepConfig) -> None:
@@ -253,10 +266,10 @@ def check_finite(value: object, key: str = "") -> None:
         check_finite(one, f"{key}.{name}" if key else str(name))
 
 
-def _check_load(config: SweepConfig) -> None:
-    kind = config.load.kind
+def _check_load(load: LoadConfig) -> None:
+    kind = load.kind
     for key in {key for keys in LOAD_KEYS.values() for key in keys}:
-        value = getattr(config.load, key)
+        value = getattr(load, key)
         if key in LOAD_KEYS[kind] and value is None:
             raise ConfigError(f"load.{key}=null: load={kind} needs it")
         if key not in LOAD_KEYS[kind] and value is not None:

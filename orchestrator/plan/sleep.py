@@ -11,10 +11,11 @@ from orchestrator.engines.version import engine_version
 from orchestrator.plan.compatibility import skip_reason, sleep_reason
 from orchestrator.plan.fit import fit, nodes_of
 from orchestrator.plan.known import Known, engine_key
+from orchestrator.plan.once import Once
 from orchestrator.plan.sizes import Sized
 
 
-def with_sleep(jobs: Sequence[Sized], known: Known) -> tuple[list[Sized], list[str]]:
+def with_sleep(jobs: Sequence[Sized], known: Known, once: Once) -> tuple[list[Sized], list[str]]:
     """The jobs with ``engine.sleep`` on or off, and lines for the plan. With on, the memory fraction is what
     it would be alone, less what ``engine.sleepers`` sleepers keep.
 
@@ -24,20 +25,20 @@ def with_sleep(jobs: Sequence[Sized], known: Known) -> tuple[list[Sized], list[s
     """
     able: dict[str, bool] = {}
     for job in jobs:
-        if job[0].engine.sleep == "auto" and _counts(job):
+        if job[0].engine.sleep == "auto" and _counts(job, once):
             key = repr(job[1])
-            able[key] = able.get(key, True) and _able(job, known)
+            able[key] = able.get(key, True) and _able(job, known, once)
     resolved: list[Sized] = []
     notes: dict[str, None] = {}
     for job in jobs:
         config, hardware = job
         asked = config.engine.sleep
-        if asked == "off" or (asked == "auto" and not (_counts(job) and able[repr(hardware)])):
-            resolved.append((_with(config, "off"), hardware))
+        if asked == "off" or (asked == "auto" and not (_counts(job, once) and able[repr(hardware)])):
+            resolved.append((_with(config, "off", once), hardware))
         elif sleep_reason(config, hardware) is not None:
             resolved.append(job)
         else:
-            lowered, _ = beside = _lowered(job)
+            lowered, _ = beside = _lowered(job, once)
             resolved.append(beside)
             if sleep_reason(*beside) is None:
                 notes[_note(job, lowered)] = None
@@ -53,37 +54,47 @@ def kept_share(engine: EngineConfig, hardware: HardwareConfig) -> float:
     return engine.sleepers * sleeping.kept_gib / hardware.memory_gib
 
 
-def _counts(job: Sized) -> bool:
+def _counts(job: Sized, once: Once) -> bool:
     """Whether it is an engine of ours that can run when it does not sleep."""
     config, hardware = job
     if config.engine.name not in ADAPTERS:
         return False
-    awake = _with(config, "off")
+    awake = _with(config, "off", once)
     return skip_reason(awake, hardware) is None and fit(awake, hardware).reason is None
 
 
-def _able(job: Sized, known: Known) -> bool:
+def _able(job: Sized, known: Known, once: Once) -> bool:
     config, hardware = job
     if config.runs == 1 or sleep_reason(config, hardware) is not None:
         return False
     version = known.versions.get(engine_key(config.engine)) or engine_version(config.engine)
     if version is None or sleep_reason(config, hardware, version) is not None:
         return False
-    alone, beside = fit(config, hardware), fit(*_lowered(job))
+    alone, beside = fit(config, hardware), fit(*_lowered(job, once))
     size = beside.tensor_parallel_size
     return beside.reason is None and size == alone.tensor_parallel_size and nodes_of(size, hardware) == 1
 
 
-def _lowered(job: Sized) -> Sized:
+def _lowered(job: Sized, once: Once) -> Sized:
     config, hardware = job
     alone = hardware.gpu_memory_utilization
     beside = max(0.0, round(alone - kept_share(config.engine, hardware), 4))
-    own = replace(config.hardware, gpu_memory_utilization=beside)
-    return replace(_with(config, "on"), hardware=own), replace(hardware, gpu_memory_utilization=beside)
+    own, there = (once(_with_share, one, repr(beside)) for one in (config.hardware, hardware))
+    return replace(_with(config, "on", once), hardware=own), there
 
 
-def _with(config: SweepConfig, sleep: str) -> SweepConfig:
-    return replace(config, engine=replace(config.engine, sleep=sleep))
+def _with(config: SweepConfig, sleep: str, once: Once) -> SweepConfig:
+    if config.engine.sleep == sleep:
+        return config
+    return replace(config, engine=once(_asleep, config.engine, sleep))
+
+
+def _asleep(engine: EngineConfig, sleep: str) -> EngineConfig:
+    return replace(engine, sleep=sleep)
+
+
+def _with_share(hardware: HardwareConfig, share: str) -> HardwareConfig:
+    return replace(hardware, gpu_memory_utilization=float(share))
 
 
 def _note(job: Sized, resolved: SweepConfig) -> str:

@@ -48,7 +48,11 @@ def with_sources(jobs: Sequence[Job]) -> tuple[list[Job], tuple[str, ...]]:
     """The jobs, each with one source of its model, and what the plan says of that. Raises as `meant`."""
     found = [meant(job.config, job.overrides) for job in jobs]
     lines = dict.fromkeys(note for _, note in found if note is not None)
-    return [replace(job, config=config) for job, (config, _) in zip(jobs, found, strict=True)], tuple(lines)
+    one_each = [
+        job if config is job.config else replace(job, config=config)
+        for job, (config, _) in zip(jobs, found, strict=True)
+    ]
+    return one_each, tuple(lines)
 
 
 def meant(config: SweepConfig, overrides: Sequence[str]) -> tuple[SweepConfig, str | None]:
@@ -61,8 +65,9 @@ def meant(config: SweepConfig, overrides: Sequence[str]) -> tuple[SweepConfig, s
     Raises ConfigError where two sources are left, for a revision that the source cannot have, and for a
     config.json that is none.
     """
-    keys = {re.split(r"[=@]", one.lstrip("+~"), maxsplit=1)[0] for one in overrides}
-    typed = {key.removeprefix("model.") for key in keys if key.startswith("model.")}
+    keys = (one.lstrip("+~") for one in overrides)
+    own_keys = [one.removeprefix("model.") for one in keys if one.startswith("model.")]
+    typed = {re.split(r"[=@]", one, maxsplit=1)[0] for one in own_keys}
     own = [name for name in SOURCES if name in typed and getattr(config.model, name) is not None]
     if len(own) > 1:
         raise ConfigError(f"{_both(config.model, own)}: are two sources of one model; give one of them")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import uuid4
 
 import psutil
@@ -27,13 +27,21 @@ from orchestrator.store.lease import Lease, Leases, Watch
 from orchestrator.store.process import machine
 from orchestrator.store.schema import cell_table, request_rows, telemetry_rows
 
-# So few rows of requests in a group that the reader's 32-bit offsets hold all their chunks, up to 262,000
-# each. One row of many columns is read several times faster without the machinery for long columns.
-PARQUET: dict[str, dict[str, Any]] = {
-    "requests": {"compression": "zstd", "row_group_size": 8192},
+# One row of many columns is read several times faster without the machinery for long columns, and its columns
+# are of types that Parquet's own schema tells: Arrow's beside it would be a third of the file.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "requests": {"compression": "zstd"},
     "telemetry": {"compression": "zstd"},
-    "cells": {"compression": "none", "use_dictionary": False, "write_statistics": False},
+    "cells": {
+        "compression": "none",
+        "use_dictionary": False,
+        "write_statistics": False,
+        "store_schema": False,
+    },
 }
+# So few rows of requests in a group that the reader's 32-bit offsets hold all their chunks, up to 262,000
+# each.
+_GROUP_ROWS = {"requests": 8192}
 # A temporary file of another host is stale when it is older than any write could take.
 STALE_S = 24 * 3600.0
 # A commit takes milliseconds: a writer on another machine that holds a cell's lock for this long is gone.
@@ -75,7 +83,7 @@ def commit(
     try:
         for folder, table in tables.items():
             temporary[folder].parent.mkdir(parents=True, exist_ok=True)
-            _write(table, temporary[folder], **PARQUET[folder])
+            _write(table, temporary[folder], folder)
         measured = bool(records) or row.get("status") in ("done", "invalid")
         return _name(study_dir, cell_id, attempt, row.get("status"), measured, temporary)
     finally:
@@ -266,8 +274,17 @@ def _clock_of(folder: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
-def _write(table: pa.Table, path: Path, **options: Any) -> None:
+def write_parquet(table: pa.Table, file: BinaryIO, folder: str) -> None:
+    """``table`` as one of the three files of a cell, named by its ``folder``. Raises OSError."""
+    options = _OPTIONS[folder]
+    with pq.ParquetWriter(file, table.schema, write_page_checksum=True, **options) as writer:
+        writer.write_table(table, _GROUP_ROWS.get(folder))
+        if not options.get("store_schema", True):  # with which the metadata would go
+            writer.add_key_value_metadata(table.schema.metadata)
+
+
+def _write(table: pa.Table, path: Path, folder: str) -> None:
     with path.open("wb") as file:
-        pq.write_table(table, file, write_page_checksum=True, **options)
+        write_parquet(table, file, folder)
         file.flush()
         os.fsync(file.fileno())
