@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.config.schema import SweepConfig
-from orchestrator.engines import ADAPTERS, version, weights
+from orchestrator.engines import ADAPTERS, flags, version, weights
 from orchestrator.engines.http import ask
 from orchestrator.engines.launch import build_launch
 from orchestrator.engines.server import Server
@@ -213,3 +213,17 @@ def test_too_large_a_cache_is_out_of_memory(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="less than requested memory") as caught, started(made, tmp_path):
         pass
     assert caught.value.cause == "oom"
+
+
+@pytest.mark.parametrize("engine", REAL)
+def test_the_flags_with_which_an_engine_sleeps_are_its_own(engine: str) -> None:
+    """On a CPU neither can."""
+    made, adapter = config(engine), ADAPTERS[engine]
+    its = version.engine_version(made.engine)
+    assert its is not None
+    assert adapter.sleep is not None
+    launch = build_launch(made, hardware="cpu", tensor_parallel_size=1, engine_version=its)
+    found = flags.known(launch, its)
+    assert found
+    flags.check_known(adapter, adapter.sleep.flags, "engine.args", found, its)
+    flags.check_values(adapter, adapter.sleep.flags, "engine.args", found, its)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from orchestrator.report.blocks import blocks_note
 from orchestrator.report.build import find, make_report
 from orchestrator.report.comparisons import Line
+from orchestrator.report.explain.answer_time import answer_time
+from orchestrator.report.explain.step_time import REST, step_time
+from orchestrator.report.explain.throughput import throughput
+from orchestrator.report.explain.waterfall import Waterfall
 from orchestrator.report.findings import Findings
 from orchestrator.report.options import Options
+from orchestrator.report.pairs import Pair
 from orchestrator.report.tables import comparison_tables
 from orchestrator.report.words import runs_needed, units, words
 from tests.report.studies import Planted, runs_of, store
+from tests.report.test_step_time import Side, bars, config, pair, stepping
 
 BASE = Planted(runs=8)
 FAST = BASE.but(opt=("fp8",), tpot_s=0.02 / 1.1)
@@ -137,6 +145,55 @@ def test_the_table_and_the_note_say_that_runs_are_paired() -> None:
     (table,) = comparison_tables(other.lines, Options(), other.names)
     assert "Compared" not in table.head
     assert table.rows[0]["paired_by_block"] is False
+
+
+@pytest.mark.parametrize(
+    ("explain", "bar"), [(answer_time, "time per token"), (throughput, "time of a step")]
+)
+@pytest.mark.parametrize("runs", [8, 6])
+def test_what_a_difference_is_made_of_is_told_from_the_paired_runs(
+    explain: Callable[[Pair], Waterfall | None], bar: str, runs: int
+) -> None:
+    """The sides alone have other machines, as it were: their intervals are much wider."""
+    shapes = Planted(runs=8, changes=(("in_flight_mean", 8.0), ("running_mean", 8.0)))
+    sides = shapes, shapes.but(opt=("fp8",), tpot_s=0.02 / 1.1, runs=runs)
+    found, without = (explain(line(one(*sides)).pair) for one in (findings, unpaired))
+    assert found is not None
+    assert without is not None
+    assert f"of 8 and {runs} runs." not in found.note
+    assert f"{runs} and {runs} runs, paired by block" in found.note
+    assert f"8 and {runs} runs" in without.note
+    widths = []
+    for waterfall in (found, without):
+        (one,) = (one for one in waterfall.bars if one.name == bar)
+        assert one.low is not None
+        assert one.high is not None
+        widths.append(one.high - one.low)
+    assert widths[0] < 0.5 * widths[1]
+    (sure,) = (one for one in found.bars if one.name == bar)
+    assert sure.sure
+
+
+def test_a_slower_host_is_told_from_the_paired_runs_where_the_machine_drifts() -> None:
+    """Steps of 20 ms become half as long again from the first block to the last; the other side's are 10 %
+    longer than those beside them."""
+    steps = [0.02 * (1 + 0.1 * block) * (1 + 0.002 * (block % 2)) for block in range(6)]
+
+    def side(factor: float, blocks: list[int], known: bool) -> Side:
+        rows = [stepping(config(), factor * steps[block]) for block in blocks]
+        return config(), [
+            row | {"block": f"b{block}" if known else None} for row, block in zip(rows, blocks, strict=True)
+        ]
+
+    both = [0, 1, 2, 3, 4]
+    for known in (True, False):
+        found = step_time(pair(side(1.0, [*both, 5], known), side(1.1, both, known)))
+        assert found is not None
+        rest = bars(found)[REST]
+        assert rest.sure == known
+        assert f"{5 if known else 6} and 5 runs{', paired by block' if known else ''}." in found.note
+        if known:
+            assert rest.value == pytest.approx(100 * np.exp(np.mean(np.log(steps[:5]))), rel=0.01)
 
 
 def test_the_page_and_its_files_say_so(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from orchestrator.report.explain.first_token import Split, split
+from orchestrator.report.explain.in_blocks import Blocks, in_blocks, runs_told
 from orchestrator.report.explain.lmdi import Array, of_product
-from orchestrator.report.explain.resampled import drawn_times, interval
+from orchestrator.report.explain.resampled import drawn_runs, drawn_times, interval
 from orchestrator.report.explain.waterfall import Bar, Waterfall
 from orchestrator.report.pairs import Pair
 from orchestrator.report.variants import Run, Variant
@@ -45,23 +46,24 @@ class _Side:
 
 def answer_time(pair: Pair, seed: int = 0) -> Waterfall | None:
     """None where a side has no request with all its numbers, or no answer of more than one token."""
-    variants = (pair.baseline, pair.variant)
+    kept, blocks = in_blocks(pair, lambda run: run.requests is not None)
+    variants = (kept.baseline, kept.variant)
     items = sorted({item for side in variants for item in _items(side)})
     sides = [_side(side, items) for side in variants]
     if not items or any(side.requests.sum() == 0 for side in sides):
         return None
     counted = all(side.counted for side in sides)
-    parts = split(pair, (sides[0].first_s, sides[1].first_s))
+    parts = split(kept, (sides[0].first_s, sides[1].first_s))
     told = [_told(side, parts) for side in variants]
     totals = [
         _with_parts(side, side.sums.sum(axis=(0, 1))[:, None], np.ones((1, len(side.sums))), of)
         for side, of in zip(sides, told, strict=True)
     ]
     values = _bars(totals[0], totals[1], counted)
-    drawn = _drawn(sides, told, seed)
+    drawn = _drawn(sides, told, blocks, seed)
     draws = _bars(drawn[0], drawn[1], counted)
     runs = [len(side.sums) for side in sides]
-    low, high = interval(values[:, 0], draws, runs)
+    low, high = interval(values[:, 0], draws, runs, blocks)
     # An engine's counters are of a run and no request: without a second one nothing is known of their spread.
     unknown = len(parts.names) if parts.columns and min(runs) < 2 else 0
     bars = tuple(
@@ -82,7 +84,7 @@ def answer_time(pair: Pair, seed: int = 0) -> Waterfall | None:
         float(after),
         bars,
         True,
-        _note(pair, counted, parts),
+        _note(kept, blocks, counted, parts),
         _saw(pair.variant, parts.prefill, share),
     )
 
@@ -129,15 +131,15 @@ def _with_parts(side: _Side, totals: Array, times: Array, told: Array) -> Array:
     return np.concatenate([totals, means * totals[_REQUESTS]])
 
 
-def _drawn(sides: list[_Side], told: list[Array], seed: int) -> list[Array]:
-    """Totals of resampled questions, the same on both sides, within resampled runs; shape (5 + parts, draws)
-    each."""
+def _drawn(sides: list[_Side], told: list[Array], blocks: Blocks | None, seed: int) -> list[Array]:
+    """Totals of resampled questions, the same on both sides, within resampled runs, or blocks of them; shape
+    (5 + parts, draws) each."""
     generator = np.random.default_rng(seed)
     items = sides[0].sums.shape[1]
     chosen = drawn_times(generator, items)
     found = []
-    for side, of in zip(sides, told, strict=True):
-        times = drawn_times(generator, len(side.sums))
+    runs = drawn_runs(generator, [len(side.sums) for side in sides], blocks)
+    for side, of, times in zip(sides, told, runs, strict=True):
         totals = np.einsum("dr,rdk->kd", times, np.stack([chosen @ run for run in side.sums]))
         empty = totals[_REQUESTS] == 0
         totals[:, empty] = side.sums.sum(axis=(0, 1))[:, None]
@@ -170,14 +172,14 @@ def _sums(run: Run, place: dict[str, int]) -> tuple[Array, bool]:
     return sums, counted
 
 
-def _note(pair: Pair, counted: bool, parts: Split) -> str:
+def _note(pair: Pair, blocks: Blocks | None, counted: bool, parts: Split) -> str:
     runs = [
         len([run for run in side.runs if run.requests is not None]) for side in (pair.baseline, pair.variant)
     ]
     told = "" if counted else " The server did not count the tokens of the thought."
     apart = "" if min(runs) > 1 else " One run on a side: the intervals are within these runs."
     why = f" {parts.note}" if parts.note else ""
-    return f"Means over all ok requests of {runs[0]} and {runs[1]} runs.{told}{why}{apart}"
+    return f"Means over all ok requests of {runs_told(runs, blocks)}.{told}{why}{apart}"
 
 
 def _saw(variant: Variant, what: str, share: float) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 
 from orchestrator.metrics.runs import t_quantile
 from orchestrator.metrics.stats import Z
+from orchestrator.report.explain.in_blocks import Blocks
 from orchestrator.report.explain.lmdi import Array
 
 DRAWS = 500
@@ -17,12 +18,25 @@ def drawn_times(generator: np.random.Generator, count: int) -> Array:
     return times
 
 
-def interval(values: Array, draws: Array, runs: list[int]) -> tuple[Array, Array]:
+def drawn_runs(generator: np.random.Generator, runs: list[int], blocks: Blocks | None) -> tuple[Array, Array]:
+    """The same of the ``runs`` of each side; of paired ones whole blocks are drawn, on both sides alike."""
+    if blocks is None:
+        return drawn_times(generator, runs[0]), drawn_times(generator, runs[1])
+    drawn = drawn_times(generator, _count(blocks))
+    return drawn[:, blocks[0]], drawn[:, blocks[1]]
+
+
+def interval(values: Array, draws: Array, runs: list[int], blocks: Blocks | None) -> tuple[Array, Array]:
     """95 % of ``draws``, shape (bars, DRAWS), around ``values``, shape (bars,), stretched for the number of
-    ``runs`` of each side."""
+    ``runs`` of each side, or of the ``blocks`` that pair them."""
     ends = np.quantile(draws, [0.025, 0.975], axis=1)
-    low, high = values + _stretch(runs) * (ends - values)
+    count = [] if blocks is None else [_count(blocks)]
+    low, high = values + _stretch(count or runs) * (ends - values)
     return low, high
+
+
+def _count(blocks: Blocks) -> int:
+    return int(blocks[0].max()) + 1
 
 
 def _stretch(runs: list[int]) -> float:
@@ -31,4 +45,4 @@ def _stretch(runs: list[int]) -> float:
     fewest = min(runs)
     if fewest < 2:
         return 1.0
-    return float(np.sqrt(fewest / (fewest - 1))) * t_quantile(sum(runs) - 2) / Z
+    return float(np.sqrt(fewest / (fewest - 1))) * t_quantile(sum(runs) - len(runs)) / Z

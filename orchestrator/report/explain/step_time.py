@@ -19,9 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from orchestrator.report.explain.in_blocks import Blocks, in_blocks, runs_told
 from orchestrator.report.explain.lmdi import Array, of_product
 from orchestrator.report.explain.reads import Reads, bandwidth, reads
-from orchestrator.report.explain.resampled import drawn_times, interval
+from orchestrator.report.explain.resampled import drawn_runs, interval
 from orchestrator.report.explain.throughput import log_step_s
 from orchestrator.report.explain.waterfall import Bar, Waterfall
 from orchestrator.report.pairs import Pair
@@ -47,7 +48,8 @@ class _Side:
 def step_time(pair: Pair, seed: int = 0) -> Waterfall | None:
     """None where a run of either side lacks its step's time or what a step reads, where the sides ran on
     other GPUs, and where the baseline read faster than its datasheet allows: then it does not read that."""
-    found = [_side(side) for side in (pair.baseline, pair.variant)]
+    kept, blocks = in_blocks(pair)
+    found = [_side(side) for side in (kept.baseline, kept.variant)]
     before, after = found
     if before is None or after is None or _gpu(pair.baseline) != _gpu(pair.variant):
         return None
@@ -58,7 +60,7 @@ def step_time(pair: Pair, seed: int = 0) -> Waterfall | None:
         return None
     cost = whole if nominal is None else np.minimum(1 / (REACHED * nominal), whole)
     values = _bars(means[0], means[1], cost)[:, 0]
-    low, high = _interval((before, after), values, drafted, nominal, seed)
+    low, high = _interval((before, after), blocks, values, drafted, nominal, seed)
     runs = [len(side.values) for side in (before, after)]
     bars = tuple(
         Bar(name, _MS * float(value), _MS * float(least), _MS * float(most))
@@ -77,7 +79,7 @@ def step_time(pair: Pair, seed: int = 0) -> Waterfall | None:
         _MS * seconds[1],
         bars,
         True,
-        f"Geometric means over {runs[0]} and {runs[1]} runs. {_note(whole[0], nominal)}",
+        f"Geometric means over {runs_told(runs, blocks)}. {_note(whole[0], nominal)}",
         _saw(means, float(values[:-1].sum()), seconds[1] - seconds[0], " on each GPU" * _several(pair)),
     )
 
@@ -138,16 +140,23 @@ def _bars(before: Array, after: Array, cost: Array) -> Array:
 
 
 def _interval(
-    sides: tuple[_Side, _Side], values: Array, drafted: bool, nominal: float | None, seed: int
+    sides: tuple[_Side, _Side],
+    blocks: Blocks | None,
+    values: Array,
+    drafted: bool,
+    nominal: float | None,
+    seed: int,
 ) -> tuple[Array, Array]:
-    """Of runs drawn again, in each draw with a cost of a byte from its range."""
+    """Of runs, or blocks of them, drawn again, in each draw with a cost of a byte from its range."""
     generator = np.random.default_rng(seed)
-    before, after = (_mean(side, drawn_times(generator, len(side.values)), drafted) for side in sides)
+    runs = [len(side.values) for side in sides]
+    drawn = drawn_runs(generator, runs, blocks)
+    before, after = (_mean(side, times, drafted) for side, times in zip(sides, drawn, strict=True))
     most = least = _whole_s(before)
     if nominal is not None:
         most, least = np.minimum(1 / (LEAST * nominal), most), np.minimum(1 / nominal, most)
     cost = least + generator.random(len(most)) * (most - least)
-    return interval(values, _bars(before, after, cost), [len(side.values) for side in sides])
+    return interval(values, _bars(before, after, cost), runs, blocks)
 
 
 def _names(pair: Pair, drafted: bool) -> tuple[str, ...]:

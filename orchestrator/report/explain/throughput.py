@@ -12,8 +12,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from orchestrator.metrics.compare import compare_runs
+from orchestrator.metrics.significance import between_blocks, between_runs
+from orchestrator.report.explain.in_blocks import in_blocks, runs_told
 from orchestrator.report.explain.lmdi import log_mean
 from orchestrator.report.explain.waterfall import Bar, Waterfall
 from orchestrator.report.pairs import Pair
@@ -29,19 +31,26 @@ LITTLE = 0.05
 
 def throughput(pair: Pair) -> Waterfall | None:
     """None where a run of either side lacks its rate or what was in flight."""
-    sides = [[_logs(run.row) for run in side.runs] for side in (pair.baseline, pair.variant)]
+    kept, blocks = in_blocks(pair)
+    sides = [[_logs(run.row) for run in side.runs] for side in (kept.baseline, kept.variant)]
     if not all(logs for side in sides for logs in side):
         return None
     names = [name for name in sides[0][0] if all(name in logs for side in sides for logs in side)]
     factors = [name for name in (_IN_FLIGHT, _RUNNING, _PER_STEP) if name in names]
+    if blocks is not None:
+        sides = [_by_block(side, names, of) for side, of in zip(sides, blocks, strict=True)]
     before, after = (math.exp(_mean(side, "rate")) for side in sides)
     scale = float(log_mean(np.array(after), np.array(before)))
     bars = [
-        *(_bar(name, [[logs[name] for logs in side] for side in sides], scale) for name in factors),
+        *(
+            _bar(name, [[logs[name] for logs in side] for side in sides], scale, blocks is not None)
+            for name in factors
+        ),
         _bar(
             _STEP if _PER_STEP in factors else _ANY_STEP,
             [[logs["rate"] - sum(logs[name] for name in factors) for logs in side] for side in sides],
             scale,
+            blocks is not None,
         ),
     ]
     return Waterfall(
@@ -53,7 +62,7 @@ def throughput(pair: Pair) -> Waterfall | None:
         after,
         tuple(bars),
         False,
-        _note(pair, factors),
+        _note(runs_told([len(side.runs) for side in (kept.baseline, kept.variant)], blocks), factors),
         littles_law(pair.variant) or littles_law(pair.baseline),
     )
 
@@ -89,19 +98,27 @@ def _mean(side: Sequence[dict[str, float]], name: str) -> float:
     return math.fsum(logs[name] for logs in side) / len(side)
 
 
-def _bar(name: str, logs: Sequence[Sequence[float]], scale: float) -> Bar:
-    """``scale`` · the difference of the mean logarithms, with the interval of the runs."""
+def _by_block(
+    runs: Sequence[dict[str, float]], names: Sequence[str], blocks: NDArray[np.int64]
+) -> list[dict[str, float]]:
+    """The means of each block's runs."""
+    of_blocks = [[runs[i] for i in np.flatnonzero(blocks == block).tolist()] for block in range(blocks.max() + 1)]
+    return [{name: _mean(of, name) for name in names} for of in of_blocks]
+
+
+def _bar(name: str, logs: Sequence[Sequence[float]], scale: float, paired: bool) -> Bar:
+    """``scale`` · the difference of the mean logarithms, with the interval of the runs, or of the blocks."""
     value = math.fsum(logs[1]) / len(logs[1]) - math.fsum(logs[0]) / len(logs[0])
     same = all(one == logs[0][0] for side in logs for one in side)
-    found = None if same or min(map(len, logs)) < 2 else compare_runs(logs[0], logs[1])
-    low, high = (None, None) if found is None else (found.low, found.high)
-    if low is None or high is None:
+    if same or min(map(len, logs)) < 2:
         return Bar(name, scale * value)
-    return Bar(name, scale * value, scale * low, scale * high)
+    found = between_blocks(logs[0], logs[1]) if paired else between_runs(logs[0], logs[1])
+    if found is None:
+        return Bar(name, scale * value)
+    return Bar(name, scale * value, scale * found[0].low, scale * found[0].high)
 
 
-def _note(pair: Pair, factors: Sequence[str]) -> str:
-    runs = f"{len(pair.baseline.runs)} and {len(pair.variant.runs)} runs"
+def _note(runs: str, factors: Sequence[str]) -> str:
     if _RUNNING not in factors:
         told = "The engine did not tell how many requests ran, so that waiting is part of the last bar."
     elif _PER_STEP not in factors:
