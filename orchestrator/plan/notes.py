@@ -53,14 +53,25 @@ def _trace(cell: Cell) -> list[str]:
     return [f"load.path={path}: {read_trace(path, most_requests(cell.config)).told}"]
 
 
+def _sleeps(cell: Cell) -> bool:
+    """Whether others' runs may come between its own."""
+    return cell.config.engine.sleep == "on"
+
+
 def _runs(cells: Iterable[Cell]) -> list[str]:
     """How often cells are measured, where it is more than once, and whether others lie between the runs."""
     firsts = [cell for cell in cells if cell.run == 1]
     beside = Counter(cell.deployment_id for cell in firsts)
+    turns = Counter(
+        model for _, model in {(c.deployment_id, c.config.model.name) for c in firsts if _sleeps(c)}
+    )
     lines = []
     for runs in sorted({cell.config.runs for cell in firsts} - {1}):
         repeated = [cell for cell in firsts if cell.config.runs == runs]
-        alone = sum(beside[cell.deployment_id] == 1 for cell in repeated)
+        alone = sum(
+            beside[one.deployment_id] == 1 and not (_sleeps(one) and turns[one.config.model.name] > 1)
+            for one in repeated
+        )
         count = len(repeated)
         if alone == count:
             whose = "its deployment has" if count == 1 else "their deployments have"

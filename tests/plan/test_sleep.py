@@ -181,3 +181,19 @@ def test_a_wrong_value_is_one_line(tmp_path: Path, typed: tuple[str, ...], says:
     with pytest.raises(ConfigError, match=says) as caught:
         planned(tmp_path, *typed)
     assert "\n" not in str(caught.value)
+
+
+def test_the_plan_says_who_takes_turns_and_not_that_runs_follow_at_once(tmp_path: Path) -> None:
+    def notes(*jobs: str, sleep: str) -> list[str]:
+        common = (*SIMULATED, "runs=3", f"engine.sleep={sleep}", f"results_dir={tmp_path}")
+        made = make_plan([Job((job,), config_of(*common, job)) for job in jobs])
+        return [*made.notes]
+
+    said = notes("opt=none", "opt=fp8", sleep="on")
+    assert any("the 2 deployments of r1-7b take turns on one slot, in 3 blocks" in one for one in said)
+    (runs,) = (one for one in said if one.startswith("runs=3"))
+    assert "apart in time" in runs
+    assert "at once after the other" not in runs
+    for alone in (notes("opt=none", sleep="on"), notes("opt=none", "opt=fp8", sleep="off")):
+        assert not any("take turns" in one for one in alone)
+        assert any("at once after the other" in one for one in alone)
