@@ -37,7 +37,7 @@ def turn_notes(deployments: Sequence[Deployment]) -> list[str]:
             runs = len({cell.run for one in group for cell in one.cells})
             model, blocks = group[0].config.model.name, f"{runs} block{'s' * (runs > 1)}"
             found.append(
-                f"engine.sleep=on: the {len(group)} deployments of {model} take turns on one slot, in {blocks} of "
-                "one run each; the others sleep meanwhile"
+                f"engine.sleep=on: the {len(group)} deployments of {model} take turns on one slot, in "
+                f"{blocks} of one run each; the others sleep meanwhile"
             )
     return found
