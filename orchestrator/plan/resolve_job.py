@@ -19,7 +19,7 @@ from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
 from orchestrator.load.arrivals import check_trace
 from orchestrator.paths import hub_parts
-from orchestrator.plan.compatibility import cache_reason, idle_reason, skip_reason
+from orchestrator.plan.compatibility import budget_reason, cache_reason, idle_reason, skip_reason
 from orchestrator.plan.fit import Fit, fit, nodes_of
 from orchestrator.plan.known import NOTHING, Known, engine_key, server_key
 
@@ -49,6 +49,7 @@ def resolve_job(
     external = config.engine.name == "external"
     launch = None if reason or external else _launch(config, hardware, fitted, known)
     reason = reason or cache_reason(config, {} if launch is None else launch.args)
+    reason = reason or budget_reason(config, launch)
     if launch is not None:
         reason = reason or idle_reason(config, hardware, launch)
     model = config.model if launch is None else served(config)

@@ -36,9 +36,15 @@ def settled(config: SweepConfig, known: Known, inherited: Mapping[str, str]) -> 
                 base_url=engine.base_url and trimmed(engine.base_url),
             ),
             output_length=_absolute_trace(config.output_length),
+            thinking_budget=None if is_off(config.thinking_budget) else config.thinking_budget,
         ),
         known.revisions,
     )
+
+
+def is_off(budget: Any) -> bool:
+    """YAML has false for ``off``; 0 is a budget."""
+    return budget is None or budget is False or budget == "off"
 
 
 def _pinned(config: SweepConfig, revisions: Mapping[str, str]) -> SweepConfig:

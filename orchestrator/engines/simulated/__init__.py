@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engines.adapter import Adapter, CacheReset, Launch
+from orchestrator.engines.adapter import Adapter, CacheReset, Launch, ThinkingBudget
 from orchestrator.engines.simulated.settings import Place, flags
 from orchestrator.engines.vllm import cache_was_reset
 
@@ -77,4 +77,5 @@ ADAPTER = Adapter(
         "max-model-len": "model.context",
     },
     reasoning_fields=("reasoning_content",),
+    thinking_budget=ThinkingBudget(lambda budget: {"thinking_token_budget": budget}),
 )
