@@ -280,6 +280,7 @@ class SweepConfig(DeploymentConfig):
     runs: int = 1  # measurements of the same cell, apart in time, each a cell of its own
     max_tokens: int = 256  # the budget of an answer, its reasoning included
     max_tokens_fit: bool = False  # true: where the model's context does not take that, the most that it takes
+    thinking_budget: Any = None  # tokens after which reasoning is ended, from 0; off or null: none
     limit: int | None = None  # items of the dataset; None: all
     tensor_parallel_size: Any = "auto"  # auto, or a number
     output_length: Any = None  # weights=dummy only

@@ -106,6 +106,16 @@ class Sleeping:
 
 
 @dataclass(frozen=True, slots=True)
+class ThinkingBudget:
+    """How an engine is told after how many tokens of reasoning to end it: ``fields(budget)`` of a request's
+    body. ``since`` is its first version that can, ``lacking(launch)`` what that launch lacks, in words."""
+
+    fields: Callable[[int], dict[str, Any]]
+    since: tuple[int, ...] = ()
+    lacking: Callable[[Launch], str | None] = lambda launch: None
+
+
+@dataclass(frozen=True, slots=True)
 class Adapter:
     """One engine.
 
@@ -117,6 +127,7 @@ class Adapter:
     keys: flag -> the key to set instead. ``reasoning_fields`` of a streamed delta carry reasoning.
     ``preload`` are the modules that a standby imports where they exist; none of them may touch a GPU.
     ``preload_fork`` are the environment variables that have the engine's processes forked from there.
+    ``thinking_budget`` is None where it has none.
     ``version`` is set where the engine is part of this package. ``defaults(hardware)`` are flags that it has
     by itself on such hardware, as far as they are known: what sets those alone changes nothing. ``sleep`` is
     None for an engine that cannot.
@@ -139,6 +150,7 @@ class Adapter:
     preload: tuple[str, ...] = ()
     preload_fork: Mapping[str, str] = field(default_factory=dict)
     sleep: Sleeping | None = None
+    thinking_budget: ThinkingBudget | None = None
 
 
 def metrics_of(adapter: Adapter, args: Mapping[str, Any]) -> dict[str, str]:
@@ -148,6 +160,15 @@ def metrics_of(adapter: Adapter, args: Mapping[str, Any]) -> dict[str, str]:
     if not any(name.startswith("speculative") for name in args):
         absent.append("spec_")
     return {field: name for field, name in adapter.metrics.items() if not field.startswith(tuple(absent))}
+
+
+def step_tokens(args: Mapping[str, Any]) -> int:
+    """How many tokens of a request a step of an engine with ``args`` can write: one, and with speculative
+    decoding its draft's."""
+    config = args.get("speculative-config")
+    drafted = config.get("num_speculative_tokens") if isinstance(config, Mapping) else None
+    most = (drafted or 0) + 1, args.get("speculative-num-draft-tokens") or 1
+    return max(int(one) for one in most)
 
 
 def flag_name(name: str) -> str:

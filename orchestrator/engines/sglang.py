@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.adapter import Adapter, CacheReset, Launch, Sleeping, served_by, to_flags
+from orchestrator.engines.adapter import (
+    Adapter,
+    CacheReset,
+    Launch,
+    Sleeping,
+    ThinkingBudget,
+    served_by,
+    to_flags,
+)
 
 if TYPE_CHECKING:  # a simulated engine runs without what the schema imports
     from orchestrator.config.schema import HardwareConfig
 
 CPU_KV_CACHE_TOKENS = 32768
+STRICT = "enable-strict-thinking"
 
 
 def base_args(launch: Launch) -> dict[str, Any]:
@@ -87,11 +96,21 @@ def environment(launch: Launch) -> dict[str, str]:
         env["SGLANG_USE_CPU_ENGINE"] = "1"
     else:
         env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as NVML counts, which telemetry goes by
+    if launch.args.get(STRICT):
+        # Without it some versions do not look at a request's own budget; that one comes before it.
+        env["SGLANG_MAX_THINK_TOKENS"] = str(launch.context)
     if launch.local:
         env["HF_HUB_OFFLINE"] = "1"
     if launch.address:
         env["SGLANG_HOST_IP"] = launch.address
     return env
+
+
+def lacks_for_budget(launch: Launch) -> str | None:
+    """Without the flag SGLang ignores a budget without a word."""
+    if launch.hardware == "cpu":
+        return "needs a GPU: SGLang's CPU build dies of its first token under a budget"
+    return None if launch.args.get(STRICT) else f"needs +engine.args.{STRICT}=true"
 
 
 def cache_was_reset(body: bytes) -> bool:
@@ -167,6 +186,11 @@ ADAPTER = Adapter(
         ),
     },
     reasoning_fields=("reasoning_content",),
+    thinking_budget=ThinkingBudget(
+        lambda budget: {"custom_params": {"thinking_budget": budget}},
+        since=(0, 5, 11),
+        lacking=lacks_for_budget,
+    ),
     lazy=frozenset(
         {
             *("preemptions_total", "prefix_hits_tokens_total", "spec_drafts_total", "spec_accept_rate"),

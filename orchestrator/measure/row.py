@@ -71,6 +71,7 @@ def cell_row(
         "reasoning_from": reasoning_from,
         "cache": config.load.cache,
         "max_tokens": config.max_tokens,
+        "thinking_budget": config.thinking_budget,
         "seed": config.seed,
         "run": cell.run,
         "run_of": cell.run_of,

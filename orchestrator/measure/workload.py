@@ -14,6 +14,7 @@ import numpy as np
 from orchestrator import datasets
 from orchestrator.cell import Cell
 from orchestrator.config.schema import DatasetConfig, SweepConfig
+from orchestrator.engines import ADAPTERS
 from orchestrator.load import lengths
 from orchestrator.load.arrivals import Schedule, draw
 from orchestrator.load.render import render
@@ -47,6 +48,9 @@ def workload(cell: Cell, model: str) -> Workload:
     extra: dict[str, Any] = {}
     if config.model.chat_template_kwargs:
         extra["chat_template_kwargs"] = dict(config.model.chat_template_kwargs)
+    if config.thinking_budget is not None:
+        way = ADAPTERS.get(config.engine.name, ADAPTERS["vllm"]).thinking_budget  # others' servers: as vLLM's
+        extra |= {} if way is None else way.fields(config.thinking_budget)
     forced = config.weights == "dummy"  # random weights end an answer anywhere: its length is forced instead
     if forced:
         # Without min_tokens: it changes nothing then, and costs the engine work in every step.

@@ -22,7 +22,8 @@ class RunConditions:
     prompt that all prompts begin with, None where the server did not tell. ``gpu_shared`` is None when
     nobody can tell, as on a CPU; ``gpu_watched`` is whether NVML was asked. ``asked_tokens`` is how long each
     request's answer was made to be, None where answers end by themselves; ``max_tokens`` is what was allowed
-    each, None where nobody knows. ``receive_lag_s_p99`` and
+    each, None where nobody knows; ``thinking_budget`` is after how many tokens of reasoning it is ended, None
+    for none, ``step_tokens`` how many of them a step of the engine writes at most. ``receive_lag_s_p99`` and
     ``receive_lag_s_max`` are of the client process that was latest to read, None where nobody measured.
     ``unasked_connections`` and ``mixed_connections`` are those of the load (`load.driver.LoadResult`), None
     where nobody counted.
@@ -41,6 +42,8 @@ class RunConditions:
     gpu_watched: bool = False
     asked_tokens: Mapping[str, int] | None = None
     max_tokens: int | None = None
+    thinking_budget: int | None = None
+    step_tokens: int = 1
     receive_lag_s_p99: float | None = None
     receive_lag_s_max: float | None = None
     unasked_connections: int | None = None

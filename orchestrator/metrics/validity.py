@@ -64,6 +64,7 @@ INVALIDATING_FLAGS = {
     "host_busy": "others took over 5 % of the CPU time that the engine needed",
     "length_missed": "answers are not as long as they were made to be",
     "over_budget": "answers are longer than max_tokens: the server does not hold to it",
+    "budget_not_enforced": "somebody thought longer than thinking_budget: the server does not hold to it",
     "token_mismatch": "the client and the server counted different numbers of tokens",
     "telemetry_missing": "the engine's counters were not sampled throughout",
 }
@@ -112,6 +113,7 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
         "host_busy": (host_taken_share(samples, window) or 0.0) > MAX_HOST_TAKEN_SHARE,
         "length_missed": _length_missed(records, conditions.asked_tokens or {}),
         "over_budget": _over_budget(measurement),
+        "budget_not_enforced": _budget_not_enforced(measurement),
         "token_mismatch": tokens_mismatch(records, samples, window),
         "telemetry_missing": not complete and not external,
         "behind": behind(measurement) is True,
@@ -128,6 +130,7 @@ def flags(measurement: Measurement) -> tuple[str, ...]:
             r.reasoning_tokens is None and r.output_tokens is not None for r in measurement.ok
         ),
         "reasoning_absent": conditions.reasons
+        and conditions.thinking_budget != 0
         and conditions.asked_tokens is None
         and reasoning_from(measurement.ok) == "none",
         "gpu_starved": (gpu_starved_share(samples, window) or 0.0) > MAX_STARVED_SHARE,
@@ -195,6 +198,14 @@ def _over_budget(measurement: Measurement) -> bool:
             (record.output_tokens or 0) > most + MAX_OVER_BUDGET and record.usage_mode not in UNSOUND_COUNTS
             for record in measurement.records
         )
+    )
+
+
+def _budget_not_enforced(measurement: Measurement) -> bool:
+    """Whether an answer has more tokens of reasoning than the budget and one step's more."""
+    budget, step = measurement.conditions.thinking_budget, measurement.conditions.step_tokens
+    return budget is not None and any(
+        (record.reasoning_tokens or 0) > budget + step for record in measurement.records
     )
 
 

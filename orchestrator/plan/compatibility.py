@@ -84,6 +84,25 @@ def cache_reason(config: SweepConfig, args: Mapping[str, Any]) -> str | None:
     return None if caches else "load.cache=warm: without opt=prefix-cache no prefix is cached"
 
 
+def budget_reason(config: SweepConfig, launch: Launch | None) -> str | None:
+    """Why that engine (None: somebody else's) cannot end reasoning at ``thinking_budget``, or None."""
+    if config.thinking_budget is None:
+        return None
+    asked = f"thinking_budget={config.thinking_budget}"
+    if config.model.kind != "reasoning":
+        return f"{asked}: {config.model.name} does not reason before it answers"
+    if config.weights == "dummy":
+        return f"{asked}: random weights do not reason"
+    if launch is None:
+        return None
+    way = ADAPTERS[launch.engine].thinking_budget
+    engine = " ".join(one for one in (launch.engine, launch.version) if one)
+    if way is None or launch.older_than(*way.since):
+        return f"{asked}: {engine} cannot end reasoning"
+    lacking = way.lacking(launch)
+    return lacking and f"{asked}: {lacking}"
+
+
 def idle_reason(config: DeploymentConfig, hardware: HardwareConfig, launch: Launch) -> str | None:
     """Which optimization's arguments change nothing of an engine on this hardware, or None: they are what it
     does by itself, or the user's own arguments say otherwise."""

@@ -25,7 +25,13 @@ from orchestrator.errors import ConfigError
 from orchestrator.load import lengths
 from orchestrator.load.arrivals import check_trace
 from orchestrator.paths import hub_parts
-from orchestrator.plan.compatibility import cache_reason, idle_reason, skip_reason, sleep_reason
+from orchestrator.plan.compatibility import (
+    budget_reason,
+    cache_reason,
+    idle_reason,
+    skip_reason,
+    sleep_reason,
+)
 from orchestrator.plan.fit import Fit, fit, nodes_of
 from orchestrator.plan.known import NOTHING, Known, engine_key, server_key
 from orchestrator.plan.once import Once
@@ -70,7 +76,10 @@ def resolve_job(
     starts = not reason and config.engine.name != "external"
     engine = once(_engine, deployment, hardware, fitted.tensor_parallel_size, known, starts)
     reason = (
-        reason or cache_reason(config, {} if engine.launch is None else engine.launch.args) or engine.idle
+        reason
+        or cache_reason(config, {} if engine.launch is None else engine.launch.args)
+        or budget_reason(config, engine.launch)
+        or engine.idle
     )
     facts = ResolvedJob(
         **engine.facts,

@@ -92,6 +92,10 @@ RULES: Mapping[str, Rule] = {
     "repeats": _whole(1, 10_000),
     "runs": _whole(1, 1000),
     "max_tokens": _whole(1, 2**31 - 1),
+    "thinking_budget": Rule(
+        lambda v: v is None or v is False or v == "off" or _whole(0, 2**31 - 1).ok(v),
+        "off, or a whole number from 0 to 2147483647",
+    ),
     "limit": _optional(_whole(1, 2**31 - 1)),
     "weights": _one_of("auto", "dummy"),
     "output_length": _optional(Rule(lengths.valid, lengths.ALLOWED)),

@@ -41,7 +41,13 @@ def settled(config: SweepConfig, known: Known, inherited: Mapping[str, str], onc
         load=once(_load, config.load),
         engine=engine,
         output_length=_absolute_trace(config.output_length),
+        thinking_budget=None if is_off(config.thinking_budget) else config.thinking_budget,
     )
+
+
+def is_off(budget: Any) -> bool:
+    """YAML has false for ``off``; 0 is a budget."""
+    return budget is None or budget is False or budget == "off"
 
 
 def _engine(engine: EngineConfig, inherited: Mapping[str, str]) -> EngineConfig:

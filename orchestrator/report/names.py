@@ -32,6 +32,7 @@ _UNSAID = (  # unless nothing else tells two variants apart
 )
 _WORDS = {
     "max_tokens": "budget {}",
+    "thinking_budget": "thinking at most {}",
     "concurrency": "{} in flight",
     "batch_size": "batches of {}",
     "request_rate": "{} requests/s",

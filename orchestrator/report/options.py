@@ -13,7 +13,8 @@ from orchestrator.errors import ConfigError
 FILTERS = (
     *("cell_id", "model", "model_kind", "weights", "engine", "engine_version", "opt"),
     *("tensor_parallel_size", "gpus", "nodes", "gpu_type", "dataset", "prompt", "load", "batch_size"),
-    *("concurrency", "request_rate", "burstiness", "cache", "max_tokens", "seed", "run", "repeats"),
+    *("concurrency", "request_rate", "burstiness", "cache", "max_tokens", "thinking_budget"),
+    *("seed", "run", "repeats"),
 )
 """Columns of ``cells`` that a filter, or the baseline, may name."""
 BASELINES = ("opt", "engine", "model", "tensor_parallel_size")

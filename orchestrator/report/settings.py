@@ -42,7 +42,8 @@ COLUMN_OF: Mapping[str, str] = {
     },
     "hardware.name": "gpu_type",
     "hardware.gpus_per_node": "nodes",
-    **{name: name for name in ("weights", "max_tokens", "repeats", "tensor_parallel_size")},
+    **{name: name for name in ("weights", "max_tokens", "thinking_budget", "repeats")},
+    "tensor_parallel_size": "tensor_parallel_size",
     **{f"sampling.{name}": name for name in ("temperature", "top_p", "top_k", "seeded")},
 }
 _RUN = "seed"  # tells runs apart, not variants

@@ -31,7 +31,7 @@ CONFIGURATION = (
 SETTING = (
     *("dataset", "dataset_revision", "prompt", "items", "load", "batch_size", "concurrency"),
     *("request_rate", "burstiness", "normalize", "cache", "usage", "max_tokens", "repeats"),
-    *("temperature", "top_p", "top_k", "seeded", "sampling_settings", "other_settings"),
+    *("thinking_budget", "temperature", "top_p", "top_k", "seeded", "sampling_settings", "other_settings"),
 )
 STARVED = "gpu_starved"  # a note that changes what is measured: the engine's CPU side
 

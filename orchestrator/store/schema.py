@@ -141,6 +141,7 @@ CELLS = pa.schema(
         "cache": pa.string(),
         "weights": pa.string(),
         "max_tokens": pa.int64(),
+        "thinking_budget": pa.int64(),
         "seed": pa.int64(),
         "run": pa.int64(),
         "run_of": pa.string(),

@@ -55,6 +55,25 @@ def test_an_answer_of_more_than_the_end_above_its_budget(
     assert raised([one(usage_mode=mode)], max_tokens=most) == expected
 
 
+@pytest.mark.parametrize(
+    ("thought", "budget", "step", "expected"),
+    [
+        (8, 8, 1, ()),
+        (9, 8, 1, ()),
+        (10, 8, 1, ("budget_not_enforced",)),
+        (12, 8, 4, ()),
+        (13, 8, 4, ("budget_not_enforced",)),
+        (2, 0, 1, ("budget_not_enforced",)),
+        (13, None, 1, ()),
+    ],
+)
+def test_a_thought_of_more_than_one_step_above_its_budget(
+    thought: int, budget: int | None, step: int, expected: tuple[str, ...]
+) -> None:
+    records = [record(0.0, [(2.0, 20, thought)])]
+    assert raised(records, thinking_budget=budget, step_tokens=step) == expected
+
+
 def test_answers_made_longer_than_their_budget_are_lengths_that_were_missed() -> None:
     asked = {record.request_id: TOKENS - 2 for record in (one(),)}
     assert raised([one()], max_tokens=1, asked_tokens=asked) == ("length_missed",)

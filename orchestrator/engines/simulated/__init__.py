@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engines.adapter import Adapter, CacheReset, Launch
+from orchestrator.engines.adapter import Adapter, CacheReset, Launch, ThinkingBudget
 from orchestrator.engines.simulated.settings import Place, flags
 from orchestrator.engines.vllm import SLEEP, cache_was_reset
 
@@ -80,4 +80,5 @@ ADAPTER = Adapter(
     },
     reasoning_fields=("reasoning_content",),
     sleep=replace(SLEEP, environment={}, since=(1,)),
+    thinking_budget=ThinkingBudget(lambda budget: {"thinking_token_budget": budget}),
 )

@@ -79,10 +79,22 @@ def answer(settings: Settings, body: dict[str, Any], request_id: str, prompt: st
     if body.get("ignore_eos"):
         length = max_tokens
     filler = max(length - len(ending), 0)
-    words = (*(_WORDS[(first + i) % len(_WORDS)] + " " for i in range(filler)), *ending[: length - filler])
+    budget = thinking_budget(body)
+    if settings.reasoning and budget is not None and not settings.ignore_thinking_budget:
+        filler = min(filler, budget)
+    thought = (_WORDS[(first + i) % len(_WORDS)] + " " for i in range(filler))
+    words = (*thought, *ending[: length - filler])
     cut = words[:max_tokens]
     reasoning = min(filler, len(cut)) if settings.reasoning else 0
     return Answer(cut, reasoning, truncated=len(cut) < len(words) or bool(body.get("ignore_eos")))
+
+
+def thinking_budget(body: dict[str, Any]) -> int | None:
+    """After how many tokens of reasoning it is to end. Raises ValueError where that is no such number."""
+    budget = body.get("thinking_token_budget")
+    if budget is None or (isinstance(budget, int) and not isinstance(budget, bool) and budget >= 0):
+        return budget
+    raise ValueError(f"thinking_token_budget={budget}: must be a whole number from 0 up")
 
 
 def _ending(solved: int | None, right: bool) -> Sequence[str]:

@@ -16,7 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.engines.simulated.answers import Answer, answer, prompt_blocks, prompt_of, prompt_tokens
+from orchestrator.engines.simulated.answers import (
+    Answer,
+    answer,
+    prompt_blocks,
+    prompt_of,
+    prompt_tokens,
+    thinking_budget,
+)
 from orchestrator.engines.simulated.batching import Batch, Stream
 from orchestrator.engines.simulated.latency import drifted, start_s
 from orchestrator.engines.simulated.settings import Place, Settings, parse
@@ -217,7 +224,7 @@ class Handler:
         if body.get("model") != engine.place.served_model_name:
             raise Refused(404, f"The model `{body.get('model')}` does not exist.")
         try:
-            prompt = prompt_of(body)
+            prompt, _ = prompt_of(body), thinking_budget(body)
         except ValueError as error:
             raise Refused(400, str(error)) from error
         tokens = prompt_tokens(prompt)

@@ -18,9 +18,10 @@ class Settings:
     """The model (``weights_gib`` and ``kv_gib`` over all GPUs), its GPUs (per GPU, by the datasheet), the
     scheduler, and how it behaves.
 
-    ``speed``: its clock runs that many times faster than the wall's. ``accuracy``: the share of questions
-    whose answer it can work out that it answers correctly. ``mean_output_tokens``: of answers that may end
-    by themselves. ``start_seconds``: on its own clock; None follows from the weights.
+    ``speed``: its clock runs that many times faster than the wall's. ``ignore_thinking_budget``: as servers
+    do that do not know the field. ``accuracy``: the share of questions whose answer it can work out that it
+    answers correctly. ``mean_output_tokens``: of answers that may end by themselves. ``start_seconds``: on
+    its own clock; None follows from the weights.
 
     ``enable_sleep_mode`` opens vLLM's routes for it; how long they take is on its own clock. ``drift`` and
     ``drift_period_s`` (on the wall's clock): every step takes 1 + drift * sin(2 pi t / period) of its time,
@@ -38,6 +39,7 @@ class Settings:
     bf16_tflops: float
     max_model_len: int = 4096
     reasoning: bool = False
+    ignore_thinking_budget: bool = False
     compute_8bit: bool = False
     enable_prefix_caching: bool = False
     max_num_batched_tokens: int = 8192  # vLLM's own default on such a GPU, as are the requests
