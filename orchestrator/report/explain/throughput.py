@@ -102,7 +102,9 @@ def _by_block(
     runs: Sequence[dict[str, float]], names: Sequence[str], blocks: NDArray[np.int64]
 ) -> list[dict[str, float]]:
     """The means of each block's runs."""
-    of_blocks = [[runs[i] for i in np.flatnonzero(blocks == block).tolist()] for block in range(blocks.max() + 1)]
+    of_blocks = [
+        [runs[i] for i in np.flatnonzero(blocks == block).tolist()] for block in range(blocks.max() + 1)
+    ]
     return [{name: _mean(of, name) for name in names} for of in of_blocks]
 
 
