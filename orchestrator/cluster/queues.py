@@ -115,8 +115,7 @@ class Rotation:
 
     @property
     def deployment(self) -> Deployment:
-        run = self._next_run(None)
-        first = [one for one in self.drawn(run or 1) if one.source.waiting]
+        first = [one for one in self.drawn(1) if one.source.waiting]
         return (first or self.queues)[0].deployment
 
     @property
@@ -131,31 +130,30 @@ class Rotation:
     def shares(self) -> int:
         return len({cell.run for cell in self.source.waiting})
 
-    def turns(self, slot: Slot) -> Generator[tuple[DeploymentQueue, Turn, Deployment | None]]:
+    def turns(self, slot: Slot) -> Generator[tuple[DeploymentQueue, Turn]]:
         """The slot's turns, block after block, as long as there is a run that waits and that no other slot is
-        at, each with the deployment that follows in its block. Each is to be served before the next is asked
-        for."""
+        at. Each is to be served before the next is asked for."""
         try:
             while (run := self._next_run(slot)) is not None:
                 self._runs[slot] = run
                 block = f"{run}-{uuid4().hex[:12]}"
                 waiting = [one for one in self.drawn(run) if one.has(Turn(block, 0, run))]
                 for position, queue in enumerate(waiting, 1):
-                    after = waiting[position].deployment if position < len(waiting) else None
-                    yield queue, Turn(block, position, run), after
+                    yield queue, Turn(block, position, run)
         finally:
             self._runs.pop(slot, None)
 
     def drawn(self, run: int) -> list[DeploymentQueue]:
-        """The order of that run's block: the same whenever it is asked for."""
+        """The order of that run's block: the same whenever it is asked for. Every second block is in the
+        reverse order of the one before, so that no deployment comes first in all of few."""
         seed = self.queues[0].deployment.cells[0].config.seed
 
         def lot(queue: DeploymentQueue) -> str:
-            return hashlib.sha256(f"{seed}/{run}/{queue.key}".encode()).hexdigest()
+            return hashlib.sha256(f"{seed}/{(run + 1) // 2}/{queue.key}".encode()).hexdigest()
 
-        return sorted(self.queues, key=lot)
+        return sorted(self.queues, key=lot, reverse=run % 2 == 0)
 
-    def _next_run(self, slot: Slot | None) -> int | None:
+    def _next_run(self, slot: Slot) -> int | None:
         others = {run for other, run in self._runs.items() if other is not slot}
         return min({cell.run for cell in self.source.waiting} - others, default=None)
 

@@ -40,30 +40,35 @@ async def serve(work: DeploymentQueue, slot: Slot, context: RunContext, taken: C
 
 
 async def serve_in_turns(
-    work: Rotation, slot: Slot, context: RunContext, follows: Callable[[Deployment], None]
+    work: Rotation, slot: Slot, context: RunContext, prepare: Callable[[Deployment], None]
 ) -> None:
-    """Serves block after block, each deployment's engine asleep while another's has its turn, until there is
-    none for this slot. ``follows`` is told of an engine that is not there yet and has the next turn, once the
-    last cell before it is measured. Raises as `serve` does."""
-    for queue, turn, after in work.turns(slot):
-        slot.served.append(queue.deployment)
-        context.board.placed(queue.deployment, slot.nodes, slot.need.gpus, slot)
+    """Starts every deployment's engine and puts it to sleep, then serves block after block, each engine awake
+    for its turn, until there is none for this slot. ``prepare`` is given the deployment that starts next.
+    Raises as `serve` does."""
+    queues = [queue for queue in work.drawn(1) if queue.source.waiting]
+    for queue, after in zip(queues, [*queues[1:], None], strict=True):
+        if after is not None:
+            prepare(after.deployment)
+        await _turn(queue, slot, context)
+    for queue, turn in work.turns(slot):
+        await _turn(queue, slot, context, turn)
 
-        def taken(
-            queue: DeploymentQueue = queue, turn: Turn = turn, after: Deployment | None = after
-        ) -> None:
-            if after is not None and after.deployment_id not in slot.asleep and not queue.has(turn):
-                follows(after)
 
-        while queue.has(turn):
-            if await _start(queue, slot, context):
-                await _measure(queue, slot, context, taken, turn)
-            elif queue.alone:
-                raise SlotLost("start_failed", "the engine did not start there")
-        slot.serving = None
-        if await _call(slot, "rest", REST_S):
-            slot.asleep.add(queue.key)
-            context.board.asleep(queue.deployment, slot)
+async def _turn(queue: DeploymentQueue, slot: Slot, context: RunContext, turn: Turn | None = None) -> None:
+    """The deployment's engine, started or woken, and asleep again; meanwhile it measures its turn, if any."""
+    slot.served.append(queue.deployment)
+    context.board.placed(queue.deployment, slot.nodes, slot.need.gpus, slot)
+    while queue.has(turn):
+        if await _start(queue, slot, context):
+            if turn is None:
+                break
+            await _measure(queue, slot, context, lambda: None, turn)
+        elif queue.alone:
+            raise SlotLost("start_failed", "the engine did not start there")
+    slot.serving = None
+    if await _call(slot, "rest", REST_S):
+        slot.asleep.add(queue.key)
+        context.board.asleep(queue.deployment, slot)
 
 
 async def _call(slot: Slot, method: str, timeout_s: float) -> Any:
