@@ -83,6 +83,44 @@ def test_a_run_is_a_cell_of_its_own_and_the_first_is_the_one_that_there_was() ->
     assert [made.run for made in (one, two, three)] == [1, 2, 3]
 
 
+def test_cells_that_were_named_keep_their_names() -> None:
+    """The names that stored studies have, of IDENTITY_VERSION 2."""
+    one, two = (make_cell(config(), facts(), (), run) for run in (1, 2))
+    assert (one.cell_id, one.run_of, one.deployment_id) == (
+        "93a13571dba2e1c2",
+        "93a13571dba2e1c2",
+        "63dedd088c690a61",
+    )
+    assert (two.cell_id, two.run_of, two.deployment_id) == (
+        "411b0464d296dbbc",
+        one.cell_id,
+        one.deployment_id,
+    )
+    full = replace(
+        config(),
+        opt={"fp8": OptConfig(), "none": OptConfig()},
+        limit=8,
+        seed=3,
+        output_length=64,
+        weights="dummy",
+        engine=EngineConfig(name="vllm", args={"x": 1}, env={"A": "b"}),
+        load=LoadConfig(kind="poisson", rate=2.5, cache="warm", normalize=True),
+        model=ModelConfig(name="m", kind="reasoning", think_opened=True),
+        sampling=SamplingConfig(stop="END", seeded=True),
+    )
+    found = replace(
+        facts(),
+        engine_env={"A": "b", "HF_TOKEN": "hf_aaaaaaaaaaaaaaaaaaaaaa"},
+        sampling=sampling(full),
+        files={"/t": "abc"},
+        nodes=2,
+        served={"id": "m"},
+        length_revision="l",
+    )
+    made = make_cell(full, found, ())
+    assert (made.cell_id, made.deployment_id) == ("2ead5068209bbb34", "ec1e2ae4e791a0d4")
+
+
 def test_nan_has_no_digest() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical_json({"x": math.nan})

@@ -89,9 +89,11 @@ class _Line(NamedTuple):
 
 
 class _Base(NamedTuple):
-    """What makes a base: all but the ``options``, by key, which stand in slots."""
+    """What makes a base: all but the ``options``, by key, which stand in slots. ``alike``: the frame without
+    which of the slots hold lists, which only Hydra's own node tells."""
 
     frame: tuple[Hashable, ...]
+    alike: tuple[Hashable, ...]
     options: Mapping[str, str]
 
 
@@ -150,7 +152,7 @@ class SweepLoader(ConfigLoaderImpl):
             return None
         base = self._base(chosen)
         if base.frame not in self._bases or any(
-            (base.frame, text) not in self._parts for text in base.options.values()
+            (base.alike, text) not in self._parts for text in base.options.values()
         ):
             composed = super().load_sweep_config(master, [line.text for line in chosen[len(own) :]])
             base = self._base(chosen)  # it may have read a file that ties keys together
@@ -188,7 +190,8 @@ class SweepLoader(ConfigLoaderImpl):
         times = Counter(line.override.key_or_group for line in chosen)
         free = [one for one in chosen if one.slot and times[one.slot[0]] == 1 and not self.repository.tied]
         frame = tuple(line.slot if line in free else line.text for line in chosen)
-        return _Base(frame, {line.override.key_or_group: line.text for line in free})
+        alike = tuple(one if isinstance(one, str) or one is None else one[:1] for one in frame)
+        return _Base(frame, alike, {line.override.key_or_group: line.text for line in free})
 
     def _keep(self, base: _Base, composed: DictConfig) -> None:
         content, hydra = composed.__dict__["_content"], composed.hydra
@@ -196,7 +199,7 @@ class SweepLoader(ConfigLoaderImpl):
         for key, text in base.options.items():
             node, content[key] = content[key], None
             node._set_parent(None)
-            self._parts[base.frame, text] = _Part(pickle.dumps(node), hydra.runtime.choices.get(key))
+            self._parts[base.alike, text] = _Part(pickle.dumps(node), hydra.runtime.choices.get(key))
         self._bases[base.frame] = pickle.dumps(composed)
 
     def _assembled(self, base: _Base) -> DictConfig:
@@ -204,7 +207,7 @@ class SweepLoader(ConfigLoaderImpl):
         composed: DictConfig = pickle.loads(self._bases[base.frame])
         content, choices = composed.__dict__["_content"], composed.hydra.runtime.choices
         for key, text in base.options.items():
-            part = self._parts[base.frame, text]
+            part = self._parts[base.alike, text]
             content[key] = pickle.loads(part.node)
             content[key]._set_parent(composed)
             if part.choice is not None:
@@ -221,7 +224,7 @@ class SweepLoader(ConfigLoaderImpl):
             changed[key] = (*changed.get(key, ()), line.text)
         values = {}
         for key in _FIELDS:
-            name = (base.frame, base.options.get(key), key, changed.get(key))
+            name = (base.alike, base.options.get(key), key, changed.get(key))
             if name not in self._objects:
                 if OmegaConf.is_missing(composed, key) or OmegaConf.is_interpolation(composed, key):
                     return None

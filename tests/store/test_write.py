@@ -24,7 +24,7 @@ from orchestrator.store.read import (
     read_telemetry,
     statuses,
 )
-from orchestrator.store.schema import VERSION
+from orchestrator.store.schema import CELLS, VERSION
 from orchestrator.store.write import check_writable, clean_partial, commit
 from tests.store.commits import GRADES, RECORDS, SAMPLES, in_a_child, killed_at, leftovers, store
 
@@ -43,6 +43,15 @@ def test_every_file_carries_its_schema_version(tmp_path: Path) -> None:
     for folder in ("cells", "requests", "telemetry"):
         metadata = pq.read_schema(tmp_path / folder / "c1.parquet").metadata
         assert metadata[b"schema_version"] == VERSION.encode()
+
+
+def test_a_row_has_its_columns_types_by_parquets_own_schema(tmp_path: Path) -> None:
+    """Arrow's copy of it would be a third of the file, and is read anew for each cell of a plan."""
+    path = store(tmp_path)
+    said = pq.read_metadata(path).metadata
+    assert b"ARROW:schema" not in said
+    assert said.keys() == {b"schema_version", b"attempt_id"}
+    assert pq.ParquetFile(path).read().schema.equals(CELLS)
 
 
 def test_a_cell_without_requests_can_be_stored(tmp_path: Path) -> None:
