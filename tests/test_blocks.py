@@ -6,10 +6,12 @@ import time
 from collections import Counter
 from itertools import groupby
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 
+from benchmarks.gpu import turns
 from orchestrator.report.build import find
 from orchestrator.report.comparisons import Line
 from orchestrator.report.options import Options
@@ -59,6 +61,13 @@ def test_alternating_runs_are_not_fooled_by_a_machine_that_drifts(tmp_path: Path
     assert first[2] != first[3]
     assert all(row["since_wake_s"] is not None for row in rows)
     assert len({row["deployment_start_s"] for row in rows}) == 2
+    cost = turns.turns(tmp_path / "blocks" / "default")
+    assert cost is not None
+    assert (cost.cells, cost.blocks) == (2 * RUNS, RUNS)
+    assert RUNS <= len(cost.switches_s) < 2 * RUNS
+    assert 0 < median(cost.switches_s) < 1.5
+    assert cost.windows_s + cost.starts_s < cost.reserved_s
+    assert turns.markdown(tmp_path / "blocks").count("\n") == 3
     paired = difference(tmp_path / "blocks")
     measured(tmp_path / "apart", "off")
     apart = difference(tmp_path / "apart")

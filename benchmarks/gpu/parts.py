@@ -179,6 +179,16 @@ PARTS = {
         module="benchmarks.start",
         options=("--engine", "vllm", "--times", "5", "--logs", "OUT/s", "--other", "opt=fp8"),
     ),
+    "w": Part(
+        "runs that alternate on engines that sleep: 36 measurements in three blocks",
+        "vllm",
+        900,
+        (
+            *(*ONE_7B, "max_tokens=256", "limit=192", f"{FIVE},awq", "load=closed-64,gamma-16", "runs=3"),
+            "engine.sleep=on",
+        ),
+        study="turns",
+    ),
     "x": Part(
         "efficiency: an engine per cell, and a sweep",
         "vllm",

@@ -44,7 +44,7 @@ def switches(study_dir: Path) -> Iterator[Switch]:
             first, second = _of(cells, before), _of(cells, after)
             if shared or not first or not second or any(row["attempts"] > 1 for row in (*first, *second)):
                 continue
-            ended = max(_last_token(study_dir, row) for row in first)
+            ended = max(last_token(study_dir, row) for row in first)
             opened = min(second, key=lambda row: row["started_at"])
             about = json.loads(opened["provenance"])
             ready = datetime.fromisoformat(about["engine_ready_at"])
@@ -67,7 +67,7 @@ def _label(row: Row) -> str:
     return f"{row['model']} {row['engine']} {'+'.join(row['opt'])}"
 
 
-def _last_token(study_dir: Path, row: Row) -> datetime:
+def last_token(study_dir: Path, row: Row) -> datetime:
     """On the wall clock; when the cell began, where no request of it had a token."""
     tokens = read_requests(study_dir, [row["cell_id"]])["last_token_s"].to_pylist()
     last_s = max((one for one in tokens if one is not None), default=0.0)
