@@ -19,10 +19,10 @@ from orchestrator.report.variants import Run
 from orchestrator.store.read import read_cells
 from tests.support.cli import sweep
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.ray, pytest.mark.alone, pytest.mark.timeout(180)]
 
 RUNS = 4
-DRIFT, PERIOD_S = 0.6, 90.0  # of which the rising quarter is what a sweep takes
+DRIFT, PERIOD_S = 0.8, 100.0  # of which the rising quarter is what a sweep takes
 
 
 def measured(results: Path, sleep: str) -> list[dict[str, Any]]:
@@ -32,7 +32,7 @@ def measured(results: Path, sleep: str) -> list[dict[str, Any]]:
     done = sweep(
         *("-m", "engine=simulated", "hardware=h200", "model=r1-7b", "opt=none,prefix-cache", f"runs={RUNS}"),
         *("weights=dummy", "dataset=random", "dataset.prompt_tokens=64", "limit=32", "max_tokens=256"),
-        *("load.concurrency=8", "engine.args.speed=10", "engine.args.start-seconds=10"),
+        *("load.concurrency=8", "engine.args.speed=5", "engine.args.start-seconds=10"),
         *("++engine.args.first-sleep-seconds=1", f"++engine.args.drift={DRIFT}"),
         *(f"++engine.args.drift-period-s={period_s}", f"engine.sleep={sleep}", "tensor_parallel_size=1"),
         *("hardware.gpus_per_node=1", "tracker=none", "ray.dashboard=false", f"results_dir={results}"),
