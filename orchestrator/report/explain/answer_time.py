@@ -14,7 +14,7 @@ import numpy as np
 
 from orchestrator.report.explain.first_token import Split, split
 from orchestrator.report.explain.lmdi import Array, of_product
-from orchestrator.report.explain.resampled import drawn_times, interval
+from orchestrator.report.explain.resampled import drawn_times, first_drawn, interval
 from orchestrator.report.explain.waterfall import Bar, Waterfall
 from orchestrator.report.pairs import Pair
 from orchestrator.report.variants import Run, Variant
@@ -132,9 +132,7 @@ def _with_parts(side: _Side, totals: Array, times: Array, told: Array) -> Array:
 def _drawn(sides: list[_Side], told: list[Array], seed: int) -> list[Array]:
     """Totals of resampled questions, the same on both sides, within resampled runs; shape (5 + parts, draws)
     each."""
-    generator = np.random.default_rng(seed)
-    items = sides[0].sums.shape[1]
-    chosen = drawn_times(generator, items)
+    chosen, generator = first_drawn(seed, sides[0].sums.shape[1])
     found = []
     for side, of in zip(sides, told, strict=True):
         times = drawn_times(generator, len(side.sums))
