@@ -16,11 +16,9 @@ from orchestrator.errors import ConfigError
 from orchestrator.store.attempts import UNREADABLE
 from orchestrator.store.schema import CELLS, GPU_COLUMNS, REQUESTS, TELEMETRY, VERSION
 
+_SCHEMAS = {"cells": CELLS, "requests": REQUESTS, "telemetry": TELEMETRY}
 # Read out of each schema once: pyarrow makes all of its names anew whenever they are asked for.
-_FIELDS = {
-    folder: {field.name: field for field in schema}
-    for folder, schema in (("cells", CELLS), ("requests", REQUESTS), ("telemetry", TELEMETRY))
-}
+_FIELDS = {folder: {field.name: field for field in schema} for folder, schema in _SCHEMAS.items()}
 
 
 class NewerError(ValueError):
@@ -57,6 +55,8 @@ def migrated(table: pa.Table, folder: str) -> pa.Table:
             if not pa.types.is_list(table.schema.field(name).type):
                 table = table.set_column(table.column_names.index(name), name, _in_lists(table[name]))
     known, schema = _FIELDS[folder], table.schema
+    if schema.equals(_SCHEMAS[folder]):
+        return table
     there = [field for field in schema if field.name in known]
     if any(field != known[field.name] for field in there) or len(set(schema.names)) < len(schema):
         pa.unify_schemas([pa.schema([known[name] for name in {field.name: 0 for field in there}]), schema])

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.report.explain import resampled
 from orchestrator.report.explain.answer_time import answer_time
 from orchestrator.report.explain.lmdi import log_mean, of_product
 from orchestrator.report.explain.throughput import littles_law, throughput
@@ -276,3 +277,16 @@ def test_littles_law_is_said_where_it_does_not_hold() -> None:
 def test_bars_that_do_not_add_up_are_refused() -> None:
     with pytest.raises(ValueError, match="leave"):
         Waterfall(pair(BASE), "e2e", "t", "s", 1.0, 2.0, (Bar("a", 0.9),), True, "")
+
+
+@pytest.mark.parametrize("kept", [10**7, 0], ids=["kept", "too many to keep"])
+def test_what_all_pairs_draw_is_what_each_would_draw(kept: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resampled, "KEPT", kept)
+    for seed, count in ((0, 7), (0, 7), (1, 7), (0, 8), (0, 7)):
+        alone = np.random.default_rng(seed)
+        expected = [resampled.drawn_times(alone, n) for n in (count, 3)]
+        times, generator = resampled.first_drawn(seed, count)
+        assert np.array_equal(times, expected[0])
+        assert np.array_equal(resampled.drawn_times(generator, 3), expected[1])
+        with pytest.raises(ValueError, match="read-only"):
+            times[0, 0] = 1.0

@@ -15,7 +15,7 @@ import numpy as np
 from orchestrator.report.explain.first_token import Split, split
 from orchestrator.report.explain.in_blocks import Blocks, in_blocks, runs_told
 from orchestrator.report.explain.lmdi import Array, of_product
-from orchestrator.report.explain.resampled import drawn_runs, drawn_times, interval
+from orchestrator.report.explain.resampled import drawn_runs, first_drawn, interval
 from orchestrator.report.explain.waterfall import Bar, Waterfall
 from orchestrator.report.pairs import Pair
 from orchestrator.report.variants import Run, Variant
@@ -134,9 +134,7 @@ def _with_parts(side: _Side, totals: Array, times: Array, told: Array) -> Array:
 def _drawn(sides: list[_Side], told: list[Array], blocks: Blocks | None, seed: int) -> list[Array]:
     """Totals of resampled questions, the same on both sides, within resampled runs, or blocks of them; shape
     (5 + parts, draws) each."""
-    generator = np.random.default_rng(seed)
-    items = sides[0].sums.shape[1]
-    chosen = drawn_times(generator, items)
+    chosen, generator = first_drawn(seed, sides[0].sums.shape[1])
     found = []
     runs = drawn_runs(generator, [len(side.sums) for side in sides], blocks)
     for side, of, times in zip(sides, told, runs, strict=True):

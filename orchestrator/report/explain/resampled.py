@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 
+from orchestrator.metrics.resampling import KEPT
 from orchestrator.metrics.runs import t_quantile
 from orchestrator.metrics.stats import Z
 from orchestrator.report.explain.in_blocks import Blocks
@@ -24,6 +29,24 @@ def drawn_runs(generator: np.random.Generator, runs: list[int], blocks: Blocks |
         return drawn_times(generator, runs[0]), drawn_times(generator, runs[1])
     drawn = drawn_times(generator, _count(blocks))
     return drawn[:, blocks[0]], drawn[:, blocks[1]]
+
+
+def first_drawn(seed: int, count: int) -> tuple[Array, np.random.Generator]:
+    """`drawn_times` of a generator that begins with ``seed``, read-only, and the generator as it is then. All
+    pairs of a report that have as many questions draw the same."""
+    draw = _first_drawn if DRAWS * count <= KEPT else _first_drawn.__wrapped__
+    times, state = draw(seed, count)
+    generator = np.random.default_rng()
+    generator.bit_generator.state = state
+    return times, generator
+
+
+@lru_cache(maxsize=2)
+def _first_drawn(seed: int, count: int) -> tuple[Array, Mapping[str, Any]]:
+    generator = np.random.default_rng(seed)
+    times = drawn_times(generator, count)
+    times.flags.writeable = False
+    return times, generator.bit_generator.state
 
 
 def interval(values: Array, draws: Array, runs: list[int], blocks: Blocks | None) -> tuple[Array, Array]:
