@@ -256,7 +256,8 @@ def _enough(line: Line) -> tuple[float, str]:
         time = f" and {what} of the time of an answer ({number(row['e2e'])} s, not {number(top['e2e'])})"
     return saves, (
         f"Tell {line.who} to stop thinking at {row['budget']} tokens where this loss is small enough: "
-        f"against {top['budget']} it loses at most {at_most(found.low)} of accuracy (95 %){time}{_many_cut(top)}"
+        f"against {top['budget']} it loses at most {at_most(found.low)} of accuracy (95 %){time}"
+        f"{_many_cut(top)}"
     )
 
 
