@@ -3,11 +3,14 @@ says."""
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.report.__main__ import main
 from orchestrator.report.accuracy import accuracy_rows
 from orchestrator.report.names import Names
 from orchestrator.report.pareto import pareto_points
@@ -16,7 +19,7 @@ from orchestrator.report.theme import Figure, specification, svg
 from orchestrator.report.variants import Run, sort_out
 from orchestrator.report.views.budget import budget
 from orchestrator.report.views.told_to_stop import CUT_OFF, TOLD, told_to_stop
-from tests.report.studies import Planted, runs_of
+from tests.report.studies import Planted, runs_of, store
 
 OFF = Planted(items=200, runs=1, max_tokens=256, tokens=150, thinks=0.8, accuracy=0.8)
 
@@ -213,6 +216,18 @@ def test_without_grades_the_tokens_are_drawn_and_grades_asked_for() -> None:
     assert figure is not None
     assert {row["accuracy"] for row in figure.rows} == {None}
     assert figure.advice.startswith("Grade the same questions at two thinking budgets")
+
+
+def test_the_page_has_it_after_the_budgets_from_what_is_stored(tmp_path: Path) -> None:
+    store(tmp_path / "results", [OFF, cut(96), told(0, 0.3), told(64, 0.7)])
+    made = tmp_path / "out"
+    assert main([f"results_dir={tmp_path / 'results'}", "study=planted", f"out={made}"]) == 0
+    page = (made / "index.html").read_text()
+    assert 0 < page.index('id="budget-title"') < page.index('id="told-to-stop-title"')
+    with (made / "files" / "told-to-stop.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["budget"] for row in rows] == ["0", "64", "off", "96", "256"]
+    assert all(float(row["thinking"]) >= 0 for row in rows)
 
 
 def test_cells_without_requests_are_no_line() -> None:

@@ -78,6 +78,8 @@ def _lines(variants: Sequence[Variant], graded: dict[Variant, AccuracyRow], name
             found.setdefault(key, []).append(variant)
     lines = []
     for of in found.values():
+        if all(one.row.get("thinking_budget") == of[0].row.get("thinking_budget") for one in of):
+            continue  # most studies: their requests need not be read
         at: dict[int, list[Point]] = {}
         for variant in of:
             row = _row(variant, graded.get(variant), names)
