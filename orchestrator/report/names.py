@@ -87,6 +87,10 @@ class Names:
         """As `setting`, without these columns."""
         return self._joined(variant, [one for one in self._setting if one not in left_out])
 
+    def setting_of(self, variant: Variant, *columns: str) -> str:
+        """What `setting` says of these columns; empty where all variants share them."""
+        return self._joined(variant, [one for one in self._setting if one in columns])
+
     def whole(self, variant: Variant) -> str:
         return f"{self.configuration(variant)} · {self.setting(variant)}"
 

@@ -115,13 +115,14 @@ def _figure(axis: Axis, points: Sequence[Point], names: Names) -> Figure | None:
 
 
 def _row(point: Point, names: Names) -> dict[str, Any]:
-    model, _, gpu, dataset, tokens, thinking = point.group
+    model, _, gpu, dataset, tokens, _ = point.group
     budget = "" if tokens == "none" else f", budget {tokens}"
-    budget += "" if thinking == "none" else f", thinking at most {thinking} tokens"
+    thinking = names.setting_of(point.variant, "thinking_budget")
+    load = names.setting_but(point.variant, "dataset", "max_tokens", "thinking_budget")
     graded = point.accuracy
     return {
-        "label": " · ".join(filter(None, (names.engine(point.variant), names.load(point.variant)))),
-        "group": f"{model}, {gpu}, {dataset}{budget}",
+        "label": " · ".join(filter(None, (names.engine(point.variant), load))),
+        "group": ", ".join(filter(None, (f"{model}, {gpu}, {dataset}{budget}", thinking))),
         "x": point.x.mean,
         "x_low": None if point.x.low is None else max(0.0, point.x.low),
         "x_high": point.x.high,
