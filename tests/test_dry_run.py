@@ -109,3 +109,36 @@ def test_a_thousand_cells_are_planned_in_seconds(tmp_path: Path) -> None:
     assert plan["totals"]["cells"] == 1000
     assert plan["totals"]["deployments"] >= 20
     assert cpu_s() - began_s < 30.0  # of CPU; Hydra alone composes them in some 150
+
+
+@pytest.mark.parametrize("study", ["demo", "pilot", "budget"])
+def test_what_is_stored_of_a_studys_cell_plans_that_cell_again(study: str, tmp_path: Path) -> None:
+    scale = ["scale=tiny"] if study == "budget" else []
+    asked = ("hardware=h200", "engine.version=0.32.0")
+    planned = plan_of(f"+study={study}", *scale, *asked, results=tmp_path)["cells"]
+    first = planned[0]
+    again = sweep("dry_run=json", f"results_dir={tmp_path}", *first["overrides"])
+    assert again.returncode == 0, again.stderr
+    (cell,) = {one["cell_id"] for one in json.loads(again.stdout)["cells"]}
+    assert cell == first["cell_id"]
+
+
+def test_a_study_of_thinking_budgets_is_one_engines_at_either_scale(tmp_path: Path) -> None:
+    asked = ("+study=budget", "engine.version=0.32.0")
+    tiny = plan_of(*asked, "scale=tiny", "hardware=cpu", results=tmp_path)
+    full = plan_of(*asked, "hardware=h200", results=tmp_path)
+    for plan, model in ((tiny, "smollm2-135m-think"), (full, "r1-7b")):
+        assert [one["model"] for one in plan["deployments"]] == [model]
+        assert {cell["status"] for cell in plan["cells"]} == {"planned"}
+        found = [dict(one.split("=", 1) for one in cell["overrides"]) for cell in plan["cells"]]
+        budgets = {(one["max_tokens"], one["thinking_budget"]) for one in found}
+        largest = max(int(tokens) for tokens, _ in budgets)
+        assert len({thinking for tokens, thinking in budgets if int(tokens) == largest}) >= 4
+        assert len({tokens for tokens, thinking in budgets if thinking == "off"}) >= 2
+        assert len(budgets) == plan["totals"]["cells"] <= 12
+
+
+def test_what_is_typed_goes_before_what_a_study_sweeps_over(tmp_path: Path) -> None:
+    asked = ("+study=budget", "scale=tiny", "hardware=cpu", "engine.version=0.32.0")
+    plan = plan_of(*asked, "thinking_budget=off,16", "max_tokens=64", results=tmp_path)
+    assert plan["totals"]["cells"] == 2

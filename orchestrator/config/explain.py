@@ -62,6 +62,8 @@ def explain(error: BaseException) -> str | None:
 
 def unknown_key(key: str) -> str:
     """The line for a key that no schema knows."""
+    if of := _studies_with(key):
+        return f"{key}: is a choice of some studies alone; allowed with {' or '.join(of)}"
     known = list(known_keys())
     name = key.rsplit(".", 1)[-1]
     parent = key.rsplit(".", 1)[0] if "." in key else ""
@@ -74,6 +76,13 @@ def unknown_key(key: str) -> str:
     return (
         f"{key}: unknown key{hint}; allowed{f' in {parent}' if parent else ''}: {', '.join(sorted(siblings))}"
     )
+
+
+def _studies_with(group: str) -> list[str]:
+    """The studies that have a choice of that group among their defaults."""
+    line = re.compile(rf"^ *- /{re.escape(group)}:", re.MULTILINE)
+    files = sorted((conf_dir() / "study").glob("*.yaml"))
+    return [f"+study={one.stem}" for one in files if line.search(one.read_text(encoding="utf-8"))]
 
 
 def known_keys(schema: type[Any] = SweepConfig, prefix: str = "") -> Iterator[str]:

@@ -14,7 +14,7 @@ from orchestrator.secrets import masked_override
 # Overrides that say how a sweep is run, not what a cell is: they would only clutter its label.
 _HOUSEKEEPING = (
     *("dry_run", "rerun", "prepare", "results_dir", "study_name", "tracker", "ray", "timeout", "objective"),
-    *("runs", "hydra", "study", "report"),
+    *("runs", "hydra", "report"),
 )
 
 

@@ -32,7 +32,7 @@ _UNSAID = (  # unless nothing else tells two variants apart
 )
 _WORDS = {
     "max_tokens": "budget {}",
-    "thinking_budget": "thinking at most {}",
+    "thinking_budget": "thinking at most {} tokens",
     "concurrency": "{} in flight",
     "batch_size": "batches of {}",
     "request_rate": "{} requests/s",
@@ -45,6 +45,8 @@ _WORDS = {
     "dataset_revision": "data {}",
     **{name: f"{name} {{}}" for name in ("context", "temperature", "top_p", "top_k", "seeded", "simulated")},
 }
+# What is none is unsaid, but for where that would read as if it were not known.
+_NONE = {"opt": "no optimization", "thinking_budget": "thinking without a limit"}
 
 
 class Names:
@@ -84,6 +86,10 @@ class Names:
     def setting_but(self, variant: Variant, *left_out: str) -> str:
         """As `setting`, without these columns."""
         return self._joined(variant, [one for one in self._setting if one not in left_out])
+
+    def setting_of(self, variant: Variant, *columns: str) -> str:
+        """What `setting` says of these columns; empty where all variants share them."""
+        return self._joined(variant, [one for one in self._setting if one in columns])
 
     def whole(self, variant: Variant) -> str:
         return f"{self.configuration(variant)} · {self.setting(variant)}"
@@ -149,7 +155,7 @@ class Names:
             _word(name, value)
             for name in names
             if (value := facts.get(name) or default(name)) is not None
-            and (value != "none" or name in _ALWAYS)
+            and (value != "none" or name in _ALWAYS or name in _NONE)
         ]
 
 
@@ -164,8 +170,8 @@ def _facts(variant: Variant) -> dict[str, str]:
 
 
 def _word(name: str, value: str) -> str:
-    if name == "opt":
-        return "no optimization" if value == "none" else value
+    if value == "none" and name in _NONE:
+        return _NONE[name]
     if name == "gpus":
         return "no GPU" if value == "0" else counted(int(value), "GPU") if value.isdecimal() else value
     if name == "tensor_parallel_size":

@@ -117,14 +117,15 @@ def pareto_points(
     accuracies: Sequence[AccuracyRow] = (),
 ) -> list[Point]:
     """Of the variants that have both numbers; what is missing is no point. One frontier for each model, kind
-    of GPU, dataset and budget: only those are choices for the same work. ``y_of``: one number a run, by
-    default `per_gpu`; ``less_is_better`` of it; ``accuracies`` of the variants that were graded."""
+    of GPU, dataset, budget and thinking budget: only those are choices for the same work. ``y_of``: one
+    number a run, by default `per_gpu`; ``less_is_better`` of it; ``accuracies`` of the variants that were
+    graded."""
     graded = {row.variant: row for row in accuracies}
     found: dict[tuple[str, ...], list[tuple[Variant, OverRuns, OverRuns]]] = {}
     for variant in variants:
         x, y = over_runs(_per_user(variant)), over_runs((y_of or per_gpu)(variant))
         if x is not None and y is not None:
-            names = ("model", "weights", "gpu_type", "dataset", "max_tokens")
+            names = ("model", "weights", "gpu_type", "dataset", "max_tokens", "thinking_budget")
             found.setdefault(tuple(variant.facts[name] for name in names), []).append((variant, x, y))
     sign = -1 if less_is_better else 1
     points = []

@@ -28,6 +28,8 @@ opt.fp8.summary=x | opt=fp8 opt.fp8.summary=x | opt=[fp8,awq] opt.awq.vllm.args.
 opt=fp8 ++opt.fp8.vllm.args.x=1 | opt=fp8 ~opt.fp8 | opt=fp8 opt.none.summary=x | +opt.mine={summary: a}
 opt.mine={summary: a} | +opt.mine.nosuch=1 | opt={} | opt={none: {summary: a}} | +study=demo
 +study=pilot | study=demo | ++study=demo | +study=nosuch | +study=[demo] | +study=[demo,pilot] | ~study
++study=budget | +study=budget scale=tiny | scale=tiny +study=budget | scale=tiny | +scale=tiny
++study=budget scale=nosuch | +study=budget scale=tiny limit=3 model=r1-7b | +study=[budget,demo] scale=tiny
 +study=demo limit=3 | limit=3 +study=demo | +study=demo load=batch
 +study=pilot engine=sglang model=r1-7b | +study=demo +study=pilot | +study@model=demo
 +study@_global_=demo | study_name=x +study=demo | max_tokens=64 | max_tokens='64' | max_tokens=6.5

@@ -21,7 +21,9 @@ from tests.support.timelines import record
 class Planted:
     """What is true of one configuration. Times in seconds; ``noise`` is the standard deviation from run to
     run, a share; ``changes`` are columns of its row. Of a dataset with ``levels`` a question has as many
-    times the tokens as its level says, to the power of ``steep``, and it has ``families`` by turns."""
+    times the tokens as its level says, to the power of ``steep``, and it has ``families`` by turns.
+    ``thinks`` is the share of an answer's tokens that are thought, ``cut`` that of the answers that the
+    budget cut off while they were nothing else."""
 
     opt: tuple[str, ...] = ("none",)
     tpot_s: float = 0.02
@@ -37,6 +39,9 @@ class Planted:
     gpus: int = 1
     dataset: str = "math500"
     max_tokens: int = 4096
+    thinking_budget: int | None = None
+    thinks: float = 0.5
+    cut: float = 0.0
     levels: int = 0
     steep: float = 1.0
     families: tuple[str, ...] = ()
@@ -70,10 +75,13 @@ def measured(planted: Planted, run: int, generator: np.random.Generator, level: 
         tokens = max(2, round(planted.tokens * hard * float(np.exp(generator.normal(0, 0.05)))))
         first = planted.ttft_s * machine * float(np.exp(generator.normal(0, 0.05)))
         last = first + planted.tpot_s * machine * (tokens - 1)
-        chunks = [(first, 1, 1), (last, tokens - 1, tokens // 2)]
-        records.append(record(0.0, chunks, request_id=f"r{item}", item_id=f"i{item}"))
+        is_cut = planted.cut > 0 and bool(generator.random() < planted.cut)
+        thought = tokens - 1 if is_cut else min(int(tokens * planted.thinks), tokens - 1)
+        chunks = [(first, 1, int(thought > 0)), (last, tokens - 1, thought)]
+        ended = "length" if is_cut else "stop"
+        records.append(record(0.0, chunks, request_id=f"r{item}", item_id=f"i{item}", finish_reason=ended))
         right = bool(generator.random() < planted.accuracy)
-        grades.append(Grade("1", right))
+        grades.append(Grade("1", right and not is_cut))
     return _row(planted, run, machine, records, grades), records, grades
 
 
@@ -106,7 +114,7 @@ def _row(
     cell = (
         f"{planted.model}-{planted.engine}-{'+'.join(planted.opt)}-{planted.concurrency}-{planted.max_tokens}"
     )
-    first = f"{cell}-{planted.gpus}-{planted.dataset}-{planted.load}"
+    first = f"{cell}-{planted.thinking_budget}-{planted.gpus}-{planted.dataset}-{planted.load}"
     config: dict[str, Any] = {
         "model": {"name": planted.model, "pair": "qwen2.5-math-7b", "context": 8192},
         "engine": {"name": planted.engine, "args": {}, "env": {}},
@@ -126,6 +134,7 @@ def _row(
         },
         **{"dataset": planted.dataset, "items": planted.items, "load": planted.load, "repeats": 1, "seed": 0},
         **{"concurrency": planted.concurrency, "max_tokens": planted.max_tokens, "temperature": 0.6},
+        "thinking_budget": planted.thinking_budget,
         **{"status": "done", "flags": [], "simulated": planted.engine == "simulated"},
         **{"cell_id": f"{first}-{run}", "run": run, "run_of": f"{first}-1", "attempts": 1},
         **{
@@ -136,7 +145,8 @@ def _row(
         "output_token_per_s_per_gpu": rate / planted.gpus if planted.gpus else None,
         **{"output_tokens": tokens, "e2e_s_mean": float(np.mean(ends)), "e2e_s_p50": float(np.median(ends))},
         **{"ttft_s_p50": float(np.median(firsts)), "tpot_s_mean": planted.tpot_s * machine},
-        **{"tpot_s_p50": planted.tpot_s * machine, "truncated_rate": 0.0, "started_at": datetime.now(UTC)},
+        **{"tpot_s_p50": planted.tpot_s * machine, "started_at": datetime.now(UTC)},
+        "truncated_rate": float(np.mean([one.finish_reason == "length" for one in records])),
         "accuracy": float(np.mean([grade.correct is True for grade in grades])),
     }
     return row | dict(planted.changes)

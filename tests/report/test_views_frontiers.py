@@ -66,6 +66,19 @@ def test_there_is_no_cost_without_a_price_or_without_a_gpu() -> None:
     assert set(drawn(*(one.but(gpus=0) for one in two))) == {"pareto"}
 
 
+def test_thinking_budgets_have_a_frontier_each_and_its_heading_says_which() -> None:
+    planted = [BASE.but(thinking_budget=budget, concurrency=at) for budget in (None, 64) for at in (4, 8)]
+    figure = drawn(*planted)["pareto"]
+    assert {(row["group"].split(", ", 4)[-1], row["label"]) for row in figure.rows} == {
+        (thinking, f"vllm · no optimization · {at} in flight")
+        for thinking in ("thinking without a limit", "thinking at most 64 tokens")
+        for at in (4, 8)
+    }
+    assert {row["group"] for row in drawn(*planted[:2])["pareto"].rows} == {
+        "r1-7b, h100, math500, budget 4096"
+    }
+
+
 @pytest.mark.parametrize("status", ["invalid", "failed"])
 def test_a_cell_that_does_not_count_is_on_no_frontier(status: str) -> None:
     best = BASE.but(opt=("awq",), tpot_s=0.001, changes=(("status", status), *joules(0.1)))

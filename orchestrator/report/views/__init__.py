@@ -15,6 +15,7 @@ from orchestrator.report.views.frontiers import frontiers
 from orchestrator.report.views.loads import arrivals, in_flight
 from orchestrator.report.views.panels import over_time
 from orchestrator.report.views.stragglers import completion
+from orchestrator.report.views.told_to_stop import told_to_stop
 from orchestrator.report.views.waterfalls import waterfalls
 
 
@@ -27,6 +28,7 @@ def figures(findings: Findings, options: Options) -> list[Figure]:
         difficulty(variants, names),
         completion(variants, names),
         budget(variants, findings.accuracies, names),
+        told_to_stop(variants, findings.accuracies, names),
         domains(variants, names),
         by_size(findings.lines, names),
         in_flight(variants, names),

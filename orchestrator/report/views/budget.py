@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from orchestrator.metrics.compare import compare_accuracy
 from orchestrator.metrics.runs import over_runs
 from orchestrator.report.accuracy import AccuracyRow
 from orchestrator.report.limits import CUT
@@ -13,6 +12,7 @@ from orchestrator.report.names import Names
 from orchestrator.report.theme import MOST_LINES, MOST_SETTINGS, Figure, data_of
 from orchestrator.report.variants import Variant
 from orchestrator.report.views.common import PERCENT, Rows, below, colors, first, heading, listed, number
+from orchestrator.report.views.enough import at_most, least_enough, lost
 
 WIDTH, HEIGHT = 190, 170
 _PANELS = (("accuracy", "accuracy, %"), ("cut_off", "cut off at the budget, %"), ("e2e", "E2E (mean), s"))
@@ -138,32 +138,23 @@ def _advice(lines: Sequence[Line]) -> str:
 
 
 def _enough(line: Line) -> tuple[float, str] | None:
-    """The smallest budget from which on no accuracy is shown to be lower than with the largest one, question
-    by question: how many times as long an answer takes with the largest, 0 where that is the one, and what is
-    said of it. None where nothing can be compared."""
-    top, at_top = line[-1]
+    """Of the smallest budget that is not shown to lose, as `least_enough` has it: how many times as long an
+    answer takes with the largest, 0 where that is the one, and what is said of it. None where nothing can be
+    compared."""
+    top, _ = line[-1]
     who = f"{top['label']} ({top['setting']})"
-    found = None
-    for row, variant in reversed(line[:-1]):
-        compared = compare_accuracy(*at_top.graded, *variant.graded)
-        if compared is None or compared.low is None or compared.high is None:
-            break
-        if compared.high < 0:
-            if found is None:
-                lost = f"{number(-PERCENT * compared.high)} to {number(-PERCENT * compared.low)} points"
-                return 0.0, f"{who} loses {lost} with {row['budget']:,} tokens"
-            break
-        found = row, compared.low
+    found = least_enough([variant for _, variant in line])
     if found is None:
         return None
-    row, low = found
+    row, _ = line[found.place]
+    if not found.enough:
+        return 0.0, f"{who} loses {lost(found.low, found.high)} with {row['budget']:,} tokens"
     times = row["e2e"], top["e2e"]
     time = "" if None in times else f" at {number(times[0])} s an answer instead of {number(times[1])}"
-    most = max(0.0, -PERCENT * low)
     saves = times[1] / times[0] if times[0] and times[1] else 1.0
     return saves, (
         f"{who} with {row['budget']:,} tokens instead of {top['budget']:,}{time} loses at most "
-        f"{number(most)} points of accuracy (95 %)"
+        f"{at_most(found.low)} of accuracy (95 %)"
     )
 
 

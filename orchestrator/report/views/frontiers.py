@@ -105,7 +105,7 @@ def _figure(axis: Axis, points: Sequence[Point], names: Names) -> Figure | None:
         f"Each configuration's {axis.y_title} against the tokens/s that one user sees; the line joins those "
         "that no other one beats in both.",
         f"{axis.note}Filled points, with their numbers in the list, are on the frontier ({better} is "
-        "better, and to the right): no other configuration of the same model, GPU, dataset and budget is "
+        "better, and to the right): no other configuration of the same model, GPU, dataset and budgets is "
         "better in one and as good in the other. Between its steps nothing was measured. What has no such "
         f"number is not drawn.{accuracy if graded else ''}{listed_first}",
         _chart(rows, axis),
@@ -115,12 +115,14 @@ def _figure(axis: Axis, points: Sequence[Point], names: Names) -> Figure | None:
 
 
 def _row(point: Point, names: Names) -> dict[str, Any]:
-    model, _, gpu, dataset, tokens = point.group
+    model, _, gpu, dataset, tokens, _ = point.group
     budget = "" if tokens == "none" else f", budget {tokens}"
+    thinking = names.setting_of(point.variant, "thinking_budget")
+    load = names.setting_but(point.variant, "dataset", "max_tokens", "thinking_budget")
     graded = point.accuracy
     return {
-        "label": " · ".join(filter(None, (names.engine(point.variant), names.load(point.variant)))),
-        "group": f"{model}, {gpu}, {dataset}{budget}",
+        "label": " · ".join(filter(None, (names.engine(point.variant), load))),
+        "group": ", ".join(filter(None, (f"{model}, {gpu}, {dataset}{budget}", thinking))),
         "x": point.x.mean,
         "x_low": None if point.x.low is None else max(0.0, point.x.low),
         "x_high": point.x.high,
