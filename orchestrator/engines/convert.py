@@ -28,19 +28,18 @@ def main(package: str, folder: str, dtype: str, adapter: str | None = None) -> N
         sys.exit(f"{source} has {len(files)} GGUF files, one was expected")
 
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     # Configuration, weights and tokenizer read the file anew, and every layer the names of all tensors.
     gguf: Any = import_module("gguf")
     gguf.GGUFReader = cache(gguf.GGUFReader)
     gguf.get_tensor_name_map = cache(gguf.get_tensor_name_map)
 
-    model = AutoModelForCausalLM.from_pretrained(
-        source,
-        gguf_file=files[0].name,
-        dtype=getattr(torch, dtype),
-        quantization_config=GgufConfig(dequantize=True),
-    )
+    asked: dict[str, Any] = {"gguf_file": files[0].name, "dtype": getattr(torch, dtype)}
+    if hasattr(transformers, "GgufConfig"):  # 5.12, which SGLang 0.5.17 pins, has none and always does so
+        asked["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(source, **asked)
     tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=files[0].name)
     tags: dict[str, str] = {}
     if adapter:
