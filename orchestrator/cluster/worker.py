@@ -32,9 +32,9 @@ from orchestrator.load.client.pool import ClientPool
 from orchestrator.load.driver import LoadProgress
 from orchestrator.measure.context import Attempt, CellOutcome, MeasurementContext, WorkerProgress
 from orchestrator.measure.measure import measure
+from orchestrator.measure.measure import prepare as prepare_measuring
 from orchestrator.records import Endpoint
 from orchestrator.secrets import masked
-from orchestrator.store.write import prepare as prepare_storing
 from orchestrator.telemetry.gpu import open_gpus
 from orchestrator.telemetry.host import host_provenance
 
@@ -186,7 +186,7 @@ class EngineWorker:
         self._clients.start()
         if spec.config.weights != "dummy":
             self._grader.prepare()
-        threading.Thread(target=prepare_storing, daemon=True).start()
+        threading.Thread(target=prepare_measuring, daemon=True).start()
 
     def _connected(self, spec: WorkerSpec) -> Serving:
         server, metrics = connect(spec.config)

@@ -21,6 +21,7 @@ from orchestrator.measure.context import Attempt, CellOutcome, LiveServer, Measu
 from orchestrator.measure.row import cell_row
 from orchestrator.measure.workload import WARMUP_TOKENS, Workload, workload
 from orchestrator.metrics.cache import START_WITH, warm_in_words
+from orchestrator.metrics.interval import prepare as prepare_intervals
 from orchestrator.metrics.measurement import Measurement, RunConditions
 from orchestrator.metrics.requests import reasoning_from, tokens_seen, truncated, usage_mode
 from orchestrator.metrics.summary import summarize
@@ -29,6 +30,7 @@ from orchestrator.metrics.window import measured_window
 from orchestrator.records import Grade, Item, Record, Request
 from orchestrator.store.claims import stands
 from orchestrator.store.write import commit
+from orchestrator.store.write import prepare as prepare_storing
 from orchestrator.telemetry.engine import Sampler, assert_present, read_once
 from orchestrator.telemetry.gpu import is_shared
 from orchestrator.telemetry.neighbours import cpu_limit
@@ -73,6 +75,12 @@ def measure(cell: Cell, context: MeasurementContext, attempt: Attempt) -> CellOu
     grades = None if dummy else _grade(records, run.workload.items, context.grader)
     _check_claim(cell, context, attempt)
     return _commit(cell, context, attempt, run, measurement, grades)
+
+
+def prepare() -> None:
+    """Does once, and beside an engine's start, what the end of a process's first cell would wait for."""
+    prepare_storing()
+    prepare_intervals()
 
 
 def _check_claim(cell: Cell, context: MeasurementContext, attempt: Attempt) -> None:

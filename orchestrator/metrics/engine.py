@@ -27,9 +27,14 @@ def series(samples: Sequence[Sample], field: str) -> tuple[NDArray[np.float64], 
     """Times and values of the samples that have this field, in order of time; of several GPUs the mean."""
     get = attrgetter(field)
     found = ((sample.t_s, get(sample)) for sample in samples)
-    known = sorted((t_s, float(np.mean(value))) for t_s, value in found if value is not None)
+    known = sorted((t_s, _one(value)) for t_s, value in found if value is not None)
     pairs = np.array(known, np.float64).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
+
+
+def _one(value: float | Sequence[float]) -> float:
+    # Only GPUs have lists: numpy's mean of each number would take most of what follows a load.
+    return float(value) if isinstance(value, int | float) else float(np.mean(value))
 
 
 def gauge_mean(samples: Sequence[Sample], field: str, window: Window | None) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 
 import numpy as np
 from numpy.typing import NDArray
@@ -143,3 +144,8 @@ def _around(name: str, value: float | int | None, bounds: Bounds) -> dict[str, f
         f"{name}_low": None if low is None or value is None else min(low, value),
         f"{name}_high": None if high is None or value is None else max(high, value),
     }
+
+
+def prepare() -> None:
+    """Does once what a process's first interval would wait for: 0.1 s, more on a busy machine."""
+    import_module("scipy.special")

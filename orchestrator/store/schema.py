@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from itertools import pairwise
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -308,12 +309,27 @@ def _table(
     """Columns by the schema. Raises ValueError for NaN or infinity: neither ever means anything here."""
     columns = [_column([row.get(field.name) for row in rows], field.type, at_most) for field in schema]
     for field, column in zip(schema, columns, strict=True):
-        for chunk in column.chunks:
-            numbers = chunk.flatten() if pa.types.is_list(field.type) else chunk
-            if pa.types.is_floating(numbers.type) and pc.any(pc.invert(pc.is_finite(numbers))).as_py():
-                raise ValueError(f"column {field.name} holds NaN or infinity; absent is null")
+        one_each = schema is CELLS and len(rows) == 1
+        if not (_is_finite(rows[0].get(field.name)) if one_each else _finite(column)):
+            raise ValueError(f"column {field.name} holds NaN or infinity; absent is null")
     table = pa.table(columns, schema=schema)
     return table if attempt_id is None else table.replace_schema_metadata({**METADATA, ATTEMPT: attempt_id})
+
+
+def _finite(column: pa.ChunkedArray) -> bool:
+    """Whether all its numbers are, those in lists too."""
+    for chunk in column.chunks:
+        numbers = chunk.flatten() if pa.types.is_list(chunk.type) else chunk
+        if pa.types.is_floating(numbers.type) and pc.any(pc.invert(pc.is_finite(numbers))).as_py():
+            return False
+    return True
+
+
+def _is_finite(value: Any) -> bool:
+    """The same of a single value, without Arrow: a cell's row has hundreds of columns of one each."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or isfinite(value)
 
 
 def _column(values: Sequence[Any], kind: pa.DataType, at_most: int) -> pa.ChunkedArray:
