@@ -56,11 +56,13 @@ def test_vllm_ends_the_thinking_of_a_real_model_at_the_token(tmp_path: Path) -> 
     )
     found = cells(tmp_path)
     assert set(found) == {None, 0, 8}, done.stdout + done.stderr
-    assert not any("budget_not_enforced" in row["flags"] for row in found.values())
+    assert "budget_not_enforced" not in (*found[None]["flags"], *found[8]["flags"])
     assert max(thoughts(tmp_path, found[8])) <= 9
     assert min(thoughts(tmp_path, found[8])) >= 7
-    assert max(thoughts(tmp_path, found[0])) <= 1
     assert max(thoughts(tmp_path, found[None])) > 9
+    # The engine closes a thought that has not begun, and this model begins another, in its visible answer.
+    assert found[0]["reasoning_from"] == "tags"
+    assert "budget_not_enforced" in found[0]["flags"]
 
 
 @pytest.mark.engine
