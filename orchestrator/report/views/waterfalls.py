@@ -15,6 +15,7 @@ from orchestrator.report.theme import COLORS, FAINT, INK, Figure, data_of
 from orchestrator.report.views.common import PERCENT, Rows, below, heading, listed, number
 
 MOST, MOST_STORED = 6, 60  # waterfalls in the figure and in its CSV, the largest differences first
+SEEN = 0.0005  # of the larger side: a bar of less is written as none
 _EXPLAINED = {"e2e": (answer_time,), "throughput": (throughput, step_time)}
 _WHOLE, _BETTER, _WORSE = "measured", "for the better", "for the worse"
 
@@ -90,9 +91,11 @@ def _rows(waterfall: Waterfall, names: Names) -> Rows:
         "unit": waterfall.unit,
     }
     found: Rows = [_side(of, names.configuration(waterfall.pair.baseline), waterfall.before)]
-    at = waterfall.before
+    at, whole = waterfall.before, max(abs(waterfall.before), abs(waterfall.after))
     for bar in waterfall.bars:
-        found.append(_between(of, bar, at, worse=(bar.value > 0) == waterfall.longer_is_worse))
+        said = _signed(bar.value) if abs(bar.value) >= SEEN * whole else "≈ 0" if bar.value else "0"
+        worse = (bar.value > 0) == waterfall.longer_is_worse
+        found.append(_between(of, bar, at, said, worse=worse))
         at += bar.value
     return [*found, _side(of, names.configuration(waterfall.pair.variant), waterfall.after)]
 
@@ -106,13 +109,13 @@ def _side(of: dict[str, str], name: str, value: float) -> dict[str, Any]:
     }
 
 
-def _between(of: dict[str, str], bar: Bar, at: float, *, worse: bool) -> dict[str, Any]:
+def _between(of: dict[str, str], bar: Bar, at: float, said: str, *, worse: bool) -> dict[str, Any]:
     return {**of, "bar": bar.name, "start": at, "end": at + bar.value, "value": bar.value} | {
         "low": None if bar.low is None else at + bar.low,
         "high": None if bar.high is None else at + bar.high,
         "what": _WORSE if worse else _BETTER,
         "sure": bar.sure,
-        "said": _signed(bar.value) if bar.value else "0",
+        "said": said,
         "side": False,
     }
 
