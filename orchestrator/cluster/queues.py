@@ -21,8 +21,8 @@ from orchestrator.search.source import CellSource, GridSource, Sharing
 
 @dataclass(frozen=True)
 class Turn:
-    """A deployment's part of a block: its cells of one ``run``, as the ``position``-th, from 1. Blocks that
-    were measured one after another on one slot, without anything else between, share a ``block``."""
+    """A deployment's part of a block: its cells of one ``run``, as the ``position``-th, from 1. Turns that
+    follow one another on one slot, without anything else between, share a ``block``."""
 
     block: str
     position: int

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
+from itertools import zip_longest
 from typing import Any
 
 from orchestrator.cluster.admission import impossible, needs
@@ -46,12 +48,13 @@ async def serve_in_turns(
     for its turn, until there is none for this slot. ``prepare`` is given the deployment that starts next.
     Raises as `serve` does."""
     queues = [queue for queue in work.drawn(1) if queue.source.waiting]
-    for queue, after in zip(queues, [*queues[1:], None], strict=True):
+    for queue, after in zip_longest(queues, queues[1:]):
         if after is not None:
             prepare(after.deployment)
         await _turn(queue, slot, context)
-    for queue, turn in work.turns(slot):
-        await _turn(queue, slot, context, turn)
+    with closing(work.turns(slot)) as turns:  # a slot that is lost must not keep the run that it was at
+        for queue, turn in turns:
+            await _turn(queue, slot, context, turn)
 
 
 async def _turn(queue: DeploymentQueue, slot: Slot, context: RunContext, turn: Turn | None = None) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from types import SimpleNamespace
 from typing import cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.cell import Cell
 from orchestrator.cluster.packing import Need
 from orchestrator.cluster.queues import DeploymentQueue, Rotation, works
-from orchestrator.cluster.slot import Slot
+from orchestrator.cluster.run_context import RunContext
+from orchestrator.cluster.runner import serve_in_turns
+from orchestrator.cluster.slot import Slot, SlotLost
 from tests.cluster.plans import deployment
 
 
@@ -84,6 +89,21 @@ def test_a_further_slot_takes_blocks_of_its_own() -> None:
     assert again.run == 1
     assert again.block != turn.block
     assert taken is not queue
+
+
+def test_a_slot_that_is_lost_gives_back_its_run_at_once() -> None:
+    work, here = rotation(2, 1), slot()
+    turns = work.turns(here)  # held here, so that nothing but its user ends it
+
+    def lost(*arguments: object) -> None:
+        raise SlotLost("worker_died", "the worker died")
+
+    context = cast(RunContext, SimpleNamespace(board=SimpleNamespace(placed=lost)))
+    started = cast(Rotation, SimpleNamespace(drawn=lambda run: [], turns=lambda of: turns))
+    with pytest.raises(SlotLost):
+        asyncio.run(serve_in_turns(started, here, context, lambda deployment: None))
+    _, turn = next(work.turns(slot()))
+    assert turn.run == 1
 
 
 def test_what_was_measured_before_is_left_out_of_its_block() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from orchestrator.metrics.compare import Comparison
 from orchestrator.report.blocks import blocks_note
 from orchestrator.report.build import find, make_report
 from orchestrator.report.comparisons import Line
@@ -46,6 +47,14 @@ def line(found: Findings, measure: str = "throughput", opt: str = "fp8") -> Line
         one for one in found.lines if one.measure.key == measure and one.pair.variant.facts["opt"] == opt
     )
     return one
+
+
+def width(comparison: Comparison | None) -> float:
+    """Of its interval."""
+    assert comparison is not None
+    assert comparison.low is not None
+    assert comparison.high is not None
+    return comparison.high - comparison.low
 
 
 def said(found: Findings, measure: str = "throughput") -> str:
@@ -135,10 +144,7 @@ def test_the_table_and_the_note_say_that_runs_are_paired() -> None:
     assert (row["baseline_runs_paired"], row["runs_paired"], row["units"]) == (8, 8, 8)
     without = line(unpaired(BASE, FAST)).comparison
     paired = line(found).comparison
-    assert without is not None
-    assert paired is not None
-    assert None not in (without.low, without.high, paired.low, paired.high)
-    ratio = (paired.high - paired.low) / (without.high - without.low)  # type: ignore[operator]
+    ratio = width(paired) / width(without)
     assert row["width_over_unpaired"] == pytest.approx(ratio)
     assert ratio < 0.5
     other = unpaired(BASE, FAST)
